@@ -1,0 +1,75 @@
+// The one client that commands see. In this process it is built by main.ts over the data directory; later the SDK speaks HTTP.
+// Invariant: a command that needs more than this means that the API lacks something.
+
+import type { Policy, PolicyProblem } from "./policy.ts";
+import type { Change, CommitResult, CreateRequest, Sandbox } from "./sandbox.ts";
+
+export interface CommitOptions {
+  /** Apply what can be applied and leave out what is refused or in conflict. */
+  readonly partial?: boolean;
+  /** Also accept entries that carry a flag (code that will run on the host). */
+  readonly acceptFlagged?: boolean;
+  /** Only these paths. */
+  readonly paths?: readonly string[];
+}
+
+/** A kept delta: that of a run with `keep`, or of a run that was cut off. */
+export interface KeptDelta {
+  readonly sandboxId: string;
+  readonly codebaseDir: string;
+  readonly createdAt: string;
+  /** True when the run did not end by itself. */
+  readonly cutOff: boolean;
+}
+
+export interface Deltas {
+  list(): Promise<readonly KeptDelta[]>;
+  /** Changes sorted by path, and what commit would refuse. Works on a running sandbox's delta too. */
+  changes(sandboxId: string): Promise<{ changes: readonly Change[]; refused: readonly { path: string; reason: string }[] }>;
+  /** Unified text of the changes, `git apply` can read it; binary files are named only. */
+  text(sandboxId: string, paths?: readonly string[]): AsyncIterable<string>;
+  /** Tar of the changed entries as the merged view shows them. */
+  export(sandboxId: string): AsyncIterable<Uint8Array>;
+  commit(sandboxId: string, options?: CommitOptions): Promise<CommitResult>;
+  discard(sandboxId: string): Promise<void>;
+}
+
+export interface DoctorFinding {
+  readonly id: string;
+  readonly state: "ok" | "weak" | "missing";
+  readonly detail: string;
+  /** The command or step that mends it. */
+  readonly mend?: string;
+}
+
+export interface DoctorReport {
+  readonly findings: readonly DoctorFinding[];
+  readonly runtimes: Readonly<Record<string, string>>;
+  readonly engines: Readonly<Record<string, string>>;
+  readonly limits: readonly { readonly name: string; readonly value: string; readonly sandboxes: number | null }[];
+  readonly kernel: string;
+}
+
+/** What of ours lives in the kernel or on disk now. */
+export interface CensusEntry {
+  readonly kind: "process" | "cgroup" | "mount" | "socket" | "journal" | "delta";
+  readonly name: string;
+  readonly sandboxId?: string;
+  readonly owned: boolean;
+}
+
+export interface Corral extends AsyncDisposable {
+  create(request: CreateRequest): Promise<Sandbox>;
+  readonly deltas: Deltas;
+  readonly policies: {
+    /** Reads a preset name (`agent-safe`, `agent-safe@1`) or a policy file. Throws `preset_unknown` or `policy_invalid`. */
+    load(nameOrFile: string, additions?: { allowWrite?: readonly string[]; hide?: readonly string[] }): Promise<Policy>;
+    lint(file: string): Promise<readonly PolicyProblem[]>;
+    explain(policy: Policy, path: string, dir?: string): Promise<string>;
+    check(policy: Policy, dir: string): Promise<string>;
+  };
+  doctor(): Promise<DoctorReport>;
+  census(): Promise<readonly CensusEntry[]>;
+  /** What the last start reaped, and which deltas of cut-off runs it kept. */
+  readonly reaped: { readonly objects: number; readonly deltas: readonly KeptDelta[] };
+}

@@ -1,0 +1,77 @@
+// The one error class and the one table of codes. docs/errors.md is generated from the table.
+// Invariant: errors are told apart by `code`, never by `instanceof`; a message holds no secret and no path of the host
+// that the caller did not name.
+
+/** Whose fault it is. `caller`: change the request. `state`: not now. `node`: this machine. `corral`: a defect of ours. */
+export type Fault = "caller" | "state" | "node" | "corral";
+
+/** Whether trying again can help. `later`: the same call may pass. `never`: only a changed call can. */
+export type Retry = "never" | "later";
+
+export interface ErrorKind {
+  /** HTTP status on our own wire. */
+  readonly status: number;
+  readonly fault: Fault;
+  readonly retry: Retry;
+  /** One line for docs/errors.md. */
+  readonly meaning: string;
+}
+
+export const ERROR_KINDS = {
+  request_invalid: { status: 400, fault: "caller", retry: "never", meaning: "The shape of a request or a command line is wrong; the message names the field." },
+  policy_invalid: { status: 422, fault: "caller", retry: "never", meaning: "A policy holds an error; `details.problems` has line and column." },
+  preset_unknown: { status: 422, fault: "caller", retry: "never", meaning: "No preset or policy file has that name." },
+  codebase_not_found: { status: 404, fault: "caller", retry: "never", meaning: "The directory or codebase does not exist." },
+  codebase_unreadable: { status: 422, fault: "caller", retry: "never", meaning: "The codebase cannot be read, or holds what cannot be served." },
+  sandbox_not_found: { status: 404, fault: "caller", retry: "never", meaning: "There is no such sandbox: it never was, was destroyed, or expired." },
+  sandbox_lost: { status: 410, fault: "node", retry: "never", meaning: "The sandbox died without being asked to." },
+  sandbox_state: { status: 409, fault: "state", retry: "later", meaning: "The sandbox is not in a state that allows this call." },
+  delta_not_found: { status: 404, fault: "caller", retry: "never", meaning: "There is no kept delta of that sandbox." },
+  delta_malformed: { status: 422, fault: "node", retry: "never", meaning: "A delta cannot be read as what the kernel writes; it was forged or damaged." },
+  commit_refused: { status: 422, fault: "caller", retry: "never", meaning: "The policy or the safety rules refuse an entry of the delta; nothing was applied." },
+  commit_conflict: { status: 409, fault: "state", retry: "never", meaning: "The codebase changed since the sandbox was made; nothing was applied." },
+  commit_failed: { status: 500, fault: "node", retry: "later", meaning: "The codebase could not be changed (space, rights); nothing was applied or it is rolled forward at the next start." },
+  runtime_unavailable: { status: 503, fault: "node", retry: "never", meaning: "This machine lacks what the runtime needs; the message says what and how to mend it." },
+  engine_unavailable: { status: 503, fault: "node", retry: "never", meaning: "This machine or policy needs an engine that is not there." },
+  guest_missing: { status: 500, fault: "node", retry: "never", meaning: "The guest program is not built." },
+  guest_protocol: { status: 502, fault: "node", retry: "never", meaning: "A guest or the spawner broke the protocol; the sandbox is destroyed." },
+  spawner_lost: { status: 502, fault: "node", retry: "later", meaning: "The spawner died; every sandbox of it is gone, their deltas are kept." },
+  create_failed: { status: 500, fault: "node", retry: "later", meaning: "A sandbox could not be made; the message names the step." },
+  exec_failed: { status: 422, fault: "caller", retry: "never", meaning: "A command could not be started for a reason that is not the command's own." },
+  limit_reached: { status: 429, fault: "caller", retry: "later", meaning: "A limit of this owner or sandbox is reached." },
+  overloaded: { status: 503, fault: "node", retry: "later", meaning: "The node is full, of whatever." },
+  disk_full: { status: 507, fault: "node", retry: "later", meaning: "The disk that holds the data directory is full." },
+  data_locked: { status: 409, fault: "state", retry: "later", meaning: "Another process owns the data directory." },
+  data_unsafe: { status: 500, fault: "node", retry: "never", meaning: "The data directory can be changed by others or lies where it must not." },
+  canceled: { status: 499, fault: "caller", retry: "never", meaning: "The caller went away or asked to stop." },
+  internal: { status: 500, fault: "corral", retry: "never", meaning: "A defect of Corral. Please report it." },
+} as const satisfies Record<string, ErrorKind>;
+
+export type ErrorCode = keyof typeof ERROR_KINDS;
+
+export interface ErrorBody {
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly details?: Readonly<Record<string, unknown>>;
+}
+
+/** The only error that Corral throws on purpose. `message` says what failed, why, and what to do. */
+export class CorralError extends Error {
+  override readonly name = "CorralError";
+  readonly code: ErrorCode;
+  readonly details: Readonly<Record<string, unknown>> | undefined;
+
+  constructor(code: ErrorCode, message: string, options: { cause?: unknown; details?: Readonly<Record<string, unknown>> } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.details = options.details;
+  }
+}
+
+/** The error's code, or `undefined` when it is not one of ours. Works across copies of this module. */
+export function errorCode(error: unknown): ErrorCode | undefined {
+  if (typeof error !== "object" || error === null) return undefined;
+  const { name, code } = error as { name?: unknown; code?: unknown };
+  if (name !== "CorralError" || typeof code !== "string") return undefined;
+  return code in ERROR_KINDS ? (code as ErrorCode) : undefined;
+}

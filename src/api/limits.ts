@@ -1,0 +1,34 @@
+// Every bound that a user can meet, by name. Units stand last in each name. A number written elsewhere is a defect.
+
+/** Memory of a sandbox when nothing else is said, bytes. */
+export const DEFAULT_MEMORY_BYTES = 4 * 1024 ** 3;
+/** Smallest memory limit that still starts the guest and a shell, bytes. */
+export const MIN_MEMORY_BYTES = 16 * 1024 ** 2;
+/** Processes and threads of a sandbox together. */
+export const DEFAULT_PIDS = 4096;
+/** Hard RLIMIT_NOFILE of a command. */
+export const DEFAULT_OPEN_FILES = 65_536;
+/** Bytes that the delta of a sandbox may hold. */
+export const DEFAULT_DISK_BYTES = 10 * 1024 ** 3;
+/** Entries that the delta of a sandbox may hold. */
+export const DEFAULT_INODES = 1_000_000;
+/** Output kept of one command when the caller collects it, bytes of stdout and stderr together. */
+export const DEFAULT_OUTPUT_BYTES = 16 * 1024 ** 2;
+/** Time between SIGINT and SIGTERM, and between SIGTERM and SIGKILL, ms. */
+export const KILL_GRACE_MS = 2_000;
+/** One frame between server, spawner and guest, bytes of payload. */
+export const MAX_FRAME_BYTES = 1024 * 1024;
+/** Bytes of one output stream that may be under way without the reader's credit. */
+export const STREAM_WINDOW_BYTES = 1024 * 1024;
+/** Bytes of stdin that may be under way without the guest's credit. */
+export const STDIN_WINDOW_BYTES = 256 * 1024;
+/** Connections that one guest accepts at once. */
+export const MAX_GUEST_CONNECTIONS = 8;
+/** Commands that one sandbox runs at once. */
+export const MAX_EXECS = 1_024;
+/** Rules of one policy. */
+export const MAX_RULES = 100_000;
+/** Bytes of one pattern. */
+export const MAX_PATTERN_BYTES = 4_096;
+/** How long the delta of a run that was cut off is kept, ms. */
+export const CUT_OFF_DELTA_MS = 24 * 60 * 60 * 1000;

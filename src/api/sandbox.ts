@@ -1,0 +1,133 @@
+// The sandbox as clients see it: what is asked for, what is told. Types alone; `Sandbox` has a local and a remote implementation.
+
+import type { Policy } from "./policy.ts";
+
+export type RuntimeName = "native" | "bwrap";
+export type EngineName = "kernel";
+/** `auto` takes the kernel engine unless the policy needs what only fuse gives; then create is refused by name. */
+export type EngineChoice = "auto" | EngineName;
+
+export interface SandboxLimits {
+  readonly memoryBytes?: number;
+  /** Cores; 0.5 is half of one. Only slows. */
+  readonly cpus?: number;
+  readonly pids?: number;
+  readonly openFiles?: number;
+  /** Bytes of the delta. */
+  readonly diskBytes?: number;
+  /** Entries of the delta. */
+  readonly inodes?: number;
+}
+
+export interface CreateRequest {
+  /** Directory on this machine that becomes the read-only base. */
+  readonly codebaseDir: string;
+  readonly policy: Policy;
+  readonly engine?: EngineChoice;
+  readonly runtime?: RuntimeName;
+  readonly limits?: SandboxLimits;
+  /** Extra entries for the environment of every command. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** `ephemeral`: the delta dies with the sandbox. `keep`: it stays until committed or discarded. */
+  readonly delta?: "ephemeral" | "keep";
+}
+
+export type LimitHit = "memory" | "pids" | "disk" | "inodes" | "output";
+
+export interface ExecRequest {
+  /** Program and arguments, or a line for `/bin/sh -c`. */
+  readonly command: readonly string[] | string;
+  readonly env?: Readonly<Record<string, string>>;
+  /** Absolute inside the sandbox; default `/workspace`. */
+  readonly cwd?: string;
+  /** Bytes for stdin; absent means stdin is empty. */
+  readonly stdin?: AsyncIterable<Uint8Array> | Uint8Array;
+  readonly pty?: { readonly rows: number; readonly cols: number };
+  readonly timeoutMs?: number;
+  /** Ends the command when it wrote nothing for so long. */
+  readonly idleTimeoutMs?: number;
+  /** Bytes of stdout and stderr together that are passed on; the rest is read and dropped. `Infinity` passes all. */
+  readonly outputBytes?: number;
+  /** Receives output as it comes. Awaited, so a slow sink slows the program. Without sinks the result collects. */
+  readonly onStdout?: (chunk: Uint8Array) => void | Promise<void>;
+  readonly onStderr?: (chunk: Uint8Array) => void | Promise<void>;
+  /** Abort = the kill ladder on the whole tree. */
+  readonly signal?: AbortSignal;
+}
+
+export interface ExecResult {
+  /** The program's own; 124 when timed out, 126 not executable, 127 not found, 128 + n when a signal ended it. */
+  readonly exitCode: number;
+  /** Name of the signal that ended the program, e.g. `SIGKILL`. */
+  readonly signal: string | null;
+  readonly timedOut: boolean;
+  readonly limitHit: LimitHit | null;
+  /** Collected output; empty when sinks were given. */
+  readonly stdout: Uint8Array;
+  readonly stderr: Uint8Array;
+  readonly truncated: boolean;
+  readonly durationMs: number;
+  readonly cpuMs: number;
+  readonly maxRssBytes: number;
+}
+
+/** A running command. */
+export interface Process {
+  readonly pid: number;
+  /** Never rejects for what the program did; rejects with `sandbox_lost` or `guest_protocol`. */
+  readonly result: Promise<ExecResult>;
+  signal(name: string): void;
+  resize(rows: number, cols: number): void;
+  /** SIGINT, then SIGTERM, then SIGKILL on the whole tree. */
+  stop(): void;
+}
+
+export interface SandboxInfo {
+  readonly id: string;
+  readonly state: "created" | "running" | "paused" | "destroyed" | "failed";
+  readonly runtime: RuntimeName;
+  readonly engine: EngineName;
+  /** Why this engine and runtime were taken. */
+  readonly reasons: readonly string[];
+  /** Walls that are missing on this machine, by name; empty is best. */
+  readonly weakenings: readonly string[];
+  /** Tool directories of the host that the template shows, inside paths. */
+  readonly toolDirs: readonly string[];
+  /** Stage timings of create, ms. */
+  readonly timings: Readonly<Record<string, number>>;
+}
+
+export type ChangeKind = "add" | "modify" | "delete" | "rename" | "mode";
+export type ChangeType = "file" | "dir" | "link" | "other";
+
+/** One entry of a delta. `path` begins with `/`; bytes that are not UTF-8 stand as `\xNN`, a backslash as `\\`. */
+export interface Change {
+  readonly path: string;
+  readonly kind: ChangeKind;
+  readonly type: ChangeType;
+  /** Old name of a rename. */
+  readonly from?: string;
+  /** Why a person should look twice, e.g. `runs on the host: npm script`. */
+  readonly flag?: string;
+}
+
+export interface Refusal {
+  readonly path: string;
+  readonly reason: string;
+}
+
+export interface CommitResult {
+  readonly committed: readonly Change[];
+  readonly refused: readonly Refusal[];
+  readonly conflicts: readonly Refusal[];
+}
+
+/** A live sandbox. Local in sandbox/, remote in sdk/ (later). */
+export interface Sandbox extends AsyncDisposable {
+  readonly id: string;
+  info(): SandboxInfo;
+  exec(request: ExecRequest): Promise<ExecResult>;
+  start(request: ExecRequest): Promise<Process>;
+  /** Stops every process and takes the kernel objects away. The delta follows `CreateRequest.delta`. Idempotent. */
+  destroy(): Promise<void>;
+}

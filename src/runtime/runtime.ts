@@ -1,0 +1,102 @@
+// What every runtime does. Implementations: native/ (our guest) and bwrap/. Each runs test/conformance/runtime.ts.
+// A runtime contains processes; it knows no database, no policy and no codebase - a view comes to it as mounts.
+// Invariant: nothing hostile runs before the handshake was compared; a wall that is missing is named in `weakenings`.
+
+import type { RuntimeName } from "../api/sandbox.ts";
+import type { IdMap, MountSpec, RunTool } from "../view/view.ts";
+
+export interface RuntimeProbe {
+  readonly name: RuntimeName;
+  readonly available: boolean;
+  /** Why it is not available and the command that mends it; empty when available. */
+  readonly reason: string;
+  /** `root`: trusted overlay, own id range. `rootless`: inside a user namespace. */
+  readonly mode: "root" | "rootless";
+  readonly weakenings: readonly string[];
+  readonly features: Readonly<Record<string, string>>;
+}
+
+/** All that contains one sandbox. Paths are host paths, checked by the caller. */
+export interface ContainerSpec {
+  readonly id: string;
+  readonly mounts: readonly MountSpec[];
+  readonly hostname: string;
+  readonly limits: {
+    readonly memoryBytes: number;
+    readonly cpus: number | null;
+    readonly pids: number;
+    readonly openFiles: number;
+  };
+  /** Environment that every command starts from. */
+  readonly env: Readonly<Record<string, string>>;
+  /** Journal file that the spawner locks for as long as it lives. */
+  readonly journalFile: string;
+  /** For negative controls of the security suite alone: numbers of containment steps (threats.md §2) to leave out. */
+  readonly weaken?: readonly number[];
+}
+
+export interface GuestExec {
+  readonly argv: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly cwd: string;
+  readonly stdin: boolean;
+  readonly pty: { readonly rows: number; readonly cols: number } | null;
+  readonly timeoutMs: number;
+  readonly idleTimeoutMs: number;
+  readonly graceMs: number;
+  /** Bytes of output to pass on; 0 = all. */
+  readonly outputBytes: number;
+  readonly onStarted: (pid: number) => void;
+  /** A chunk is valid until the call returns. Return `false` to withhold credit until `credit(n)` is called. */
+  readonly onOutput: (stream: "stdout" | "stderr", chunk: Uint8Array) => boolean;
+  readonly onExit: (exit: GuestExit) => void;
+  /** The container is gone or broke the protocol. */
+  readonly onLost: (reason: string) => void;
+}
+
+export interface GuestExit {
+  /** Exit status, or -1 when a signal ended it or it never started. */
+  readonly code: number;
+  readonly signal: number;
+  /** errno when the program could not be started, else 0. */
+  readonly startErrno: number;
+  readonly timedOut: boolean;
+  readonly idle: boolean;
+  readonly truncated: boolean;
+  /** Counters of the sandbox's cgroup rose while the command ran. */
+  readonly memoryHit: boolean;
+  readonly pidsHit: boolean;
+  readonly cpuUs: number;
+  readonly maxRssBytes: number;
+}
+
+export interface GuestProcess {
+  write(chunk: Uint8Array): Promise<void>;
+  closeStdin(): void;
+  credit(bytes: number): void;
+  signal(number: number): void;
+  /** The kill ladder on the whole tree. */
+  stop(): void;
+  resize(rows: number, cols: number): void;
+}
+
+export interface Container {
+  readonly id: string;
+  readonly timings: Readonly<Record<string, number>>;
+  readonly weakenings: readonly string[];
+  exec(request: GuestExec): GuestProcess;
+  /** Kills PID 1 by pidfd; resolves when processes, mounts, cgroups and socket are gone. Idempotent. */
+  destroy(): Promise<void>;
+  /** Resolves with the reason when the container ends without being asked to. */
+  readonly lost: Promise<string>;
+}
+
+export interface Runtime extends AsyncDisposable {
+  readonly name: RuntimeName;
+  readonly probe: RuntimeProbe;
+  /** Outside ids that a sandbox of this runtime maps; views are made for them. */
+  readonly ids: IdMap;
+  create(spec: ContainerSpec): Promise<Container>;
+  /** Runs a host-side tool of the guest program with the rights that views and deltas need. */
+  readonly tool: RunTool;
+}
