@@ -1,0 +1,26 @@
+// How the tests are grouped. Not the runner's front door: that is test/tools/run.ts, which prints skips and the closing line.
+// Invariant: a file named `*.exclusive.test.ts` runs alone, after all others; every other file may run beside any other.
+
+import { defineConfig } from "vitest/config";
+
+const TESTS = ["src/**/*.test.ts", "guest/**/*.test.ts", "test/**/*.test.ts", "bench/**/*.test.ts"];
+/** Files that need the kernel's state for themselves: they count mounts, fill a disk, or kill the process that they started. */
+const EXCLUSIVE = ["**/*.exclusive.test.ts"];
+const NEVER = ["**/node_modules/**", ".node/**", "examples/**", "test/fixtures/**"];
+
+export default defineConfig({
+  test: {
+    // A process for each file: tests change uid, cwd, rlimits and environment, which threads would share.
+    pool: "forks",
+    testTimeout: 30_000,
+    hookTimeout: 30_000,
+    teardownTimeout: 10_000,
+    passWithNoTests: false,
+    // A test that is only switched off on one machine must not pass elsewhere.
+    allowOnly: false,
+    projects: [
+      { extends: true, test: { name: "parallel", include: TESTS, exclude: [...NEVER, ...EXCLUSIVE], sequence: { groupOrder: 0 } } },
+      { extends: true, test: { name: "exclusive", include: EXCLUSIVE, exclude: NEVER, maxWorkers: 1, sequence: { groupOrder: 1 } } },
+    ],
+  },
+});
