@@ -26,8 +26,8 @@ export interface Deltas {
   list(): Promise<readonly KeptDelta[]>;
   /** Changes sorted by path, and what commit would refuse. Works on a running sandbox's delta too. */
   changes(sandboxId: string): Promise<{ changes: readonly Change[]; refused: readonly { path: string; reason: string }[] }>;
-  /** Unified text of the changes, `git apply` can read it; binary files are named only. */
-  text(sandboxId: string, paths?: readonly string[]): AsyncIterable<string>;
+  /** Unified text of the changes as exact bytes, `git apply` can read it; binary files are named only. Hostile: a terminal gets it through `inert`. */
+  text(sandboxId: string, paths?: readonly string[]): AsyncIterable<Uint8Array>;
   /** Tar of the changed entries as the merged view shows them. */
   export(sandboxId: string): AsyncIterable<Uint8Array>;
   commit(sandboxId: string, options?: CommitOptions): Promise<CommitResult>;

@@ -120,6 +120,8 @@ export interface CommitResult {
   readonly committed: readonly Change[];
   readonly refused: readonly Refusal[];
   readonly conflicts: readonly Refusal[];
+  /** Metadata-only changes on paths below `write`: left out, named here; they stop nothing. */
+  readonly dropped: readonly Refusal[];
 }
 
 /** A live sandbox. Local in sandbox/, remote in sdk/ (later). */
