@@ -1,0 +1,37 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { isDraft, writeFileAtomic } from "./atomic-file.ts";
+
+let scratch = "";
+beforeEach(() => {
+  scratch = mkdtempSync(join(tmpdir(), "corral-atomic-"));
+});
+afterEach(() => rmSync(scratch, { recursive: true, force: true }));
+
+it("replaces content and leaves no draft", () => {
+  const file = join(scratch, "f");
+  writeFileAtomic(file, "one");
+  writeFileAtomic(file, "two", { sync: true });
+  expect(readFileSync(file, "utf8")).toBe("two");
+  expect(statSync(file).mode & 0o777).toBe(0o600);
+  expect(readdirSync(scratch)).toEqual(["f"]);
+});
+
+it("a link at the name is replaced, its target is not written", () => {
+  writeFileSync(join(scratch, "target"), "precious");
+  symlinkSync(join(scratch, "target"), join(scratch, "f"));
+  writeFileAtomic(join(scratch, "f"), "new");
+  expect(readFileSync(join(scratch, "target"), "utf8")).toBe("precious");
+});
+
+it("a failed write leaves no draft and the old content", () => {
+  expect(() => writeFileAtomic(join(scratch, "missing", "f"), "x")).toThrow("ENOENT");
+  expect(readdirSync(scratch)).toEqual([]);
+});
+
+it("a draft is told from a file by its name", () => {
+  expect(isDraft("sbabc.json.k3j2h1g0.tmp")).toBe(true);
+  expect(isDraft("sbabc.json")).toBe(false);
+});
