@@ -1,0 +1,20 @@
+/* corral-guest: one program, three roles. Which one is said by the first argument and nothing else: no environment, no argv[0].
+ * Roles share frame.c, buffer.c, loop.c and conn.c; they never call each other. */
+#include <stdio.h>
+#include <string.h>
+
+#include "roles.h"
+
+int main(int argc, char **argv) {
+    if (argc >= 2) {
+        if (strcmp(argv[1], "init") == 0) return init_main(argc - 1, argv + 1);
+        if (strcmp(argv[1], "spawner") == 0) return spawner_main(argc - 1, argv + 1);
+        if (strcmp(argv[1], "tool") == 0) return tool_main(argc - 1, argv + 1);
+        if (strcmp(argv[1], "version") == 0) {
+            puts(GUEST_VERSION);
+            return 0;
+        }
+    }
+    fputs("usage: corral-guest spawner|init|tool ... | version\nCorral starts this program itself; it is of no use by hand.\n", stderr);
+    return 2;
+}

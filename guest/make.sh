@@ -1,0 +1,42 @@
+#!/bin/sh
+# Builds guest/build/corral-guest, one static program from every guest/*.c.
+#   guest/make.sh [--musl | --arm64] [--asan] [--fuzz]
+# --musl:  with musl-gcc, smaller.   --arm64: guest/build/corral-guest-arm64 with aarch64-linux-gnu-gcc.
+# --asan:  guest/build/corral-guest-asan, not static, with AddressSanitizer and UBSan.
+# --fuzz:  guest/build/fuzz-*, one per guest/test/fuzz_*.c, with clang and libFuzzer.
+set -eu
+cd "$(dirname "$0")"
+mkdir -p build
+version=$(sed -n 's/^  "version": "\(.*\)",$/\1/p' ../package.json)
+warn="-std=c11 -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2"
+common="$warn -I. -DGUEST_VERSION=\"$version\""
+hard="-O2 -fstack-protector-strong -fno-plt -ffunction-sections -fdata-sections -Wl,--gc-sections -Wl,-z,noexecstack"
+cc=${CC:-cc} out=build/corral-guest kind=static fuzz=no
+for flag; do
+  case $flag in
+    --musl) cc=musl-gcc ;;
+    --arm64) cc=aarch64-linux-gnu-gcc out=build/corral-guest-arm64 ;;
+    --asan) kind=asan out=build/corral-guest-asan ;;
+    --fuzz) fuzz=yes ;;
+    *) echo "make.sh: unknown flag $flag" >&2; exit 2 ;;
+  esac
+done
+if [ $fuzz = yes ]; then
+  for harness in test/fuzz_*.c; do
+    name=build/$(basename "$harness" .c | tr _ -)
+    sources=$(sed -n 's/^.*fuzz-sources: //p' "$harness")
+    # shellcheck disable=SC2086
+    clang $common -g -O1 -D_FORTIFY_SOURCE=0 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined "$harness" $sources -o "$name"
+    echo "guest/$name"
+  done
+  exit 0
+fi
+# A new program is put in place in one step: somebody may be starting the old one.
+# shellcheck disable=SC2086
+if [ $kind = asan ]; then
+  $cc $common -g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined ./*.c -o "$out.$$"
+else
+  $cc $common $hard -static -s ./*.c -o "$out.$$"
+fi
+mv "$out.$$" "$out"
+echo "guest/$out"
