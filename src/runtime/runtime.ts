@@ -16,10 +16,25 @@ export interface RuntimeProbe {
   readonly features: Readonly<Record<string, string>>;
 }
 
+/** Mounts that no view knows: what the template adds around it. Targets are absolute inside. */
+export type SystemMount =
+  | {
+      readonly kind: "proc";
+      readonly target: string;
+      /** Names below it that are covered, made read-only, or replaced by a file of this content. */
+      readonly hide: readonly string[];
+      readonly readOnly: readonly string[];
+      readonly files: Readonly<Record<string, string>>;
+    }
+  | { readonly kind: "devpts" | "dev"; readonly target: string }
+  /** A small file laid over one that exists. */
+  | { readonly kind: "file"; readonly target: string; readonly mode: number; readonly content: string };
+
 /** All that contains one sandbox. Paths are host paths, checked by the caller. */
 export interface ContainerSpec {
   readonly id: string;
-  readonly mounts: readonly MountSpec[];
+  /** In order; the first is `/`. */
+  readonly mounts: readonly (MountSpec | SystemMount)[];
   readonly hostname: string;
   readonly limits: {
     readonly memoryBytes: number;
