@@ -75,6 +75,8 @@ export interface GuestExit {
   readonly signal: number;
   /** errno when the program could not be started, else 0. */
   readonly startErrno: number;
+  /** The errno is that of entering the working directory (EXIT flag 32). */
+  readonly cwdFailed: boolean;
   readonly timedOut: boolean;
   readonly idle: boolean;
   readonly truncated: boolean;
@@ -89,7 +91,8 @@ export interface GuestProcess {
   write(chunk: Uint8Array): Promise<void>;
   closeStdin(): void;
   credit(bytes: number): void;
-  signal(number: number): void;
+  /** To the command's process group, or with `tree` to everything it started (SIGNAL scope 1). */
+  signal(number: number, tree?: boolean): void;
   /** The kill ladder on the whole tree. */
   stop(): void;
   resize(rows: number, cols: number): void;
