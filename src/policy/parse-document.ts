@@ -1,0 +1,149 @@
+// Policies as YAML or JSON: `[RULE, …]` or `{ extends?, rules, live?, audit? }`, a rule `{ pattern, permission, priority?, subtree? }`.
+// It reads places and words; patterns are read by pattern.ts.
+// Invariant: every key and value is known or a problem at its own line and column. Nothing is converted: `yes` is no boolean here.
+
+import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type Node, type Pair, type YAMLMap } from "yaml";
+import { PERMISSIONS, type Permission, type PolicyProblem, type Rule } from "../api/policy.ts";
+import { problemAt, type FilePolicy, type FileRule, type Place } from "./place.ts";
+
+interface Reader {
+  readonly text: string;
+  readonly lines: LineCounter;
+  readonly problems: PolicyProblem[];
+}
+
+export function readDocument(text: string, format: "yaml" | "json"): FilePolicy {
+  const problems: PolicyProblem[] = [];
+  const reader: Reader = { text, lines: new LineCounter(), problems };
+  if (format === "json" && !isJson(reader)) return { rules: [], problems };
+  const root = readRoot(reader);
+  if (problems.length > 0 || root === undefined) return { rules: [], problems };
+  if (isSeq(root)) return { rules: root.items.flatMap((item) => readRule(reader, item)), problems };
+  if (isMap(root)) return { ...readPolicyMap(reader, root), problems };
+  fail(reader, root, "a policy is a list of rules or `{ extends, rules }`");
+  return { rules: [], problems };
+}
+
+/** JSON.parse is the judge of what JSON is; the YAML reader then gives places (JSON is a part of YAML). */
+function isJson(reader: Reader): boolean {
+  try {
+    JSON.parse(reader.text);
+    return true;
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    const at = /position (\d+)/.exec(message);
+    const offset = at === null ? reader.text.length : Number(at[1]);
+    const before = reader.text.slice(0, offset).split("\n");
+    reader.problems.push(problemAt({ line: before.length, column: (before.at(-1)?.length ?? 0) + 1 }, `this is not JSON: ${message}`));
+    return false;
+  }
+}
+
+function readRoot(reader: Reader): Node | undefined {
+  try {
+    const document = parseDocument(reader.text, { lineCounter: reader.lines, prettyErrors: false, uniqueKeys: true, merge: false, schema: "core", version: "1.2" });
+    for (const error of [...document.errors, ...document.warnings]) {
+      const hint = error.code === "BAD_ALIAS" || error.message.startsWith("Unresolved alias") ? "; a pattern that begins with `*` must be quoted" : "";
+      reader.problems.push(problemAt(placeOf(reader, error.pos[0]), `${error.message}${hint}`));
+    }
+    if (document.contents === null && document.errors.length === 0) reader.problems.push(problemAt({ line: 1, column: 1 }, "the file is empty; a policy without rules is `rules: []`"));
+    return document.contents ?? undefined;
+  } catch (error) {
+    // The reader recurses: brackets nested many thousand deep end its stack. That is a bad file, not a defect.
+    if (!(error instanceof RangeError)) throw error;
+    reader.problems.push(problemAt({ line: 1, column: 1 }, "the file nests too deep to be a policy"));
+    return undefined;
+  }
+}
+
+function readPolicyMap(reader: Reader, map: YAMLMap): Omit<FilePolicy, "problems"> {
+  const known = fieldsOf(reader, map, ["extends", "rules", "live", "audit"]);
+  const { extends: base, rules, live, audit } = known;
+  if (rules === undefined && base === undefined) fail(reader, map, "`rules` is missing");
+  const name = base === undefined ? undefined : text(reader, base, "`extends` is the name of a preset");
+  if (rules !== undefined && !isSeq(rules)) fail(reader, rules, "`rules` is a list");
+  const read = isSeq(rules) ? rules.items.flatMap((item) => readRule(reader, item)) : [];
+  return {
+    rules: read,
+    ...(name === undefined || base === undefined ? {} : { extends: { name, place: placeOfNode(reader, base) } }),
+    ...optional("live", live === undefined ? undefined : bool(reader, live, "live")),
+    ...optional("audit", audit === undefined ? undefined : bool(reader, audit, "audit")),
+  };
+}
+
+function readRule(reader: Reader, item: unknown): readonly FileRule[] {
+  const node = item as Node | null;
+  if (!isMap(node)) {
+    fail(reader, node, isAlias(node) ? "aliases are not part of a policy; a pattern that begins with `*` must be quoted" : "a rule is `{ pattern, permission }`");
+    return [];
+  }
+  const { pattern, permission, priority, subtree } = fieldsOf(reader, node, ["pattern", "permission", "priority", "subtree"]);
+  if (pattern === undefined || permission === undefined) {
+    fail(reader, node, `\`${pattern === undefined ? "pattern" : "permission"}\` is missing`);
+    return [];
+  }
+  const glob = text(reader, pattern, "`pattern` is a text; quote it");
+  const level = text(reader, permission, `\`permission\` is one of ${PERMISSIONS.join(", ")}`);
+  if (level !== undefined && !(PERMISSIONS as readonly string[]).includes(level)) fail(reader, permission, `\`${level}\` is no permission; write one of ${PERMISSIONS.join(", ")}`);
+  const rank = priority === undefined ? undefined : integer(reader, priority);
+  const below = subtree === undefined ? undefined : bool(reader, subtree, "subtree");
+  if (glob === undefined || level === undefined) return [];
+  const rule: Rule = { pattern: glob, permission: level as Permission, ...optional("priority", rank), ...optional("subtree", below) };
+  return [{ rule, place: placeOfNode(reader, node), placeAt: (offset) => placeInScalar(reader, pattern, offset) }];
+}
+
+/** The values of `map` by key; a key that is not in `names` is a problem at its own place. */
+function fieldsOf<Name extends string>(reader: Reader, map: YAMLMap, names: readonly Name[]): Partial<Record<Name, Node>> {
+  const found: Partial<Record<Name, Node>> = {};
+  for (const { key, value } of map.items as Pair<Node | null, Node | null>[]) {
+    const name = names.find((candidate) => isScalar(key) && key.value === candidate);
+    if (name === undefined) {
+      const spelled = isScalar(key) ? `\`${String(key.value)}\`` : "this";
+      fail(reader, key, `${spelled} is no word of a policy here; write ${names.map((word) => `\`${word}\``).join(", ")}`);
+    } else if (value === null) fail(reader, key, `\`${name}\` has no value`);
+    else found[name] = value;
+  }
+  return found;
+}
+
+function text(reader: Reader, node: Node, message: string): string | undefined {
+  if (isScalar(node) && typeof node.value === "string") return node.value;
+  return fail(reader, node, isAlias(node) ? "aliases are not part of a policy; a pattern that begins with `*` must be quoted" : message);
+}
+
+function bool(reader: Reader, node: Node, name: string): boolean | undefined {
+  if (isScalar(node) && typeof node.value === "boolean") return node.value;
+  return fail(reader, node, `\`${name}\` is true or false`);
+}
+
+function integer(reader: Reader, node: Node): number | undefined {
+  if (isScalar(node) && Number.isSafeInteger(node.value)) return node.value as number;
+  return fail(reader, node, "`priority` is a whole number");
+}
+
+function optional<Name extends string, Value>(name: Name, value: Value | undefined): Partial<Record<Name, Value>> {
+  return value === undefined ? {} : ({ [name]: value } as Partial<Record<Name, Value>>);
+}
+
+function fail(reader: Reader, node: Node | null, message: string): undefined {
+  reader.problems.push(problemAt(placeOfNode(reader, node), message));
+  return undefined;
+}
+
+function placeOfNode(reader: Reader, node: Node | null): Place {
+  return placeOf(reader, node?.range?.[0] ?? 0);
+}
+
+function placeOf(reader: Reader, offset: number): Place {
+  const { line, col } = reader.lines.linePos(offset);
+  return { line: Math.max(line, 1), column: Math.max(col, 1) };
+}
+
+/** The place of a character of a text. Exact while the text stands as it is written; behind an escape or a fold, its beginning. */
+function placeInScalar(reader: Reader, node: Node, offset: number): Place {
+  const start = node.range?.[0] ?? 0;
+  const value = isScalar(node) && typeof node.value === "string" ? node.value : "";
+  const quote = reader.text.charAt(start) === '"' || reader.text.charAt(start) === "'" ? 1 : 0;
+  const exact = reader.text.startsWith(value.slice(0, offset + 1), start + quote);
+  return placeOf(reader, exact ? start + quote + offset : start);
+}
