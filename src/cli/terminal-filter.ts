@@ -17,6 +17,9 @@ const COLOUR_OSC = new Set(["4", "10", "11", "12"]);
 /** Private modes that are on when a terminal starts: cursor shown, lines wrapped. */
 const ON_AT_START = new Set(["25", "7"]);
 
+/** ESC Z asks for an answer; ESC \ ends a string that was dropped before. */
+const IDLE_ESCAPES = new Set([0x5a, 0x5c]);
+
 type State = "ground" | "escape" | "escape-between" | "csi" | "osc" | "string" | "utf8";
 
 /** A filter for one stream. `feed` returns what may be written; what is held back is a sequence that is not complete yet. */
@@ -131,7 +134,7 @@ export class TerminalFilter {
     else if (byte === 0x50 || byte === 0x58 || byte === 0x5e || byte === 0x5f) this.#state = "string";
     else if (byte >= 0x20 && byte <= 0x2f) this.#state = "escape-between";
     else if (byte === ESC) this.#begin("escape", byte);
-    else this.#finish(!this.#strict && byte >= 0x30 && byte <= 0x7e && byte !== 0x5a, out); // ESC Z asks for an answer
+    else this.#finish(!this.#strict && byte >= 0x30 && byte <= 0x7e && !IDLE_ESCAPES.has(byte), out);
   }
 
   #escapeBetween(byte: number, out: number[]): void {

@@ -1,0 +1,92 @@
+// Where Corral keeps what outlives a process: kept deltas, masks, journals; and the short directory of its sockets.
+// Not a database. Invariant: both directories belong to this user alone, and no sandbox is given a codebase that holds them.
+
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync } from "node:fs";
+import { join, relative, resolve, sep } from "node:path";
+import { CorralError } from "../api/errors.ts";
+import { ensurePrivateDir, UnsafeDirError } from "../base/private-dir.ts";
+
+export interface DataDir {
+  readonly root: string;
+  /** One file per sandbox that exists in the kernel. */
+  readonly journal: string;
+  /** Upper and work directories, kept deltas and their records. */
+  readonly deltas: string;
+  /** Compiled masks, shared by all sandboxes of one codebase and policy. */
+  readonly masks: string;
+  /** Sockets. Short, because a socket's path must stay below 108 bytes. */
+  readonly run: string;
+}
+
+export interface DataDirOptions {
+  /** As given with `--data`; absent = the default place of this user. */
+  readonly path?: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly uid: number;
+}
+
+/** Bytes of `sockaddr_un.sun_path`, minus the name of a socket (an id and a separator) and the final NUL. */
+const MAX_RUN_BYTES = 108 - 40 - 1;
+
+/** The default data directory: `/var/lib/corral` for root, else below `$XDG_DATA_HOME` or `~/.local/share`. */
+export function defaultDataPath(env: DataDirOptions["env"], uid: number): string {
+  if (uid === 0) return "/var/lib/corral";
+  const home = env["HOME"];
+  const share = absolute(env["XDG_DATA_HOME"]) ?? (home === undefined || home === "" ? undefined : join(home, ".local", "share"));
+  if (share === undefined) throw new CorralError("data_unsafe", "no place for the data directory: neither XDG_DATA_HOME nor HOME is set; give one with --data DIR");
+  return join(share, "corral");
+}
+
+/** Makes the directories where they are missing. Throws `data_unsafe` when others could change them. */
+export function openDataDir(options: DataDirOptions): DataDir {
+  const path = resolve(options.path ?? defaultDataPath(options.env, options.uid));
+  const root = guarded("data directory", path, options.uid);
+  const run = guarded("run directory", runPath(root, options), options.uid);
+  const dir: DataDir = { root, run, journal: join(root, "journal"), deltas: join(root, "deltas"), masks: join(root, "masks") };
+  for (const part of [dir.journal, dir.deltas, dir.masks]) mkdirSync(part, { recursive: true, mode: 0o700 });
+  return dir;
+}
+
+function guarded(what: string, path: string, uid: number): string {
+  try {
+    return ensurePrivateDir(path, uid);
+  } catch (error) {
+    if (error instanceof UnsafeDirError) throw new CorralError("data_unsafe", `the ${what} is not safe: ${error.message}`, { cause: error });
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code === "ENOSPC" || code === "EDQUOT") throw new CorralError("disk_full", `the ${what} ${path} cannot be made: the disk is full`, { cause: error });
+    throw new CorralError("data_unsafe", `the ${what} ${path} cannot be made (${code ?? "unknown"}); give another with --data DIR`, { cause: error });
+  }
+}
+
+/** One run directory per data directory: two of them never meet, and both find theirs again after a crash. */
+function runPath(root: string, { env, uid }: DataDirOptions): string {
+  const name = createHash("sha256").update(root).digest("hex").slice(0, 8);
+  if (uid === 0) return join("/run/corral", name);
+  const runtime = absolute(env["XDG_RUNTIME_DIR"]);
+  const own = `/tmp/corral-${uid}`;
+  const wanted = runtime !== undefined && existsSync(runtime) ? join(runtime, "corral", name) : join(own, name);
+  const path = Buffer.byteLength(wanted) <= MAX_RUN_BYTES ? wanted : join(own, name);
+  // SAFETY: /tmp is everybody's. Unless the directory above is ours too, another user could have planted it first.
+  if (path.startsWith(`${own}/`)) guarded("run directory", own, uid);
+  return path;
+}
+
+function absolute(path: string | undefined): string | undefined {
+  return path?.startsWith("/") === true ? path : undefined;
+}
+
+/** Throws `data_unsafe` when the codebase (a real path) holds the data directory, or lies in it: its sandboxes could read other deltas. */
+export function refuseOverlap(data: DataDir, codebase: string): void {
+  for (const own of [data.root, data.run]) {
+    if (holds(codebase, own)) {
+      throw new CorralError("data_unsafe", `the directory given holds Corral's own data (${own}), which a sandbox must not see; run over a directory below it, or move the data with --data DIR`);
+    }
+    if (holds(own, codebase)) throw new CorralError("data_unsafe", "the directory given lies in Corral's own data directory; run over another one");
+  }
+}
+
+function holds(outer: string, inner: string): boolean {
+  const way = relative(outer, inner);
+  return way === "" || (way !== ".." && !way.startsWith(`..${sep}`));
+}
