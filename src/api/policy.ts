@@ -22,6 +22,8 @@ export interface Rule {
 
 export interface Policy {
   readonly rules: readonly Rule[];
+  /** Directories of the view that are made when the codebase lacks them (`/output`, `/tmp` of `agent-safe`); no changes of the delta. */
+  readonly dirs?: readonly string[];
   /** Wants a policy that can change under a running sandbox (fuse engine). */
   readonly live?: boolean;
   /** Wants a record of each refusal (fuse engine). */
