@@ -40,8 +40,10 @@ static void flush(struct conn *conn) {
 
 static void run_later(struct later *later) {
     struct conn *conn = CONTAINER_OF(later, struct conn, later);
-    if (!conn->dead) flush(conn);
-    if (!conn->dead || conn->watch.fd < 0) return;
+    if (!conn->dead) {
+        flush(conn); /* when this closes it, it is queued again and ended then */
+        return;
+    }
     close(conn->watch.fd);
     conn->watch.fd = -1;
     conn->later.queued = true; /* nothing may queue it again: the owner is about to free it */

@@ -11,16 +11,26 @@ version=$(sed -n 's/^  "version": "\(.*\)",$/\1/p' ../package.json)
 warn="-std=c11 -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2"
 common="$warn -I. -DGUEST_VERSION=\"$version\""
 hard="-O2 -fstack-protector-strong -fno-plt -ffunction-sections -fdata-sections -Wl,--gc-sections -Wl,-z,noexecstack"
-cc=${CC:-cc} out=build/corral-guest kind=static fuzz=no
+cc=${CC:-cc} musl=no out=build/corral-guest kind=static fuzz=no
 for flag; do
   case $flag in
-    --musl) cc=musl-gcc ;;
+    --musl) cc=musl-gcc musl=yes ;;
     --arm64) cc=aarch64-linux-gnu-gcc out=build/corral-guest-arm64 ;;
     --asan) kind=asan out=build/corral-guest-asan ;;
     --fuzz) fuzz=yes ;;
     *) echo "make.sh: unknown flag $flag" >&2; exit 2 ;;
   esac
 done
+if [ $musl = yes ]; then
+  # musl-gcc searches its own headers alone; the kernel's are the same for every libc.
+  mkdir -p build/musl-include
+  asm=/usr/include/$(cc -print-multiarch)/asm
+  [ -d "$asm" ] || asm=/usr/include/asm
+  ln -sfn /usr/include/linux build/musl-include/linux
+  ln -sfn /usr/include/asm-generic build/musl-include/asm-generic
+  ln -sfn "$asm" build/musl-include/asm
+  common="$common -idirafter build/musl-include"
+fi
 if [ $fuzz = yes ]; then
   for harness in test/fuzz_*.c; do
     name=build/$(basename "$harness" .c | tr _ -)
