@@ -1,0 +1,55 @@
+// What one row of the security catalogue is. Rows are data where an attempt is a list of system calls, functions where it is a story.
+// Invariant: a row holds only when the attempt met its result inside AND its control shows that the attempt works where nothing protects.
+
+import type { Policy } from "../../src/api/policy.ts";
+import type { RuntimeName, Sandbox, SandboxLimits } from "../../src/api/sandbox.ts";
+
+export type RowClass = "door" | "resource" | "process" | "kernel" | "file" | "egress" | "reuse" | "covert";
+
+/**
+ * How a control proves that the attempt can succeed: `plain` unsandboxed; `gate` a harmless call past the same permission check answers
+ * otherwise outside; `weak:N` in a sandbox without containment step N; `twin` the same without the protected thing; `planted` a flag put
+ * where it is reachable is found; `naive` a deliberately naive implementation falls for it; `accept` the harmless neighbour is accepted.
+ */
+export type ControlKind = "plain" | "gate" | `weak:${number}` | "twin" | "planted" | "naive" | "accept";
+
+/** Where attempts are made: sandboxes of one runtime, and the programs of test/fixtures/attempts. */
+export interface Bed {
+  readonly runtime: RuntimeName;
+  /** A directory of the host that this row alone uses. */
+  readonly scratch: string;
+  open(options?: { dir?: string; policy?: Policy; limits?: SandboxLimits; weaken?: readonly number[] }): Promise<Sandbox>;
+  /** Absolute path on the host of a compiled attempt; it is also at the same name in /workspace/.attempts of sandboxes made by `open` without `dir`. */
+  program(name: string): string;
+  /** Runs argv outside any sandbox, as root in throwaway namespaces, so that an attempt which succeeds changes nothing that stays. */
+  outside(argv: readonly string[], options?: { asUser?: boolean }): Promise<{ exitCode: number; stdout: string; stderr: string }>;
+}
+
+interface RowFacts {
+  /** `class/name` as in docs/scoreboard and SPEC.md. */
+  readonly id: `${RowClass}/${string}`;
+  readonly what: string;
+  readonly runtimes?: readonly RuntimeName[];
+}
+
+/** Calls of test/fixtures/attempts/calls.c: word → the results that hold. */
+export interface CallRow extends RowFacts {
+  readonly calls: Readonly<Record<string, readonly string[]>>;
+  readonly control: {
+    readonly kind: "plain" | "gate" | "accept";
+    /** Words whose answer outside must not be one of the holding results. Default: every word. */
+    readonly words?: readonly string[];
+    /** Words that this kernel cannot answer otherwise, with the reason; they are told, and not counted as proved. */
+    readonly void?: Readonly<Record<string, string>>;
+  };
+}
+
+/** Throws when the attempt got through, naming what it reached. */
+export interface StoryRow extends RowFacts {
+  attempt(bed: Bed): Promise<void>;
+  readonly control: { readonly kind: ControlKind; /** Throws when the attempt did NOT succeed where it should. */ prove(bed: Bed): Promise<void> };
+}
+
+export type SecurityRow = CallRow | StoryRow;
+
+export const isCallRow = (row: SecurityRow): row is CallRow => "calls" in row;
