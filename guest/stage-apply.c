@@ -23,7 +23,7 @@ int step(struct commit *commit) {
         /* SAFETY: SIGKILL to ourselves alone: the test's stand-in for a machine that stops here. */
         kill(getpid(), SIGKILL);
         for (;;) pause();
-   }
+    }
     errno = commit->fail_errno;
     return -1;
 }
@@ -45,7 +45,7 @@ static int move(int from_dir, const char *from, int to_dir, const char *to) {
     if (there.type != 0) {
         errno = EEXIST;
         return -1;
-   }
+    }
     return renameat(from_dir, from, to_dir, to);
 }
 
@@ -55,7 +55,7 @@ static int is_empty(int parent, const char *name) {
     if (!dir) {
         if (fd >= 0) close(fd);
         return 0;
-   }
+    }
     int entries = 0;
     while (readdir(dir) && entries <= 2) entries++;
     closedir(dir);
@@ -69,7 +69,7 @@ static int do_delete(struct commit *commit, const struct op *op, int parent, con
     if (now.type == 0) {
         if (step(commit) < 0 || move(parent, name, commit->old, slot) < 0) return -1;
         if (sig_named(commit->old, slot, &now) < 0) return -1;
-   }
+    }
     if (same_thing(&now, &op->before) && (op->kind != OP_RMDIR || is_empty(commit->old, slot))) return 0;
     move(commit->old, slot, parent, name);
     errno = ESTALE;
@@ -83,12 +83,12 @@ static int do_replace_slowly(struct commit *commit, const struct op *op, int par
     if (now.type == 0) {
         if (step(commit) < 0 || move(parent, name, commit->old, slot) < 0) return -1;
         if (sig_named(commit->old, slot, &now) < 0) return -1;
-   }
+    }
     if (!same_thing(&now, &op->before)) {
         move(commit->old, slot, parent, name);
         errno = ESTALE;
         return -1;
-   }
+    }
     return step(commit) < 0 ? -1 : move(commit->fresh, slot, parent, name);
 }
 
@@ -100,9 +100,9 @@ static int do_replace(struct commit *commit, const struct op *op, int parent, co
         if (renameat2(commit->fresh, slot, parent, name, RENAME_EXCHANGE) < 0) {
             if (errno != EINVAL && errno != ENOSYS) return -1;
             return do_replace_slowly(commit, op, parent, name, slot);
-       }
+        }
         if (sig_named(commit->fresh, slot, &now) < 0) return -1;
-   }
+    }
     /* Nothing in the slot: the slow way ended. Otherwise it holds what was replaced. */
     if (now.type == 0 || same_thing(&now, &op->before)) return 0;
     renameat2(commit->fresh, slot, parent, name, RENAME_EXCHANGE);
@@ -127,7 +127,7 @@ static int do_mode(struct commit *commit, const struct op *op, int back) {
     if (result == 0 && st.st_ino != op->before.ino) {
         errno = ESTALE;
         result = -1;
-   }
+    }
     if (result == 0 && (st.st_mode & 07777) != want) result = step(commit) < 0 ? -1 : fchmod(fd, want);
     int error = errno;
     close(fd);
@@ -158,7 +158,7 @@ int apply_all(struct commit *commit) {
         commit->wrong_op = i;
         commit->what = "putting an entry in place";
         return -1;
-   }
+    }
     return 0;
 }
 
@@ -179,7 +179,7 @@ static int undo_put(struct commit *commit, const struct op *op, int parent, cons
         if (there.type == 0 && slot_now.type == 0) return undo_delete(commit, parent, name, slot);
         errno = ESTALE;
         return -1;
-   }
+    }
     if (step(commit) < 0) return -1;
     if (slot_now.type != 0) return renameat2(commit->fresh, slot, parent, name, RENAME_EXCHANGE);
     if (move(parent, name, commit->fresh, slot) < 0) return -1;
@@ -212,7 +212,7 @@ int undo_all(struct commit *commit) {
         put32(head + 5, (uint32_t)strlen(commit->plan.ops[i].path));
         stage_put(&commit->out, head, sizeof head);
         stage_put(&commit->out, commit->plan.ops[i].path, strlen(commit->plan.ops[i].path));
-   }
+    }
     return commit->stuck ? -1 : 0;
 }
 
@@ -232,7 +232,7 @@ static int sync_parents(struct commit *commit) {
         int result = fsync(fd);
         close(fd);
         if (result < 0) return -1;
-   }
+    }
     return fsync(commit->fresh) < 0 || fsync(commit->old) < 0 || fsync(commit->stage) < 0 ? -1 : 0;
 }
 
@@ -251,11 +251,11 @@ static int empty(struct commit *commit, int dir) {
         if (step(commit) < 0) {
             closedir(list);
             return -1;
-       }
+        }
         if (unlinkat(dir, entry->d_name, 0) == 0) continue;
         if ((errno == EISDIR || errno == EPERM) && unlinkat(dir, entry->d_name, AT_REMOVEDIR) == 0) continue;
         left = errno;
-   }
+    }
     closedir(list);
     errno = left;
     return left ? -1 : 0;

@@ -53,7 +53,7 @@ static void tell_signatures(void) {
         sig_put(record + 9, &now);
         stage_put(&commit.out, record, sizeof record);
         stage_put(&commit.out, path, strlen(path));
-   }
+    }
 }
 
 static void parse_flags(int argc, char **argv, int *clean) {
@@ -62,7 +62,7 @@ static void parse_flags(int argc, char **argv, int *clean) {
         else if (i + 1 < argc && strcmp(argv[i], "--fail-at") == 0) commit.fail_at = (uint32_t)strtoul(argv[++i], NULL, 10);
         else if (i + 1 < argc && strcmp(argv[i], "--fail-errno") == 0) commit.fail_errno = (int)strtoul(argv[++i], NULL, 10);
         else stage_fail("unknown flag", 0);
-   }
+    }
 }
 
 /* SAFETY: the name comes from our own caller, but it is joined to a directory of the person's: one plain component of ours only. */
@@ -84,7 +84,7 @@ static void open_codebase(const char *path) {
         errno = ESTALE;
         failed("the codebase directory was replaced by another one");
         finish(NOTHING);
-   }
+    }
 }
 
 static int make_staging(const char *name) {
@@ -113,10 +113,10 @@ static int stage_all(void) {
         if (op->before.type != 0 && !is_unchanged(op)) {
             errno = ESTALE;
             return failed("the codebase changed meanwhile");
-       }
+        }
         if (!strchr("FLM", op->kind)) continue;
         if (step(&commit) < 0 || stage_make(&commit, i) < 0) return failed("staging an entry");
-   }
+    }
     commit.wrong_op = NO_OP;
     return 0;
 }
@@ -154,7 +154,7 @@ static enum outcome carry_out(void) {
     if (sync_all(&commit) < 0) {
         failed("syncing the codebase");
         return undo("go");
-   }
+    }
     if (rename_journal("go", "applied") < 0) return undo("go");
     tell_signatures();
     return APPLIED;
@@ -208,14 +208,14 @@ int stage_recover(int argc, char **argv) {
     if (open_staging(name) < 0) {
         if (errno != ENOENT) stage_fail("cannot open the staging directory", errno);
         finish(NOTHING);
-   }
+    }
     enum outcome outcome = NOTHING;
     for (size_t i = 0; i < sizeof journals / sizeof *journals; i++) {
         struct stat st;
         if (fstatat(commit.stage, journals[i], &st, AT_SYMLINK_NOFOLLOW) < 0) continue;
         outcome = continue_from(journals[i]);
         break;
-   }
+    }
     if (clean && outcome != STUCK && clean_up(&commit, name) < 0) failed("removing the staging directory");
     finish(outcome);
 }

@@ -36,9 +36,9 @@ static int copy_plain(int from, int to, off_t at, off_t end) {
             if (part < 0 && errno == EINTR) continue;
             if (part < 0) return -1;
             done += part;
-       }
+        }
         at += got;
-   }
+    }
     return 0;
 }
 
@@ -51,7 +51,7 @@ static int copy_extent(int from, int to, off_t at, off_t end) {
         if (part < 0 && (errno == EXDEV || errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP)) return copy_plain(from, to, at, end);
         if (part <= 0) return (int)part;
         at += part;
-   }
+    }
     return 0;
 }
 
@@ -66,7 +66,7 @@ static int copy_content(int from, int to, off_t size) {
         if (hole < 0 || hole > size) hole = size;
         if (copy_extent(from, to, data, hole) < 0) return -1;
         at = hole;
-   }
+    }
     return ftruncate(to, size);
 }
 
@@ -91,11 +91,11 @@ static int own(const struct commit *commit, const char *staged, const struct sta
         if (uid == OVERFLOW_ID && replaces) {
             errno = EPERM;
             return -1;
-       }
+        }
         if (uid == OVERFLOW_ID) uid = now.st_uid;
         /* A group we cannot name (the user's supplementary one): the new file gets the user's own. */
         if (gid == OVERFLOW_ID) gid = now.st_gid;
-   }
+    }
     if (uid == now.st_uid && gid == now.st_gid) return 0;
     return fchownat(commit->fresh, staged, uid, gid, AT_SYMLINK_NOFOLLOW);
 }
@@ -115,7 +115,7 @@ static int keep_xattrs(int from, int to) {
         ssize_t length = fgetxattr(from, name, value, sizeof value);
         if (length < 0 && errno == ENODATA) continue;
         if (length < 0 || fsetxattr(to, name, value, (size_t)length, 0) < 0) return -1;
-   }
+    }
     return 0;
 }
 
@@ -131,7 +131,7 @@ static int find_like(const struct commit *commit, const struct op *op, struct st
         *(slash ? slash : path) = 0;
         fd = open_beneath(commit->root, path, O_PATH | O_DIRECTORY);
         if (fd < 0 && (*path == 0 || (errno != ENOENT && errno != ENOTDIR && errno != ELOOP))) break;
-   }
+    }
     free(path);
     if (fd < 0) return -1;
     int result = fstat(fd, like);
@@ -144,13 +144,13 @@ static int fill_file(const struct commit *commit, const struct op *op, int from,
     if (!same_source(from, &op->from)) {
         errno = ESTALE;
         return -1;
-   }
+    }
     if (copy_content(from, to, (off_t)op->from.size) < 0) return -1;
     /* SAFETY: a delta or base that changes under the copy would put unjudged or half written bytes into the codebase. */
     if (!same_source(from, &op->from) || fstat(to, &st) < 0 || (uint64_t)st.st_size != op->from.size) {
         errno = ESTALE;
         return -1;
-   }
+    }
     if (op->before.type != 'f') return 0;
     int old = open_beneath(commit->root, op->path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
     if (old < 0) return -1;
@@ -189,7 +189,7 @@ int stage_make(struct commit *commit, uint32_t index) {
         /* A directory below one with setgid inherits the bit, as mkdir would have it. */
         mode_t mode = (op->mode & 0777) | (like.st_mode & S_ISGID);
         result = mkdirat(commit->fresh, name, 0700) < 0 || own(commit, name, &like, 0) < 0 || fchmodat(commit->fresh, name, mode, 0) < 0 ? -1 : 0;
-   }
+    }
     if (result < 0 || fstatat(commit->fresh, name, &st, AT_SYMLINK_NOFOLLOW) < 0) return -1;
     sig_of(&st, &op->made);
     return 0;

@@ -71,7 +71,7 @@ static int plan_parse(struct plan *plan) {
         size_t size = op_parse(plan->bytes + at, plan->length - at, &plan->ops[i]);
         if (size == 0) return -1;
         at += size;
-   }
+    }
     return at == plan->length ? 0 : -1;
 }
 
@@ -105,7 +105,7 @@ static int write_full(int fd, const uint8_t *bytes, size_t length) {
         if (done < 0) return -1;
         bytes += done;
         length -= (size_t)done;
-   }
+    }
     return 0;
 }
 
@@ -148,7 +148,7 @@ static uint8_t *read_whole(int fd, size_t *length) {
         if (got < 0 && errno == EINTR) continue;
         if (got <= 0) break;
         *length += (size_t)got;
-   }
+    }
     return bytes;
 }
 

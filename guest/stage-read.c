@@ -57,7 +57,7 @@ int stage_probe(int argc, char **argv) {
         put64(answer + 40, (uint64_t)sig.ctime);
         put64(answer + 48, st.st_nlink);
         stage_put(&out, answer, sizeof answer);
-   }
+    }
     stage_flush(&out);
     return 0;
 }
@@ -80,7 +80,7 @@ static ssize_t read_full(int fd, uint8_t *to, size_t length) {
         if (got < 0) return -1;
         if (got == 0) break;
         had += (size_t)got;
-   }
+    }
     return (ssize_t)had;
 }
 
@@ -103,7 +103,7 @@ static int compare_files(int first, int second) {
         if (a < 0 || b < 0) return errno;
         if (a != b || memcmp(one, two, (size_t)a) != 0) return 1;
         if (a == 0) return 0;
-   }
+    }
 }
 
 static int compare(int upper, const char *first, int base, const char *second) {
@@ -114,7 +114,7 @@ static int compare(int upper, const char *first, int base, const char *second) {
         int size = link_target(upper, first, one), other = link_target(base, second, two);
         if (size < 0 || other < 0) return errno == ESTALE || errno == ENOENT ? 1 : errno;
         return size == other && memcmp(one, two, (size_t)size) == 0 ? 0 : 1;
-   }
+    }
     if (a < 0) return errno;
     int b = open_file(base, second, &st);
     int result = b < 0 ? (errno == ENOENT || errno == ESTALE || errno == ELOOP || errno == ENOTDIR ? 1 : errno) : compare_files(a, b);
@@ -137,7 +137,7 @@ int stage_compare(int argc, char **argv) {
         take_path(&in, second, get16(lengths + 2));
         uint8_t answer = (uint8_t)compare(upper, first, base, second);
         stage_put(&out, &answer, 1);
-   }
+    }
     stage_flush(&out);
     return 0;
 }
@@ -176,7 +176,7 @@ static void cat_file(struct stage_out *out, int fd, uint64_t most) {
         if (got <= 0) break;
         cat_chunk(out, bytes, (size_t)got);
         most -= (uint64_t)got;
-   }
+    }
     cat_end(out, error);
 }
 
@@ -191,13 +191,13 @@ static void cat(struct stage_out *out, int root, const char *path, uint64_t most
         cat_file(out, fd, most);
         close(fd);
         return;
-   }
+    }
     int error = errno;
     int length = error == ELOOP || error == ESTALE ? link_target(root, path, target) : -1;
     if (length < 0) {
         cat_header(out, error, &sig);
         return;
-   }
+    }
     sig.type = 'l';
     sig.size = (uint64_t)length;
     cat_header(out, 0, &sig);
@@ -219,7 +219,7 @@ int stage_cat(int argc, char **argv) {
         take_path(&in, path, get16(head + 2));
         if (head[0] >= argc) stage_fail("the request names a root that was not given", 0);
         cat(&out, roots[head[0]], path, get64(head + 4));
-   }
+    }
     stage_flush(&out);
     return 0;
 }

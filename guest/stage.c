@@ -31,13 +31,13 @@ int stage_take(struct stage_in *in, void *to, size_t length) {
             if (got == 0) stage_fail("the request is cut short", 0);
             in->at = 0;
             in->end = (size_t)got;
-       }
+        }
         size_t part = in->end - in->at;
         if (part > length - had) part = length - had;
         memcpy((uint8_t *)to + had, in->bytes + in->at, part);
         in->at += part;
         had += part;
-   }
+    }
     return 1;
 }
 
@@ -48,7 +48,7 @@ static void put_raw(int fd, const uint8_t *from, size_t length) {
         if (done < 0) stage_fail("cannot write the answer", errno);
         from += done;
         length -= (size_t)done;
-   }
+    }
 }
 
 void stage_flush(struct stage_out *out) {
@@ -61,7 +61,7 @@ void stage_put(struct stage_out *out, const void *from, size_t length) {
     if (length > sizeof out->bytes) {
         put_raw(out->fd, from, length);
         return;
-   }
+    }
     memcpy(out->bytes + out->end, from, length);
     out->end += length;
 }
@@ -92,7 +92,7 @@ int path_plain(const char *path, size_t length) {
         if (size == 0 || size > STAGE_NAME_MAX) return 0;
         if (path[at] == '.' && (size == 1 || (size == 2 && path[at + 1] == '.'))) return 0;
         at += size + 1;
-   }
+    }
     return 1;
 }
 
@@ -107,7 +107,7 @@ static int open_part(int dir, const char *path, int flags) {
         long fd = syscall(SYS_openat2, dir, path, &how, sizeof how);
         /* EAGAIN: a rename elsewhere raced with the look-up; the kernel asks to try again. */
         if (fd >= 0 || errno != EAGAIN || tries == 1000) return (int)fd;
-   }
+    }
 }
 
 int open_root(const char *path) {
@@ -133,7 +133,7 @@ int open_beneath(int root, const char *path, int flags) {
         if (next < 0) return -1;
         dir = next;
         path += cut + 1;
-   }
+    }
     int fd = open_part(dir, *path ? path : ".", flags);
     int error = errno;
     if (dir != root) close(dir);
@@ -180,7 +180,7 @@ int sig_at(int root, const char *path, struct stage_sig *sig) {
     if (result < 0) {
         errno = error;
         return error == ENOENT ? 0 : -1;
-   }
+    }
     sig_of(&st, sig);
     return 0;
 }
@@ -195,10 +195,10 @@ int tool_stage(int argc, char **argv) {
     static const struct {
         const char *name;
         int (*run)(int, char **);
-   } subs[] = {
+    } subs[] = {
         {"probe", stage_probe}, {"compare", stage_compare}, {"cat", stage_cat},
         {"apply", stage_apply}, {"recover", stage_recover},
-   };
+    };
     for (size_t i = 0; argc > 1 && i < sizeof subs / sizeof *subs; i++)
         if (strcmp(argv[1], subs[i].name) == 0) return subs[i].run(argc - 2, argv + 2);
     stage_fail("unknown or missing sub-command", 0);
