@@ -34,6 +34,15 @@ export interface Deltas {
   discard(sandboxId: string): Promise<void>;
 }
 
+export interface PolicyAdditions {
+  /** Globs that become `write`, except where the preset hides. */
+  readonly allowWrite?: readonly string[];
+  /** Globs that become `none`. */
+  readonly hide?: readonly string[];
+  /** The codebase that the policy is meant for: patterns below `/workspace` are errors unless it has such an entry. */
+  readonly codebaseDir?: string;
+}
+
 export interface DoctorFinding {
   readonly id: string;
   readonly state: "ok" | "weak" | "missing";
@@ -63,7 +72,7 @@ export interface Corral extends AsyncDisposable {
   readonly deltas: Deltas;
   readonly policies: {
     /** Reads a preset name (`agent-safe`, `agent-safe@1`) or a policy file. Throws `preset_unknown` or `policy_invalid`. */
-    load(nameOrFile: string, additions?: { allowWrite?: readonly string[]; hide?: readonly string[] }): Promise<Policy>;
+    load(nameOrFile: string, additions?: PolicyAdditions): Promise<Policy>;
     lint(file: string): Promise<readonly PolicyProblem[]>;
     explain(policy: Policy, path: string, dir?: string): Promise<string>;
     check(policy: Policy, dir: string): Promise<string>;

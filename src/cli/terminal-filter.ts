@@ -19,6 +19,8 @@ const ON_AT_START = new Set(["25", "7"]);
 
 /** ESC Z asks for an answer; ESC \ ends a string that was dropped before. */
 const IDLE_ESCAPES = new Set([0x5a, 0x5c]);
+/** Last bytes of control sequences that a terminal answers: n, c, p, u, q, x. Some of them only draw; asking once too often costs nothing. */
+const ANSWERED = new Set([0x6e, 0x63, 0x70, 0x75, 0x71, 0x78]);
 
 type State = "ground" | "escape" | "escape-between" | "csi" | "osc" | "string" | "utf8";
 
@@ -33,11 +35,17 @@ export class TerminalFilter {
   #overlong = false;
   /** A string sequence saw ESC: `\` ends it. */
   #escaped = false;
+  #asked = false;
   /** Private modes that stand otherwise than at a terminal's start. */
   readonly #changedModes = new Set<string>();
 
   constructor(mode: FilterMode) {
     this.#strict = mode === "strict";
+  }
+
+  /** Whether something passed that a terminal answers (status, cursor, device, modes): answers may still be on their way. */
+  get asked(): boolean {
+    return this.#asked;
   }
 
   feed(chunk: Uint8Array): Uint8Array {
@@ -156,6 +164,7 @@ export class TerminalFilter {
     if (byte < 0x40) return this.#bound();
     const allowed = this.#csiAllowed(byte);
     if (allowed) this.#noteModes(byte);
+    if (allowed && ANSWERED.has(byte)) this.#asked = true;
     this.#finish(allowed, out);
   }
 

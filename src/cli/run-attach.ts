@@ -1,0 +1,110 @@
+// Runs the command of `corral run` with this process's streams: plain ones pass bytes unchanged, a terminal gets a pty of the sandbox.
+// Invariant: when it returns, the command has ended, our terminal is as it was, and the program's output has left this process.
+
+import { CorralError } from "../api/errors.ts";
+import type { ExecRequest, ExecResult, Process, Sandbox } from "../api/sandbox.ts";
+import type { Interruption } from "./interrupt.ts";
+import { attachTerminal, isInteractive } from "./pty.ts";
+import type { RunOptions } from "./run-options.ts";
+import { type Sink, sinkOf, source } from "./streams.ts";
+
+/** How long a program may live on after its reader went away and SIGPIPE told it, ms. */
+const BROKEN_PIPE_MS = 1_000;
+
+export interface Attached {
+  /** Absent when the sandbox was ended under the program (a second Ctrl-C). */
+  readonly result: ExecResult | undefined;
+  /** Ends the program's part of stdout, `text` on a line of its own. */
+  readonly finish: (text?: string) => Promise<void>;
+  /** Our stdout could not be written for a reason that is not a reader who left. */
+  readonly outputError: Error | undefined;
+}
+
+export async function runAttached(sandbox: Sandbox, options: RunOptions, stop: Interruption): Promise<Attached> {
+  return !options.json && isInteractive() ? await withPty(sandbox, options, stop) : await withPipes(sandbox, options, stop);
+}
+
+function commonRequest(options: RunOptions, stop: Interruption): ExecRequest {
+  return {
+    command: options.command,
+    signal: stop.soft,
+    outputBytes: Infinity,
+    ...(options.timeoutMs === undefined ? {} : { timeoutMs: options.timeoutMs }),
+  };
+}
+
+async function withPipes(sandbox: Sandbox, options: RunOptions, stop: Interruption): Promise<Attached> {
+  let running: Process | undefined;
+  let outputError: Error | undefined;
+  const stdout = sinkOf(process.stdout, {
+    onBroken: (error) => {
+      if (error.code !== "EPIPE") outputError = new CorralError("disk_full", `stdout cannot be written: ${error.code ?? error.message}`, { cause: error });
+      // What the kernel does to a program whose reader left; a program that ignores it is stopped.
+      running?.signal("SIGPIPE");
+      setTimeout(() => running?.stop(), BROKEN_PIPE_MS).unref();
+    },
+  });
+  // A stderr without a reader is no reason to end a program.
+  const stderr = sinkOf(process.stderr, { onBroken: () => undefined });
+  const input = source(process.stdin);
+  running = await sandbox.start({ ...commonRequest(options, stop), stdin: input, onStdout: stdout.write, onStderr: stderr.write });
+  const result = await ended(running, stop, sandbox);
+  await input.return?.();
+  // Whatever comes now is ours: nothing here may hold the process open.
+  process.stdin.unref?.();
+  await stderr.finish();
+  return {
+    result,
+    finish: (text) => finishBoth(stdout, text),
+    get outputError() {
+      return outputError;
+    },
+  };
+}
+
+async function finishBoth(stdout: Sink, text: string | undefined): Promise<void> {
+  await stdout.finish(text);
+}
+
+async function withPty(sandbox: Sandbox, options: RunOptions, stop: Interruption): Promise<Attached> {
+  const terminal = attachTerminal();
+  let result: ExecResult | undefined;
+  try {
+    const running = await sandbox.start({
+      ...commonRequest(options, stop),
+      env: terminalEnv(),
+      pty: terminal.size,
+      stdin: terminal.input,
+      onStdout: terminal.output,
+    });
+    terminal.onResize((rows, cols) => running.resize(rows, cols));
+    result = await ended(running, stop, sandbox);
+  } finally {
+    await terminal.detach();
+  }
+  return { result, finish: () => Promise.resolve(), outputError: undefined };
+}
+
+/** The kind of terminal, so that programs draw right; nothing else of our environment enters. */
+function terminalEnv(): Record<string, string> {
+  const env: Record<string, string> = { TERM: "xterm-256color" };
+  for (const name of ["TERM", "COLORTERM"]) {
+    const value = process.env[name];
+    if (value !== undefined && /^[A-Za-z0-9.+_-]{1,64}$/.test(value)) env[name] = value;
+  }
+  return env;
+}
+
+/** The result; a second signal takes the whole sandbox away, and then there is none. */
+async function ended(running: Process, stop: Interruption, sandbox: Sandbox): Promise<ExecResult | undefined> {
+  const onHard = (): void => void sandbox.destroy().catch(() => undefined); // destroyed again, and reported, by the caller
+  stop.hard.addEventListener("abort", onHard, { once: true });
+  try {
+    return await running.result;
+  } catch (error) {
+    if (stop.hard.aborted) return undefined;
+    throw error;
+  } finally {
+    stop.hard.removeEventListener("abort", onHard);
+  }
+}
