@@ -29,7 +29,7 @@ export type MountSpec =
   | {
       readonly kind: "overlay";
       readonly target: string;
-      /** Topmost first. `dataOnly` lowers follow `::`. */
+      /** Topmost first. `dataOnly` lowers follow `::`. One that is a regular file is a mask image (guest/image.h), not a directory. */
       readonly lowers: readonly string[];
       readonly dataOnly?: readonly string[];
       /** Absent = read-only. */
