@@ -52,7 +52,8 @@ function proofs(sources: ReadonlyMap<string, string>): { proved: Map<string, str
       const where = `${path}:${lineAt(source, match.index)}`;
       // A loop over rows may hand over `row.promise`: the rows hold the ids.
       if (id !== undefined) proved.set(id, where);
-      else if (!/^verifies\(\s*\w+\.promise\b/.test(source.slice(match.index))) problems.push(`${where} verifies an id that is not written out`);
+      else if (!/^verifies\(\s*\w+\.promise\b/.test(source.slice(match.index)))
+        problems.push(`${where} verifies an id that is not written out`);
     }
   }
   return { proved, problems };
@@ -65,7 +66,8 @@ function gaps(spec: string, sources: ReadonlyMap<string, string>): string[] {
   problems.push(...tests.problems);
   for (const { id, line, pending, benches } of promises) {
     const proof = tests.proved.get(id);
-    if (proof === undefined && !pending && benches.length === 0) problems.push(`SPEC.md:${line} ${id} has no test; prove it or write ${PENDING}`);
+    if (proof === undefined && !pending && benches.length === 0)
+      problems.push(`SPEC.md:${line} ${id} has no test; prove it or write ${PENDING}`);
     if (proof !== undefined && pending) problems.push(`SPEC.md:${line} ${id} is proved at ${proof}; take ${PENDING} away`);
     for (const bench of benches) {
       if (!existsSync(join(ROOT, bench))) problems.push(`SPEC.md:${line} ${id} names ${bench}, which is not there`);
@@ -82,7 +84,13 @@ describe("SPEC.md and the tests", () => {
     const sources = new Map(files(...PROOFS).map((path) => [path, read(path)]));
     // Their samples of calls are not calls.
     for (const sample of ["test/verifies.ts", "test/verifies.test.ts", "test/spec.test.ts"]) {
-      sources.set(sample, read(sample).split("\n").filter((line) => line.startsWith("  verifies(") || line.startsWith("verifies(")).join("\n"));
+      sources.set(
+        sample,
+        read(sample)
+          .split("\n")
+          .filter((line) => line.startsWith("  verifies(") || line.startsWith("verifies("))
+          .join("\n"),
+      );
     }
     expect(gaps(read("SPEC.md"), sources)).toEqual([]);
   });
@@ -99,7 +107,9 @@ describe("SPEC.md and the tests", () => {
       "- `view/f` — Measured. [bench/gone.ts]",
       "- view/g: no entry",
     ].join("\n");
-    const sources = new Map([["x.test.ts", 'verifies("view/a", "", f);\nverifies(\n  "view/d",\n);\nverifies("view/z", "", f);\nverifies(id, "", f);\n']]);
+    const sources = new Map([
+      ["x.test.ts", 'verifies("view/a", "", f);\nverifies(\n  "view/d",\n);\nverifies("view/z", "", f);\nverifies(id, "", f);\n'],
+    ]);
     expect(gaps(spec, sources)).toEqual([
       "SPEC.md:6 cli/e stands under view",
       "SPEC.md:7 view/a is promised twice",

@@ -13,7 +13,8 @@ const FAULTS: Readonly<Record<Fault, string>> = {
 /** The whole page. */
 export function errorsPage(): string {
   const rows = Object.entries(ERROR_KINDS).map(
-    ([code, kind]) => `| \`${code}\` | ${kind.status} | ${FAULTS[kind.fault]} | ${kind.retry === "later" ? "later" : "no"} | ${kind.meaning} |`,
+    ([code, kind]) =>
+      `| \`${code}\` | ${kind.status} | ${FAULTS[kind.fault]} | ${kind.retry === "later" ? "later" : "no"} | ${kind.meaning} |`,
   );
   return `# Errors
 
