@@ -1,14 +1,28 @@
 // The fast form of a policy: built once, then asked for many paths, or walked name by name along a tree.
-// It must agree with verdict.ts on every path (policy.property.test.ts holds them together).
-// Invariant: no verdict costs more than the length of path times the size of the policy, and the memory it keeps is bounded.
+// It decides nothing of its own: verdict.ts is the definition, and policy.property.test.ts holds the two together.
+// Invariant: memory is bounded (caches stop growing when full), and a verdict costs at most the path times the policy, whatever
+// the patterns are.
 
 import type { EntryKind, Permission, Policy, Verdict } from "../api/policy.ts";
-import { verdict, type LeadsToOpen } from "./verdict.ts";
+import { namesOf } from "./bytes.ts";
+import { hashOf, MAX_MATCHES, sameNumbers, type GlobMatch } from "./name-automaton.ts";
+import { rankedRules } from "./rules.ts";
+import { buildRuleTree, COVER, COVER_DIR, deepOf, isDeep, rankOf, SELF, SELF_DIR, type RuleTree } from "./rule-tree.ts";
+import { childAt, NONE } from "./trie.ts";
+import type { LeadsToOpen } from "./verdict.ts";
 
-/** Where a walk stands. Made by `root` and `step` only; its content is compile.ts's business. */
+/** Where a walk stands. Made by `root` and `step` only; what it holds is this file's business. */
 export interface PolicyState {
-  readonly path: string;
-  readonly kind: EntryKind;
+  /** Places in the rule tree that names below can go on from, ascending. Empty: all below is as `cover` says. */
+  readonly places: readonly number[];
+  /** Rank of the rule that decides here. */
+  readonly own: number;
+  /** Rank of the rule that decides below where no other does. */
+  readonly cover: number;
+  readonly mayOpenBelow: boolean;
+  readonly mayLead: boolean;
+  /** Known steps, for a directory. Absent in a state that is not kept. */
+  readonly steps: { readonly dir: Map<number, PolicyState>; readonly leaf: Map<number, PolicyState> } | undefined;
 }
 
 export interface CompiledPolicy {
@@ -29,17 +43,163 @@ export interface CompiledPolicy {
   verdict(path: string, kind: EntryKind, leadsToOpen?: LeadsToOpen): Verdict;
 }
 
+/** Cells of states and steps that may be kept: about 32 MB. */
+const CACHE_CELLS = 4_000_000;
+const NO_GLOB: GlobMatch = { id: 0, globs: [] };
+
+interface Walker {
+  readonly tree: RuleTree;
+  readonly states: Map<number, PolicyState[]>;
+  cells: number;
+  readonly mark: Uint32Array;
+  stamp: number;
+}
+
 /** Throws `policy_invalid`. */
 export function compilePolicy(policy: Policy): CompiledPolicy {
-  const judge = (state: PolicyState): Verdict => verdict(policy, state.path, state.kind, () => false);
+  const tree = buildRuleTree(rankedRules(policy));
+  const walker: Walker = { tree, states: new Map(), cells: 0, mark: new Uint32Array(tree.trie.size), stamp: 0 };
+  const root = arrive(walker, [0], NONE, true);
+  const ruleIndexOf = (state: PolicyState): number => tree.rules[state.own]?.index ?? NONE;
+  const permissionOf = (state: PolicyState): Permission => tree.rules[state.own]?.permission ?? "none";
   return {
     policy,
-    root: { path: "/", kind: "dir" },
-    step: (state, name, kind) => ({ path: `${state.path}/${name}`, kind }),
-    permissionOf: (state) => judge(state).permission,
-    ruleIndexOf: (state) => judge(state).ruleIndex ?? -1,
-    mayOpenBelow: (state) => state.kind === "dir",
-    mayLead: (state) => state.kind === "dir",
-    verdict: (path, kind, leadsToOpen) => verdict(policy, path, kind, leadsToOpen),
+    root,
+    step: (state, name, kind) => step(walker, state, name, kind === "dir"),
+    permissionOf,
+    ruleIndexOf,
+    mayOpenBelow: (state) => state.mayOpenBelow,
+    mayLead: (state) => state.mayLead,
+    verdict: (path, kind, leadsToOpen) => {
+      const state = walk(walker, root, path, kind === "dir");
+      const permission = permissionOf(state);
+      if (permission === "none" && state.mayLead && (leadsToOpen?.(`/${namesOf(path).join("/")}`) ?? true)) return { permission: "view", passage: true };
+      const ruleIndex = ruleIndexOf(state);
+      return ruleIndex === NONE ? { permission } : { permission, ruleIndex };
+    },
+  };
+}
+
+function walk(walker: Walker, root: PolicyState, path: string, isDir: boolean): PolicyState {
+  let state = root;
+  for (let at = path.charCodeAt(0) === 0x2f ? 1 : 0; at < path.length; ) {
+    const slash = path.indexOf("/", at);
+    const end = slash === -1 ? path.length : slash;
+    // A dot or nothing: the path is not in its plain spelling, or may not be.
+    if (end === at || path.charCodeAt(at) === 0x2e) return walkNames(walker, root, namesOf(path), isDir);
+    state = step(walker, state, path.slice(at, end), end < path.length || isDir);
+    at = end + 1;
+    if (slash === path.length - 1 && !isDir) return walkNames(walker, root, namesOf(path), isDir);
+  }
+  return state;
+}
+
+function walkNames(walker: Walker, root: PolicyState, names: readonly string[], isDir: boolean): PolicyState {
+  return names.reduce((state, name, index) => step(walker, state, name, index < names.length - 1 || isDir), root);
+}
+
+function step(walker: Walker, state: PolicyState, name: string, isDir: boolean): PolicyState {
+  const { tree } = walker;
+  // Nothing can change below any more: the name need not be read.
+  if (state.places.length === 0) return uniform(walker, state, isDir);
+  const literal = tree.literals.get(name) ?? 0;
+  const globs = tree.automaton?.matchName(name) ?? NO_GLOB;
+  const steps = globs.id === -1 ? undefined : isDir ? state.steps?.dir : state.steps?.leaf;
+  const key = literal * MAX_MATCHES + globs.id;
+  const known = steps?.get(key);
+  if (known !== undefined) return known;
+  const next = arrive(walker, reached(tree, state.places, literal, globs), state.cover, isDir);
+  if (steps !== undefined && walker.cells < CACHE_CELLS) {
+    walker.cells += 4;
+    steps.set(key, next);
+  }
+  return next;
+}
+
+function uniform(walker: Walker, state: PolicyState, isDir: boolean): PolicyState {
+  const steps = isDir ? state.steps?.dir : state.steps?.leaf;
+  const known = steps?.get(0);
+  if (known !== undefined) return known;
+  const next = arrive(walker, [], state.cover, isDir);
+  steps?.set(0, next);
+  return next;
+}
+
+/** The places that one name leads to, before `**` is entered. */
+function reached(tree: RuleTree, places: readonly number[], literal: number, match: GlobMatch): number[] {
+  const { trie } = tree;
+  const found: number[] = [];
+  // Made only when many globs match: then a node's few children are looked up in it, not the many globs at the node.
+  const matched = match.globs.length > 16 ? new Set(match.globs) : undefined;
+  for (const place of places) {
+    if (isDeep(trie, place)) found.push(place);
+    if (literal !== 0) found.push(childAt(trie, place, literal));
+    if (matched === undefined) for (const glob of match.globs) found.push(childAt(trie, place, tree.globOffset + glob));
+    else {
+      for (let child = trie.first[place] ?? NONE; child !== NONE; child = trie.next[child] ?? NONE) {
+        if (matched.has((trie.label[child] ?? 0) - tree.globOffset)) found.push(child);
+      }
+    }
+  }
+  return found.filter((place) => place !== NONE);
+}
+
+/** The state of an entry whose path ends at `places`, below a directory that `cover` covers. */
+function arrive(walker: Walker, places: number[], cover: number, isDir: boolean): PolicyState {
+  const { trie, ending, below } = walker.tree;
+  const best = (place: number, how: number): number => ending[place * 4 + how] ?? NONE;
+  const stamp = ++walker.stamp;
+  const found: number[] = [];
+  let covers = cover;
+  let own = NONE;
+  for (const place of places) {
+    if (walker.mark[place] === stamp) continue;
+    walker.mark[place] = stamp;
+    found.push(place);
+    covers = Math.max(covers, best(place, COVER), isDir ? best(place, COVER_DIR) : NONE);
+    own = Math.max(own, best(place, SELF), isDir ? best(place, SELF_DIR) : NONE);
+    // Grows the list that is walked: `**` matches no name at all, too.
+    const deep = deepOf(trie, place);
+    if (deep !== NONE) places.push(deep);
+  }
+  own = Math.max(own, covers);
+  // What can only end in rules of a lower rank than the cover decides nothing below.
+  const live = isDir ? found.filter((place) => canOutrank(below, place, covers)).sort((a, b) => a - b) : [];
+  return keep(walker, live, own, isDir ? covers : own, isDir);
+}
+
+function canOutrank(below: Int32Array, place: number, cover: number): boolean {
+  const at = place * 4;
+  return (below[at] ?? NONE) > cover || (below[at + 1] ?? NONE) > cover || (below[at + 2] ?? NONE) > cover || (below[at + 3] ?? NONE) > cover;
+}
+
+function keep(walker: Walker, places: readonly number[], own: number, cover: number, isDir: boolean): PolicyState {
+  const hash = hashOf([own, cover, isDir ? 1 : 0, ...places]);
+  const bucket = walker.states.get(hash) ?? [];
+  const known = bucket.find((state) => state.own === own && state.cover === cover && isDir === (state.steps !== undefined) && sameNumbers(state.places, places));
+  if (known !== undefined) return known;
+  const full = walker.cells + places.length + 64 > CACHE_CELLS;
+  const state: PolicyState = {
+    places,
+    own,
+    cover,
+    ...(isDir ? outlook(walker.tree, places, own, cover) : { mayOpenBelow: false, mayLead: false }),
+    steps: isDir && !full ? { dir: new Map(), leaf: new Map() } : undefined,
+  };
+  if (full) return state;
+  walker.cells += places.length + 64;
+  walker.states.set(hash, [...bucket, state]);
+  return state;
+}
+
+/** What a directory's state can say of all that is, or could be, below it. */
+function outlook(tree: RuleTree, places: readonly number[], own: number, cover: number): { readonly mayOpenBelow: boolean; readonly mayLead: boolean } {
+  const level = rankOf(tree.rules[own]?.permission ?? "none");
+  const coverLevel = rankOf(tree.rules[cover]?.permission ?? "none");
+  const outranking = (wanted: (level: number) => boolean): boolean =>
+    [0, 1, 2, 3].some((at) => wanted(at) && places.some((place) => (tree.below[place * 4 + at] ?? NONE) > cover));
+  return {
+    mayOpenBelow: coverLevel !== level || outranking((at) => at !== level),
+    mayLead: coverLevel > 0 || outranking((at) => at > 0),
   };
 }

@@ -14,12 +14,20 @@ export interface Problem {
 export type SymbolRange = readonly [number, number];
 
 export type Atom =
-  | { readonly kind: "symbol"; readonly symbol: number }
-  /** Exactly one character (or one byte that is no character) out of `ranges`, or outside of them. */
-  | { readonly kind: "set"; readonly negated: boolean; readonly ranges: readonly SymbolRange[] }
+  /** These characters, in this order. */
+  | { readonly kind: "text"; readonly symbols: readonly number[] }
+  | SetAtom
   /** Any number of characters, none included. */
   | { readonly kind: "star" }
-  | { readonly kind: "either"; readonly options: readonly (readonly Atom[])[] };
+  | { readonly kind: "either"; readonly options: readonly (readonly Atom[])[]; readonly text: string };
+
+/** Exactly one character (or one byte that is no character) out of `ranges`, or outside of them. `text` is its source. */
+export interface SetAtom {
+  readonly kind: "set";
+  readonly negated: boolean;
+  readonly ranges: readonly SymbolRange[];
+  readonly text: string;
+}
 
 export type Segment =
   /** `**`: any number of whole names, none included. */
@@ -80,37 +88,47 @@ function literalOf(text: string): string | undefined {
 
 function parseAtoms(cursor: Cursor, depth: number): Atom[] {
   const atoms: Atom[] = [];
-  for (; cursor.at < cursor.text.length; ) {
+  for (let run: number[] | undefined; cursor.at < cursor.text.length; ) {
     const start = cursor.at;
     const character = take(cursor);
     if (depth > 0 && (character === "," || character === "}")) {
       cursor.at = start;
       return atoms;
     }
-    switch (character) {
-      case "*":
-        if (atoms.at(-1)?.kind === "star") {
-          throw new Malformed(start, "`**` must be a whole name: write `/**/` around it, or one `*` for a part of a name");
-        }
-        atoms.push({ kind: "star" });
-        break;
-      case "?":
-        atoms.push({ kind: "set", negated: true, ranges: [] });
-        break;
-      case "[":
-        atoms.push(parseSet(cursor, start));
-        break;
-      case "{":
-        atoms.push(parseEither(cursor, start, depth + 1));
-        break;
-      case "]":
-      case "}":
-        throw new Malformed(start, `\`${character}\` closes nothing; a literal one is \`\\${character}\``);
-      default:
-        atoms.push({ kind: "symbol", symbol: literalSymbol(cursor, character, start) });
+    const special = specialAtom(cursor, { character, start, depth });
+    if (special?.kind === "star" && atoms.at(-1)?.kind === "star") {
+      throw new Malformed(start - 1, "`**` must be a whole name: write `/**/` around it, or one `*` for a part of a name");
     }
+    if (special !== undefined) {
+      run = undefined;
+      atoms.push(special);
+      continue;
+    }
+    if (run === undefined) {
+      run = [];
+      atoms.push({ kind: "text", symbols: run });
+    }
+    run.push(literalSymbol(cursor, character, start));
   }
   return atoms;
+}
+
+function specialAtom(cursor: Cursor, at: { readonly character: string; readonly start: number; readonly depth: number }): Atom | undefined {
+  switch (at.character) {
+    case "*":
+      return { kind: "star" };
+    case "?":
+      return { kind: "set", negated: true, ranges: [], text: "?" };
+    case "[":
+      return parseSet(cursor, at.start);
+    case "{":
+      return parseEither(cursor, at.start, at.depth + 1);
+    case "]":
+    case "}":
+      throw new Malformed(at.start, `\`${at.character}\` closes nothing; a literal one is \`\\${at.character}\``);
+    default:
+      return undefined;
+  }
 }
 
 function literalSymbol(cursor: Cursor, character: string, start: number): number {
@@ -130,7 +148,7 @@ function parseSet(cursor: Cursor, open: number): Atom {
   for (;;) {
     const start = cursor.at;
     const low = setSymbol(cursor, unclosed);
-    if (low === undefined) return { kind: "set", negated, ranges };
+    if (low === undefined) return { kind: "set", negated, ranges, text: cursor.text.slice(open, cursor.at) };
     const isRange = cursor.text.charAt(cursor.at) === "-" && cursor.text.charAt(cursor.at + 1) !== "]";
     if (isRange) cursor.at++;
     const high = isRange ? setSymbol(cursor, unclosed) : low;
@@ -161,7 +179,7 @@ function parseEither(cursor: Cursor, open: number, depth: number): Atom {
     if (take(cursor) === "}") break;
   }
   if (options.length === 1) throw new Malformed(open, "`{}` needs two choices, `{a,b}`; a literal brace is `\\{`");
-  return { kind: "either", options };
+  return { kind: "either", options, text: cursor.text.slice(open, cursor.at) };
 }
 
 /** Takes one character (both halves of a surrogate pair). */
@@ -192,15 +210,16 @@ function placesAfter(atoms: readonly Atom[], symbols: readonly number[], places:
       return to;
     }
     for (const place of from) {
-      const symbol = symbols[place];
-      if (symbol !== undefined && takes(atom, symbol)) to.add(place + 1);
+      const length = atom.kind === "set" ? 1 : atom.symbols.length;
+      const taken = symbols.slice(place, place + length);
+      const fits = atom.kind === "set" ? taken.some((symbol) => takes(atom, symbol)) : taken.length === length && taken.every((symbol, i) => symbol === atom.symbols[i]);
+      if (fits) to.add(place + length);
     }
     return to;
   }, places);
 }
 
-/** Whether a one-character atom takes `symbol`. */
-export function takes(atom: Extract<Atom, { kind: "symbol" | "set" }>, symbol: number): boolean {
-  if (atom.kind === "symbol") return atom.symbol === symbol;
+/** Whether a set takes `symbol`. */
+export function takes(atom: SetAtom, symbol: number): boolean {
   return atom.ranges.some(([low, high]) => low <= symbol && symbol <= high) !== atom.negated;
 }

@@ -20,7 +20,11 @@ export type LeadsToOpen = (path: string) => boolean;
  * its own path; its target is a second question. Throws `policy_invalid`.
  */
 export function verdict(policy: Policy, path: string, kind: EntryKind, leadsToOpen: LeadsToOpen = () => true): Verdict {
-  const rules = rankedRules(policy);
+  return judge(rankedRules(policy), path, { kind, leadsToOpen });
+}
+
+/** `verdict` over rules that are read already, lowest rank first. */
+export function judge(rules: readonly ReadRule[], path: string, { kind, leadsToOpen }: { readonly kind: EntryKind; readonly leadsToOpen: LeadsToOpen }): Verdict {
   const names = namesOf(path);
   const rule = rules.findLast((candidate) => matches(candidate, names, kind));
   const decided = rule === undefined ? {} : { ruleIndex: rule.index };
@@ -66,8 +70,11 @@ function mayLead(rules: readonly ReadRule[], names: readonly string[]): boolean 
   return rules.slice(cover + 1).some((rule) => isOpen(rule.permission) && reachesBelow(rule.pattern, names));
 }
 
+/** Whether the pattern has something left to match below `names`: a segment to come, or a last `**` that goes on. */
 function reachesBelow(pattern: Pattern, names: readonly string[]): boolean {
-  return placesBefore(pattern, names).slice(0, -1).some((places) => places.includes(names.length));
+  const places = placesBefore(pattern, names);
+  const open = pattern.segments.at(-1)?.kind === "deep" ? places : places.slice(0, -1);
+  return open.some((lengths) => lengths.includes(names.length));
 }
 
 function isOpen(permission: Permission | undefined): boolean {
