@@ -149,6 +149,8 @@ int tool_usage(int argc, char **argv) {
         snprintf(copy, sizeof copy, "%s", name);
         enter(&c, l->fd, copy);
     }
+    while (c.depth > 0) leave(&c);
+    free(c.levels);
     printf("%" PRIu64 " %" PRIu64 " %s\n", c.bytes, c.entries, c.partial ? "partial" : "whole");
     return fflush(stdout) == 0 ? 0 : 1;
 }
