@@ -1,0 +1,207 @@
+// Builds the root directory of the host template: mount points, the made /etc, the device nodes' places. Once per content, then shared.
+// It mounts nothing. A skeleton is never changed: other content makes another directory, and running sandboxes keep theirs.
+// Invariant: a skeleton under its final name is complete; what a crash left half made has another name.
+
+import { createHash, randomUUID } from "node:crypto";
+import {
+  chmodSync,
+  copyFileSync,
+  type Dirent,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  type Stats,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
+import { ETC_NEVER, ETC_PATTERNS, ETC_ROWS, type EtcUser, MAX_ETC_BYTES, madeEtc } from "./template-etc.ts";
+
+/** Changes when the code below makes something else of the same plan. */
+const FORMAT = 1;
+/** A skeleton that nobody opened for so long is removed when another is built. */
+const KEEP_UNUSED_MS = 30 * 24 * 60 * 60 * 1000;
+
+export interface SkeletonPlan {
+  readonly user: EtcUser;
+  /** Directories to make, as mount points. */
+  readonly dirs: readonly string[];
+  /** Links to make: place to target. */
+  readonly links: ReadonlyMap<string, string>;
+  /** Host files to copy to the same place. */
+  readonly copies: readonly string[];
+}
+
+export interface Skeleton {
+  readonly rootDir: string;
+  /** An overlay without an upper wants two lowers. */
+  readonly emptyDir: string;
+}
+
+const DEVICES = ["null", "zero", "full", "random", "urandom", "tty"];
+const DEV_LINKS: readonly (readonly [string, string])[] = [
+  ["/dev/ptmx", "pts/ptmx"],
+  ["/dev/fd", "/proc/self/fd"],
+  ["/dev/stdin", "/proc/self/fd/0"],
+  ["/dev/stdout", "/proc/self/fd/1"],
+  ["/dev/stderr", "/proc/self/fd/2"],
+];
+const DIRS = ["/dev/pts", "/dev/shm", "/etc", "/home", "/proc", "/root", "/run", "/tmp", "/usr", "/var/cache", "/var/lib", "/var/log", "/workspace"];
+const LINKS: readonly (readonly [string, string])[] = [
+  ["/var/tmp", "../tmp"],
+  ["/var/run", "../run"],
+  ["/var/lock", "../run"],
+  ["/etc/mtab", "/proc/self/mounts"],
+];
+
+/** Opens the skeleton of `plan` below `templatesDir`, building it first when it is not there. */
+export function openSkeleton(templatesDir: string, plan: SkeletonPlan): Skeleton {
+  const etc = etcEntries("/etc");
+  const place = join(templatesDir, skeletonKey(plan, etc));
+  if (!existsSync(join(place, "root"))) {
+    const fresh = join(templatesDir, `new-${randomUUID()}`);
+    try {
+      build(fresh, plan, etc);
+      renameSync(fresh, place);
+    } catch (error) {
+      rmSync(fresh, { recursive: true, force: true });
+      // Another process built the same one first.
+      if (!existsSync(join(place, "root"))) throw error;
+    }
+    removeUnused(templatesDir);
+  }
+  utimesSync(place, new Date(), new Date());
+  return { rootDir: join(place, "root"), emptyDir: join(place, "empty") };
+}
+
+/** A place below /etc that a row selects, or a directory within one. */
+interface EtcEntry {
+  readonly name: string;
+  readonly stats: Stats;
+  readonly except: readonly string[];
+}
+
+function skeletonKey(plan: SkeletonPlan, etc: readonly EtcEntry[]): string {
+  const copies = plan.copies.map((path) => signature(path, lstatSync(path)));
+  const content = [FORMAT, plan.user, plan.dirs, [...plan.links], copies, etc.map(({ name, stats }) => signature(name, stats))];
+  return createHash("sha256").update(JSON.stringify(content)).digest("hex").slice(0, 24);
+}
+
+/** A directory's own time tells when an entry came or went, and packages replace files by renaming: files in it need no look. */
+function signature(name: string, stats: Stats): readonly (string | number)[] {
+  return stats.isDirectory() ? [name, stats.mtimeMs] : [name, stats.mtimeMs, stats.size, stats.ino];
+}
+
+/** What the rows of /etc select on this host, with every directory below. */
+function etcEntries(etcDir: string): EtcEntry[] {
+  const versioned = list(etcDir).filter((entry) => ETC_PATTERNS.some((pattern) => pattern.test(entry.name)));
+  const rows = [...ETC_ROWS, { names: versioned.map((entry) => entry.name).sort(), except: [] }];
+  const found: EtcEntry[] = [];
+  for (const row of rows) for (const name of row.names) addEtc(etcDir, { name, except: row.except ?? [] }, found);
+  return found;
+}
+
+function addEtc(etcDir: string, { name, except }: { name: string; except: readonly string[] }, found: EtcEntry[]): void {
+  const stats = lstatSync(join(etcDir, name), { throwIfNoEntry: false });
+  if (stats === undefined || !copyable(stats)) return;
+  found.push({ name, stats, except });
+  if (!stats.isDirectory()) return;
+  for (const entry of list(join(etcDir, name))) {
+    if (entry.isDirectory() && !isNever(entry.name, except)) addEtc(etcDir, { name: `${name}/${entry.name}`, except }, found);
+  }
+}
+
+function isNever(name: string, except: readonly string[]): boolean {
+  return except.includes(name) || ETC_NEVER.some((pattern) => pattern.test(name));
+}
+
+/** SAFETY: without the world-readable test a server that runs as root would hand root's files to every sandbox. */
+function copyable(stats: Stats): boolean {
+  if (stats.isSymbolicLink()) return true;
+  if (stats.isDirectory()) return (stats.mode & 0o005) === 0o005;
+  return stats.isFile() && (stats.mode & 0o004) !== 0 && stats.size <= MAX_ETC_BYTES;
+}
+
+function list(dir: string): Dirent[] {
+  try {
+    return readdirSync(dir, { withFileTypes: true });
+  } catch {
+    return [];
+  }
+}
+
+function build(place: string, plan: SkeletonPlan, etc: readonly EtcEntry[]): void {
+  const root = join(place, "root");
+  makeDir(join(place, "empty"));
+  for (const dir of [...DIRS, plan.user.home, ...plan.dirs]) makeDir(join(root, dir));
+  for (const [link, target] of [...LINKS, ...DEV_LINKS]) makeLink(join(root, link), target);
+  for (const device of DEVICES) makeFile(join(root, "dev", device), "", 0o444);
+  copyEtc(join(root, "etc"), etc);
+  for (const [name, content] of madeEtc(plan.user)) makeFile(join(root, "etc", name), content, 0o444);
+  for (const [link, target] of plan.links) makeLink(join(root, link), target);
+  for (const path of plan.copies) copyOne(path, join(root, path));
+  openForAll(root);
+}
+
+function copyEtc(to: string, etc: readonly EtcEntry[]): void {
+  for (const { name, stats, except } of etc) {
+    if (!stats.isDirectory()) {
+      copyEntry(name, to);
+      continue;
+    }
+    makeDir(join(to, name));
+    for (const entry of list(join("/etc", name))) {
+      if (!entry.isDirectory() && !isNever(entry.name, except)) copyEntry(`${name}/${entry.name}`, to);
+    }
+  }
+}
+
+function copyEntry(name: string, to: string): void {
+  const from = join("/etc", name);
+  const stats = lstatSync(from, { throwIfNoEntry: false });
+  if (stats === undefined || !copyable(stats)) return;
+  if (stats.isSymbolicLink()) makeLink(join(to, name), readlinkSync(from));
+  else copyOne(from, join(to, name));
+}
+
+function copyOne(from: string, to: string): void {
+  makeDir(dirname(to));
+  copyFileSync(from, to);
+  chmodSync(to, 0o444);
+}
+
+function makeDir(path: string): void {
+  mkdirSync(path, { recursive: true });
+}
+
+function makeFile(path: string, content: string, mode: number): void {
+  makeDir(dirname(path));
+  rmSync(path, { force: true });
+  writeFileSync(path, content, { mode: 0o600, flag: "wx" });
+  chmodSync(path, mode);
+}
+
+function makeLink(path: string, target: string): void {
+  makeDir(dirname(path));
+  rmSync(path, { force: true });
+  symlinkSync(target, path);
+}
+
+/** The sandbox's user is not the owner: every directory is opened to all, whatever the caller's umask. */
+function openForAll(dir: string): void {
+  chmodSync(dir, 0o755);
+  for (const entry of list(dir)) if (entry.isDirectory()) openForAll(join(dir, entry.name));
+}
+
+function removeUnused(templatesDir: string): void {
+  for (const entry of list(templatesDir)) {
+    const path = join(templatesDir, entry.name);
+    const stats = lstatSync(path, { throwIfNoEntry: false });
+    if (stats !== undefined && Date.now() - stats.mtimeMs > KEEP_UNUSED_MS) rmSync(path, { recursive: true, force: true });
+  }
+}
