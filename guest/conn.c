@@ -10,13 +10,13 @@
 
 static void want(struct conn *conn) {
     uint32_t events = 0;
-    if (conn_backlog(conn) <= conn->limit) events |= EPOLLIN;
+    if (conn_backlog(conn) < conn->limit) events |= EPOLLIN;
     if (conn->blocked) events |= EPOLLOUT;
     if (loop_watch(conn->loop, &conn->watch, events) != 0) conn_close(conn);
 }
 
 static void flush(struct conn *conn) {
-    bool was_full = conn_backlog(conn) > conn->limit;
+    bool was_full = conn_backlog(conn) >= conn->limit;
     conn->blocked = false;
     while (conn_backlog(conn) > 0) {
         /* SAFETY: MSG_NOSIGNAL, or a peer that left would end this process by SIGPIPE. */
@@ -35,7 +35,10 @@ static void flush(struct conn *conn) {
     /* An idle connection holds no memory; a busy one keeps a small piece. */
     if (conn_backlog(conn) == 0 && conn->out.size > 256 * 1024) buffer_free(&conn->out);
     want(conn);
-    if (was_full && !conn->dead && conn_backlog(conn) <= conn->limit && conn->on_room) conn->on_room(conn);
+    bool has_room = was_full ? conn_backlog(conn) < conn->limit : conn->wants_room && conn_backlog(conn) <= conn->limit / 2;
+    if (!has_room || conn->dead) return;
+    conn->wants_room = false;
+    if (conn->on_room) conn->on_room(conn);
 }
 
 static void run_later(struct later *later) {
@@ -72,7 +75,7 @@ static void ready(struct watch *watch, uint32_t events) {
     struct conn *conn = CONTAINER_OF(watch, struct conn, watch);
     if (events & EPOLLOUT) loop_later(conn->loop, &conn->later);
     if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR))) return;
-    if (conn_backlog(conn) > conn->limit) {
+    if (conn_backlog(conn) >= conn->limit) {
         /* Reading is held back; a peer that has gone shows in the write. */
         loop_later(conn->loop, &conn->later);
         return;

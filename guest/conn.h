@@ -1,6 +1,6 @@
 /* A connection: frames in, frames out, both bounded. Used by the spawner for its one socket and by PID 1 for its eight.
  * Not a dispatcher: what a frame means is the owner's.
- * Invariant: no frame is read while more than `limit` bytes wait to be written, so a peer that does not read costs no memory.
+ * Invariant: no frame is read while `limit` bytes or more wait to be written, so a peer that does not read costs no memory.
  * Descriptors sent along (SCM_RIGHTS) never arrive: reads carry no control buffer and the kernel closes them. */
 #ifndef CORRAL_CONN_H
 #define CORRAL_CONN_H
@@ -17,11 +17,12 @@ struct conn {
     size_t limit;
     bool dead;
     bool blocked; /* the socket took less than it was given */
+    bool wants_room; /* set by the owner: call on_room when at most half of `limit` waits */
     /* false: the frame breaks the protocol, the connection is closed. May call conn_close itself. */
     bool (*on_frame)(struct conn *conn, const struct frame *frame);
     /* Called once, at the end of the round in which it closed; may free the connection. */
     void (*on_close)(struct conn *conn);
-    /* NULL, or called when waiting bytes fell under `limit`; must not send from here. */
+    /* NULL, or called when fewer than `limit` bytes wait again, and once for each time that wants_room was set; must not send from here. */
     void (*on_room)(struct conn *conn);
 };
 
