@@ -22,6 +22,10 @@ export async function runCli(argv: readonly string[], host: CliHost): Promise<nu
   const session: Session = { host, rest: end === -1 ? undefined : argv.slice(end + 1), exitCode: EXIT_OK };
   const words = end === -1 ? argv : argv.slice(0, end);
   try {
+    if (words.length === 0 && end === -1) {
+      program(session).outputHelp();
+      return EXIT_OK;
+    }
     await program(session).parseAsync([...words], { from: "user" });
     return session.exitCode;
   } catch (error) {
@@ -47,8 +51,7 @@ function program(session: Session): Command {
     .showHelpAfterError("(corral --help shows what there is)")
     .exitOverride()
     .configureHelp({ sortSubcommands: false, showGlobalOptions: false })
-    .addHelpText("after", EXAMPLES)
-    .action(() => corral.outputHelp());
+    .addHelpText("after", EXAMPLES);
   addRun(corral, session);
   addDeltas(corral, session);
   addPolicy(corral, session);
@@ -200,7 +203,8 @@ function addRest(corral: Command, session: Session): void {
     .summary("see it work on a small project, in a minute")
     .addOption(dataOption())
     .action(async ({ data }: { data?: string }) => {
-      session.exitCode = await session.host.demo(data === undefined ? {} : { dataDir: data });
+      const { demo } = await import("./commands/demo.ts");
+      session.exitCode = await demo(data === undefined ? {} : { dataDir: data }, session.host);
     });
   corral
     .command("bench")

@@ -23,7 +23,6 @@ export interface DemoRequest {
 export interface CliHost {
   readonly version: string;
   open(options: OpenOptions): Promise<Corral>;
-  /** Both return the process's exit code. */
+  /** Returns the process's exit code. */
   bench(request: BenchRequest): Promise<number>;
-  demo(request: DemoRequest): Promise<number>;
 }

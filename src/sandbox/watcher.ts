@@ -1,0 +1,197 @@
+// Holds the disk and inode quota of deltas where the file system keeps none: looks at the disk often and at a delta when it may matter.
+// Not a wall: between two looks a command can overshoot, which the sandbox's info says beforehand. Files that were deleted while
+// open are counted by nobody but the disk. Invariant: a command is killed only for a delta that was measured above its limit and
+// grew while the command ran, so one that clears up is let live.
+
+import { statfs } from "node:fs/promises";
+import type { LimitHit } from "../api/sandbox.ts";
+import type { Clock } from "../base/clock.ts";
+import type { RunTool } from "../view/view.ts";
+
+/** Between two looks at the disk while commands run, ms. */
+const TICK_MS = 100;
+/** Every so many ticks sandboxes without a command are looked at, for what their last one left running. */
+const IDLE_TICKS = 10;
+/** Longest and shortest time between two measurements of one delta, ms. */
+const MAX_PAUSE_MS = 30_000;
+const MIN_PAUSE_MS = 1_000;
+/** A measurement may take this share of the time. */
+const MAX_SHARE = 0.05;
+/** A disk that lost less than this since the last measurement has no delta that grew much. */
+const QUIET_BYTES = 1024 * 1024;
+const QUIET_FILES = 64;
+/** Counts in a row that a delta may spoil by moving directories under them. */
+const MAX_SPOILT = 5;
+
+export type QuotaHit = Extract<LimitHit, "disk" | "inodes">;
+
+export interface WatchedDelta {
+  readonly id: string;
+  /** The delta's upper directory. */
+  readonly dir: string;
+  readonly diskBytes: number;
+  readonly inodes: number;
+  readonly tool: RunTool;
+  /** Called when it grew past a limit while no command ran: what it left behind writes on. */
+  readonly onRunaway: (hit: QuotaHit) => void;
+}
+
+interface Usage {
+  readonly bytes: number;
+  readonly entries: number;
+  readonly whole: boolean;
+}
+
+interface Free {
+  readonly bytes: number;
+  readonly files: number;
+}
+
+interface Guard {
+  readonly from: Usage;
+  readonly hit: (limit: QuotaHit) => void;
+}
+
+interface Watched {
+  readonly delta: WatchedDelta;
+  readonly guards: Set<Guard>;
+  usage: Usage;
+  /** The disk when it was measured. */
+  free: Free;
+  measuredMs: number;
+  pauseMs: number;
+  spoilt: number;
+  measuring: boolean;
+  /** A command ended since the last look. */
+  stirred: boolean;
+}
+
+const EMPTY: Usage = { bytes: 0, entries: 0, whole: true };
+
+export class QuotaWatcher {
+  readonly #dir: string;
+  readonly #clock: Clock;
+  readonly #watched = new Map<string, Watched>();
+  #timer: NodeJS.Timeout | undefined;
+  #ticks = 0;
+  #looking = false;
+
+  /** `dir` lies on the disk that holds the deltas. */
+  constructor(dir: string, clock: Clock) {
+    this.#dir = dir;
+    this.#clock = clock;
+  }
+
+  add(delta: WatchedDelta): void {
+    const free = { bytes: Infinity, files: Infinity };
+    this.#watched.set(delta.id, { delta, guards: new Set(), usage: EMPTY, free, measuredMs: -Infinity, pauseMs: MIN_PAUSE_MS, spoilt: 0, measuring: false, stirred: false });
+    if (this.#timer === undefined) {
+      this.#timer = setInterval(() => void this.#tick(), TICK_MS);
+      this.#timer.unref();
+    }
+  }
+
+  remove(id: string): void {
+    this.#watched.delete(id);
+    if (this.#watched.size > 0) return;
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+  }
+
+  /** A command begins in sandbox `id`; call what is returned when it ended. */
+  guard(id: string, hit: (limit: QuotaHit) => void): () => void {
+    const watched = this.#watched.get(id);
+    if (watched === undefined) return () => undefined;
+    const guard = { from: watched.usage, hit };
+    watched.guards.add(guard);
+    return () => {
+      watched.guards.delete(guard);
+      watched.stirred = true;
+    };
+  }
+
+  async #tick(): Promise<void> {
+    this.#ticks += 1;
+    const idleToo = this.#ticks % IDLE_TICKS === 0;
+    const due = [...this.#watched.values()].filter(({ guards, stirred }) => guards.size > 0 || stirred || idleToo);
+    if (due.length === 0 || this.#looking) return;
+    this.#looking = true;
+    try {
+      const { bavail, bsize, ffree } = await statfs(this.#dir);
+      const free = { bytes: bavail * bsize, files: ffree };
+      for (const watched of due) this.#look(watched, free);
+    } catch {
+      // The data directory is gone or its disk fails: commands meet that error themselves; the next tick asks again.
+    } finally {
+      this.#looking = false;
+    }
+  }
+
+  #look(watched: Watched, free: Free): void {
+    if (watched.measuring) return;
+    const lost = { bytes: watched.free.bytes - free.bytes, files: watched.free.files - free.files };
+    const age = this.#clock.monotonicMs() - watched.measuredMs;
+    const roomBytes = watched.delta.diskBytes - watched.usage.bytes;
+    const roomFiles = watched.delta.inodes - watched.usage.entries;
+    const pressing = lost.bytes > roomBytes / 2 || lost.files > roomFiles / 2;
+    const moved = lost.bytes > QUIET_BYTES || lost.files > QUIET_FILES || watched.stirred;
+    if (!pressing && !(moved && age >= watched.pauseMs) && age < MAX_PAUSE_MS) return;
+    watched.stirred = false;
+    watched.measuring = true;
+    void this.#measure(watched, free).finally(() => {
+      watched.measuring = false;
+    });
+  }
+
+  async #measure(watched: Watched, free: Free): Promise<void> {
+    const startedMs = this.#clock.monotonicMs();
+    // The count stops at a bound. Above a limit the bound is what it already held, or growth could not be told from standing still.
+    const bytes = Math.max(watched.delta.diskBytes, watched.usage.bytes);
+    const entries = Math.max(watched.delta.inodes, watched.usage.entries);
+    const usage = await measure(watched.delta, { bytes, entries });
+    if (usage === undefined || this.#watched.get(watched.delta.id) !== watched) return;
+    const nowMs = this.#clock.monotonicMs();
+    const grew = usage.bytes > watched.usage.bytes || usage.entries > watched.usage.entries;
+    watched.pauseMs = Math.min(MAX_PAUSE_MS, Math.max(MIN_PAUSE_MS, (nowMs - startedMs) / MAX_SHARE, grew ? 0 : watched.pauseMs * 2));
+    watched.spoilt = usage.whole ? 0 : watched.spoilt + 1;
+    watched.usage = usage;
+    watched.free = free;
+    watched.measuredMs = nowMs;
+    const limit = passed(watched);
+    if (limit !== undefined) strike(watched, limit);
+  }
+}
+
+function passed({ delta, usage, spoilt }: Watched): QuotaHit | undefined {
+  if (usage.bytes > delta.diskBytes) return "disk";
+  if (usage.entries > delta.inodes) return "inodes";
+  // A tree that never holds still long enough to be counted is taken for one that is too large.
+  return spoilt >= MAX_SPOILT ? "disk" : undefined;
+}
+
+function strike(watched: Watched, limit: QuotaHit): void {
+  const { usage } = watched;
+  if (watched.guards.size === 0) {
+    watched.delta.onRunaway(limit);
+    return;
+  }
+  for (const { from, hit } of watched.guards) {
+    const grew = limit === "disk" ? usage.bytes > from.bytes : usage.entries > from.entries;
+    if (grew || !usage.whole) hit(limit);
+  }
+}
+
+/** `undefined`: it could not be measured now (the sandbox is going away). */
+async function measure(delta: WatchedDelta, bound: Omit<Usage, "whole">): Promise<Usage | undefined> {
+  const run = delta.tool(["usage", String(bound.bytes), String(bound.entries), delta.dir]);
+  try {
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of run.stdout) chunks.push(Uint8Array.from(chunk));
+    await run.done;
+    const [bytes = "", entries = "", whole] = Buffer.concat(chunks).toString("latin1").trim().split(" ");
+    return { bytes: Number(bytes), entries: Number(entries), whole: whole === "whole" };
+  } catch {
+    run.done.catch(() => undefined);
+    return undefined;
+  }
+}
