@@ -5,9 +5,9 @@
 
 import type { EntryKind, Permission, Policy, Verdict } from "../api/policy.ts";
 import { namesOf } from "./bytes.ts";
-import { hashOf, MAX_MATCHES, sameNumbers, type GlobMatch } from "./name-automaton.ts";
+import { hashOf, sameNumbers, type NameMatch } from "./name-automaton.ts";
 import { rankedRules } from "./rules.ts";
-import { buildRuleTree, COVER, COVER_DIR, deepOf, isDeep, rankOf, SELF, SELF_DIR, type RuleTree } from "./rule-tree.ts";
+import { buildRuleTree, COVER, COVER_DIR, deepOf, globLabel, isDeep, literalLabel, rankOf, SELF, SELF_DIR, type RuleTree } from "./rule-tree.ts";
 import { childAt, NONE } from "./trie.ts";
 import type { LeadsToOpen } from "./verdict.ts";
 
@@ -23,6 +23,8 @@ export interface PolicyState {
   readonly mayLead: boolean;
   /** Known steps, for a directory. Absent in a state that is not kept. */
   readonly steps: { readonly dir: Map<number, PolicyState>; readonly leaf: Map<number, PolicyState> } | undefined;
+  /** The answer, passages apart. */
+  readonly verdict: Verdict;
 }
 
 export interface CompiledPolicy {
@@ -45,7 +47,8 @@ export interface CompiledPolicy {
 
 /** Cells of states and steps that may be kept: about 32 MB. */
 const CACHE_CELLS = 4_000_000;
-const NO_GLOB: GlobMatch = { id: 0, globs: [] };
+
+const PASSAGE: Verdict = Object.freeze({ permission: "view", passage: true });
 
 interface Walker {
   readonly tree: RuleTree;
@@ -59,59 +62,68 @@ interface Walker {
 export function compilePolicy(policy: Policy): CompiledPolicy {
   const tree = buildRuleTree(rankedRules(policy));
   const walker: Walker = { tree, states: new Map(), cells: 0, mark: new Uint32Array(tree.trie.size), stamp: 0 };
-  const root = arrive(walker, [0], NONE, true);
-  const ruleIndexOf = (state: PolicyState): number => tree.rules[state.own]?.index ?? NONE;
-  const permissionOf = (state: PolicyState): Permission => tree.rules[state.own]?.permission ?? "none";
+  const root = arrive(walker, [0], { cover: NONE, isDir: true });
   return {
     policy,
     root,
-    step: (state, name, kind) => step(walker, state, name, kind === "dir"),
-    permissionOf,
-    ruleIndexOf,
+    step: (state, name, kind) => step(walker, state, { text: name, start: 0, end: name.length, isDir: kind === "dir" }),
+    permissionOf: (state) => state.verdict.permission,
+    ruleIndexOf: (state) => state.verdict.ruleIndex ?? NONE,
     mayOpenBelow: (state) => state.mayOpenBelow,
     mayLead: (state) => state.mayLead,
     verdict: (path, kind, leadsToOpen) => {
       const state = walk(walker, root, path, kind === "dir");
-      const permission = permissionOf(state);
-      if (permission === "none" && state.mayLead && (leadsToOpen?.(`/${namesOf(path).join("/")}`) ?? true)) return { permission: "view", passage: true };
-      const ruleIndex = ruleIndexOf(state);
-      return ruleIndex === NONE ? { permission } : { permission, ruleIndex };
+      const isPassage = state.mayLead && state.verdict.permission === "none" && (leadsToOpen?.(`/${namesOf(path).join("/")}`) ?? true);
+      return isPassage ? PASSAGE : state.verdict;
     },
   };
 }
 
 function walk(walker: Walker, root: PolicyState, path: string, isDir: boolean): PolicyState {
   let state = root;
-  for (let at = path.charCodeAt(0) === 0x2f ? 1 : 0; at < path.length; ) {
-    const slash = path.indexOf("/", at);
+  for (let start = path.charCodeAt(0) === SLASH ? 1 : 0; start < path.length; ) {
+    const slash = path.indexOf("/", start);
     const end = slash === -1 ? path.length : slash;
-    // A dot or nothing: the path is not in its plain spelling, or may not be.
-    if (end === at || path.charCodeAt(at) === 0x2e) return walkNames(walker, root, namesOf(path), isDir);
-    state = step(walker, state, path.slice(at, end), end < path.length || isDir);
-    at = end + 1;
-    if (slash === path.length - 1 && !isDir) return walkNames(walker, root, namesOf(path), isDir);
+    if (end === path.length - 1 || isNoName(path, start, end)) return walkNames(walker, root, namesOf(path), isDir);
+    state = step(walker, state, { text: path, start, end, isDir: end < path.length || isDir });
+    start = end + 1;
   }
   return state;
 }
 
-function walkNames(walker: Walker, root: PolicyState, names: readonly string[], isDir: boolean): PolicyState {
-  return names.reduce((state, name, index) => step(walker, state, name, index < names.length - 1 || isDir), root);
+const SLASH = 0x2f;
+const DOT = 0x2e;
+
+/** Nothing, `.` or `..`: then the path is not in its plain spelling. */
+function isNoName(path: string, start: number, end: number): boolean {
+  if (end === start) return true;
+  return path.charCodeAt(start) === DOT && (end === start + 1 || (end === start + 2 && path.charCodeAt(start + 1) === DOT));
 }
 
-function step(walker: Walker, state: PolicyState, name: string, isDir: boolean): PolicyState {
+function walkNames(walker: Walker, root: PolicyState, names: readonly string[], isDir: boolean): PolicyState {
+  return names.reduce((state, text, index) => step(walker, state, { text, start: 0, end: text.length, isDir: index < names.length - 1 || isDir }), root);
+}
+
+/** One name, where it stands in a text. */
+interface Name {
+  readonly text: string;
+  readonly start: number;
+  readonly end: number;
+  readonly isDir: boolean;
+}
+
+function step(walker: Walker, state: PolicyState, name: Name): PolicyState {
   const { tree } = walker;
   // Nothing can change below any more: the name need not be read.
-  if (state.places.length === 0) return uniform(walker, state, isDir);
-  const literal = tree.literals.get(name) ?? 0;
-  const globs = tree.automaton?.matchName(name) ?? NO_GLOB;
-  const steps = globs.id === -1 ? undefined : isDir ? state.steps?.dir : state.steps?.leaf;
-  const key = literal * MAX_MATCHES + globs.id;
-  const known = steps?.get(key);
+  if (state.places.length === 0) return uniform(walker, state, name.isDir);
+  const match = tree.names.match(name.text, name.start, name.end);
+  const steps = match.id === -1 ? undefined : name.isDir ? state.steps?.dir : state.steps?.leaf;
+  const known = steps?.get(match.id);
   if (known !== undefined) return known;
-  const next = arrive(walker, reached(tree, state.places, literal, globs), state.cover, isDir);
+  const next = arrive(walker, reached(tree, state.places, match), { cover: state.cover, isDir: name.isDir });
   if (steps !== undefined && walker.cells < CACHE_CELLS) {
     walker.cells += 4;
-    steps.set(key, next);
+    steps.set(match.id, next);
   }
   return next;
 }
@@ -120,24 +132,25 @@ function uniform(walker: Walker, state: PolicyState, isDir: boolean): PolicyStat
   const steps = isDir ? state.steps?.dir : state.steps?.leaf;
   const known = steps?.get(0);
   if (known !== undefined) return known;
-  const next = arrive(walker, [], state.cover, isDir);
+  const next = arrive(walker, [], { cover: state.cover, isDir });
   steps?.set(0, next);
   return next;
 }
 
 /** The places that one name leads to, before `**` is entered. */
-function reached(tree: RuleTree, places: readonly number[], literal: number, match: GlobMatch): number[] {
+function reached(tree: RuleTree, places: readonly number[], match: NameMatch): number[] {
   const { trie } = tree;
   const found: number[] = [];
   // Made only when many globs match: then a node's few children are looked up in it, not the many globs at the node.
-  const matched = match.globs.length > 16 ? new Set(match.globs) : undefined;
+  const labels = match.globs.map(globLabel);
+  const matched = labels.length > 16 ? new Set(labels) : undefined;
   for (const place of places) {
     if (isDeep(trie, place)) found.push(place);
-    if (literal !== 0) found.push(childAt(trie, place, literal));
-    if (matched === undefined) for (const glob of match.globs) found.push(childAt(trie, place, tree.globOffset + glob));
+    if (match.literal !== 0) found.push(childAt(trie, place, literalLabel(match.literal)));
+    if (matched === undefined) for (const label of labels) found.push(childAt(trie, place, label));
     else {
       for (let child = trie.first[place] ?? NONE; child !== NONE; child = trie.next[child] ?? NONE) {
-        if (matched.has((trie.label[child] ?? 0) - tree.globOffset)) found.push(child);
+        if (matched.has(trie.label[child] ?? NONE)) found.push(child);
       }
     }
   }
@@ -145,7 +158,7 @@ function reached(tree: RuleTree, places: readonly number[], literal: number, mat
 }
 
 /** The state of an entry whose path ends at `places`, below a directory that `cover` covers. */
-function arrive(walker: Walker, places: number[], cover: number, isDir: boolean): PolicyState {
+function arrive(walker: Walker, places: number[], { cover, isDir }: { readonly cover: number; readonly isDir: boolean }): PolicyState {
   const { trie, ending, below } = walker.tree;
   const best = (place: number, how: number): number => ending[place * 4 + how] ?? NONE;
   const stamp = ++walker.stamp;
@@ -165,7 +178,7 @@ function arrive(walker: Walker, places: number[], cover: number, isDir: boolean)
   own = Math.max(own, covers);
   // What can only end in rules of a lower rank than the cover decides nothing below.
   const live = isDir ? found.filter((place) => canOutrank(below, place, covers)).sort((a, b) => a - b) : [];
-  return keep(walker, live, own, isDir ? covers : own, isDir);
+  return keep(walker, { places: live, own, cover: isDir ? covers : own, isDir });
 }
 
 function canOutrank(below: Int32Array, place: number, cover: number): boolean {
@@ -173,7 +186,7 @@ function canOutrank(below: Int32Array, place: number, cover: number): boolean {
   return (below[at] ?? NONE) > cover || (below[at + 1] ?? NONE) > cover || (below[at + 2] ?? NONE) > cover || (below[at + 3] ?? NONE) > cover;
 }
 
-function keep(walker: Walker, places: readonly number[], own: number, cover: number, isDir: boolean): PolicyState {
+function keep(walker: Walker, { places, own, cover, isDir }: Pick<PolicyState, "places" | "own" | "cover"> & { readonly isDir: boolean }): PolicyState {
   const hash = hashOf([own, cover, isDir ? 1 : 0, ...places]);
   const bucket = walker.states.get(hash) ?? [];
   const known = bucket.find((state) => state.own === own && state.cover === cover && isDir === (state.steps !== undefined) && sameNumbers(state.places, places));
@@ -183,17 +196,24 @@ function keep(walker: Walker, places: readonly number[], own: number, cover: num
     places,
     own,
     cover,
-    ...(isDir ? outlook(walker.tree, places, own, cover) : { mayOpenBelow: false, mayLead: false }),
+    ...(isDir ? outlook(walker.tree, { places, own, cover }) : { mayOpenBelow: false, mayLead: false }),
+    verdict: verdictOf(walker.tree, own),
     steps: isDir && !full ? { dir: new Map(), leaf: new Map() } : undefined,
   };
   if (full) return state;
   walker.cells += places.length + 64;
-  walker.states.set(hash, [...bucket, state]);
+  bucket.push(state);
+  walker.states.set(hash, bucket);
   return state;
 }
 
+function verdictOf(tree: RuleTree, own: number): Verdict {
+  const rule = tree.rules[own];
+  return Object.freeze(rule === undefined ? { permission: "none" } : { permission: rule.permission, ruleIndex: rule.index });
+}
+
 /** What a directory's state can say of all that is, or could be, below it. */
-function outlook(tree: RuleTree, places: readonly number[], own: number, cover: number): { readonly mayOpenBelow: boolean; readonly mayLead: boolean } {
+function outlook(tree: RuleTree, { places, own, cover }: Pick<PolicyState, "places" | "own" | "cover">): { readonly mayOpenBelow: boolean; readonly mayLead: boolean } {
   const level = rankOf(tree.rules[own]?.permission ?? "none");
   const coverLevel = rankOf(tree.rules[cover]?.permission ?? "none");
   const outranking = (wanted: (level: number) => boolean): boolean =>

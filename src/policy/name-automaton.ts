@@ -1,5 +1,5 @@
-// All names-with-wildcards of a policy as one automaton: which of them match a name is told in one pass over its bytes.
-// It knows no paths, rules or levels. Names without wildcards are not in it (compile.ts looks those up).
+// All names of a policy's patterns as one machine: which of them match a name is told in one pass over its bytes. Names with
+// wildcards are one automaton, names without are looked up. It knows no paths, rules or levels.
 // Invariant: the automaton (nodes) is as large as the patterns together; its cache of state sets (states) is bounded, and a name
 // costs at most its length times the automaton even when the cache is full. Nothing backtracks.
 
@@ -7,23 +7,28 @@ import { SYMBOL_LIMIT, symbolsOf } from "./bytes.ts";
 import { takes, type Atom, type SetAtom } from "./segment.ts";
 import { addChild, childAt, createTrie, grown, NONE, type Trie } from "./trie.ts";
 
-/** Names that a set of globs matches alike. `id` is -1 when the cache was full: such an answer must not be a key of a cache. */
-export interface GlobMatch {
+/** What a name is to a policy: two names with equal answers cannot be told apart by any rule. */
+export interface NameMatch {
+  /** Below MAX_MATCHES; -1 when the cache was full: such an answer must not be a key of a cache. */
   readonly id: number;
+  /** The number of the name itself when a pattern spells it, else 0. */
+  readonly literal: number;
+  /** Numbers of the globs that match it. */
   readonly globs: readonly number[];
 }
 
 export interface NameAutomaton {
-  /** Adds a glob and returns its number; the same atoms give the same number. Only before the first `matchName`. */
-  readonly add: (atoms: readonly Atom[]) => number;
-  /** Which globs match the whole of `name`, a byte string. */
-  readonly matchName: (name: string) => GlobMatch;
+  /** Adds a name without wildcards, as bytes, or one with; returns its number, from 1. Literals and globs are numbered apart. Only before `match`. */
+  readonly addLiteral: (name: string) => number;
+  readonly addGlob: (atoms: readonly Atom[]) => number;
+  /** What `text` from `start` to `end`, a byte string, is. */
+  readonly match: (text: string, start: number, end: number) => NameMatch;
 }
 
 /** Cells of state sets and rows that may be kept: about 32 MB. */
 const CACHE_CELLS = 4_000_000;
-/** How many different answers may be numbered. compile.ts packs the number into a key. */
-export const MAX_MATCHES = 1 << 20;
+/** How many different answers may be numbered. */
+const MAX_MATCHES = 1 << 20;
 
 /** The edge that `*` leaves by: its child is entered without reading and stays while any character is read. */
 const STAR = SYMBOL_LIMIT;
@@ -32,11 +37,12 @@ const FIRST_NUMBERED = SYMBOL_LIMIT + 1;
 
 interface State {
   readonly nodes: readonly number[];
-  /** By symbol class. Absent in a state that is not kept. */
-  readonly next: Map<number, State> | undefined;
-  /** The same for the classes of ASCII, which is what names are made of. */
-  readonly row: (State | undefined)[] | undefined;
-  match: GlobMatch | undefined;
+  /** Its row in the table, or -1: not kept. */
+  readonly row: number;
+  /** Steps by classes of symbols beyond ASCII. */
+  readonly wide: Map<number, State>;
+  /** The answer for a name that ends here and is no literal. */
+  match: NameMatch | undefined;
 }
 
 interface Machine {
@@ -46,14 +52,21 @@ interface Machine {
   /** By number; `undefined` for a choice, whose way leads through its options. */
   readonly sets: (SetAtom | undefined)[];
   readonly columns: Columns;
+  readonly literals: Map<string, number>;
+  /** 1 where the hash of a literal falls: most names are none, and need not be cut out and looked up to know it. */
+  hints: Uint8Array;
   globs: number;
+  /** By hash of their nodes. */
   readonly states: Map<number, State[]>;
-  readonly matches: Map<string, GlobMatch>;
+  readonly rows: State[];
+  /** At row * asciiCount + class: the row to go to, plus 1; 0 is not known yet. */
+  table: Int32Array;
+  readonly matches: Map<string, NameMatch>;
   cells: number;
   mark: Uint32Array;
   stamp: number;
   classes: SymbolClasses;
-  start: State | undefined;
+  begun: boolean;
 }
 
 /** What a node has besides its edges. Linked lists in columns, as in trie.ts and for the same reason. */
@@ -72,7 +85,7 @@ interface Columns {
 interface SymbolClasses {
   /** Where a new class begins, ascending. Symbols of one class are told apart by no pattern. */
   readonly starts: readonly number[];
-  readonly ascii: readonly number[];
+  readonly ascii: Int32Array;
   readonly asciiCount: number;
 }
 
@@ -83,22 +96,36 @@ export function createNameAutomaton(): NameAutomaton {
     numbers: new Map(),
     sets: [],
     columns: { glob: column(), hasSet: column(), silent: column(), silentTo: column(), silentNext: column(), silentCount: 0 },
+    literals: new Map(),
+    hints: new Uint8Array(1),
     globs: 0,
     states: new Map(),
+    rows: [],
+    table: new Int32Array(1024),
     matches: new Map(),
     cells: 0,
     mark: new Uint32Array(0),
     stamp: 0,
-    classes: { starts: [], ascii: [], asciiCount: 0 },
-    start: undefined,
+    classes: { starts: [], ascii: new Int32Array(0), asciiCount: 0 },
+    begun: false,
   };
-  return { add: (atoms) => addGlob(machine, atoms), matchName: (name) => matchName(machine, name) };
+  return {
+    addLiteral: (name) => addLiteral(machine, name),
+    addGlob: (atoms) => addGlob(machine, atoms),
+    match: (text, start, end) => match(machine, text, { start, end }),
+  };
+}
+
+function addLiteral(machine: Machine, name: string): number {
+  const number = machine.literals.get(name) ?? machine.literals.size + 1;
+  machine.literals.set(name, number);
+  return number;
 }
 
 function addGlob(machine: Machine, atoms: readonly Atom[]): number {
   const { columns } = machine;
   const node = addAtoms(machine, atoms, 0);
-  if (columns.glob[node] === NONE) columns.glob[node] = machine.globs++;
+  if (columns.glob[node] === NONE) columns.glob[node] = ++machine.globs;
   return columns.glob[node] ?? NONE;
 }
 
@@ -154,28 +181,53 @@ function addSilent(columns: Columns, from: number, to: number): void {
   columns.silent[from] = columns.silentCount++;
 }
 
-function matchName(machine: Machine, name: string): GlobMatch {
-  let state = (machine.start ??= begin(machine));
-  const { ascii } = machine.classes;
-  for (let at = 0; at < name.length; at++) {
-    const byte = name.charCodeAt(at);
-    const symbolClass = ascii[byte];
-    if (symbolClass === undefined) return matchSymbols(machine, name);
-    state = state.row?.[symbolClass] ?? advance(machine, state, symbolClass);
-    if (state.nodes.length === 0) break;
+function match(machine: Machine, text: string, { start, end }: { readonly start: number; readonly end: number }): NameMatch {
+  if (!machine.begun) begin(machine);
+  const { ascii, asciiCount } = machine.classes;
+  let row = 0;
+  let hash = 0;
+  for (let at = start; at < end; at++) {
+    const byte = text.charCodeAt(at);
+    if (byte > 0x7f) return matchSlowly(machine, text.slice(start, end));
+    hash = Math.imul(hash ^ byte, 0x01000193);
+    const symbolClass = ascii[byte] ?? 0;
+    let next = machine.table[row * asciiCount + symbolClass] ?? 0;
+    if (next === 0) {
+      next = advance(machine, rowAt(machine, row), symbolClass).row + 1;
+      if (next === 0) return matchSlowly(machine, text.slice(start, end));
+    }
+    row = next - 1;
   }
-  return state.match ?? matchOf(machine, state);
+  const state = rowAt(machine, row);
+  if (machine.hints[slotOf(machine, hash)] === 1) return answer(machine, state, machine.literals.get(text.slice(start, end)) ?? 0);
+  return state.match ?? answer(machine, state, 0);
 }
 
-/** As `matchName`, for a name with bytes above 127. */
-function matchSymbols(machine: Machine, name: string): GlobMatch {
-  let state = (machine.start ??= begin(machine));
+/** A name with bytes above 127, or one whose states are not kept. */
+function matchSlowly(machine: Machine, name: string): NameMatch {
+  let state = rowAt(machine, 0);
   for (const symbol of symbolsOf(name)) state = advance(machine, state, classOf(machine.classes.starts, symbol));
-  return state.match ?? matchOf(machine, state);
+  return answer(machine, state, machine.literals.get(name) ?? 0);
+}
+
+function rowAt(machine: Machine, row: number): State {
+  const state = machine.rows[row];
+  if (state === undefined) throw new RangeError(`row ${row} of ${machine.rows.length}`);
+  return state;
+}
+
+function slotOf(machine: Machine, hash: number): number {
+  return (hash ^ (hash >>> 15)) & (machine.hints.length - 1);
+}
+
+function hintAt(machine: Machine, name: string): number {
+  let hash = 0;
+  for (let at = 0; at < name.length; at++) hash = Math.imul(hash ^ name.charCodeAt(at), 0x01000193);
+  return slotOf(machine, hash);
 }
 
 /** Settles what only the finished automaton can tell: its classes of symbols and the room for marks. */
-function begin(machine: Machine): State {
+function begin(machine: Machine): void {
   const { trie } = machine;
   const starts = new Set([0, 0x80]);
   for (let node = 1; node < trie.size; node++) {
@@ -184,11 +236,14 @@ function begin(machine: Machine): State {
   }
   for (const set of machine.sets) for (const [low, high] of set?.ranges ?? []) starts.add(low).add(high + 1);
   const sorted = [...starts].filter((start) => start < SYMBOL_LIMIT).sort((a, b) => a - b);
-  const ascii = Array.from({ length: 0x80 }, (_, byte) => classOf(sorted, byte));
+  const ascii = Int32Array.from({ length: 0x80 }, (_, byte) => classOf(sorted, byte));
   machine.classes = { starts: sorted, ascii, asciiCount: classOf(sorted, 0x80) };
   machine.mark = new Uint32Array(trie.size);
   machine.numbers.clear();
-  return keep(machine, closure(machine, [0]));
+  machine.hints = new Uint8Array(2 ** Math.ceil(Math.log2(machine.literals.size * 16 + 1)));
+  for (const name of machine.literals.keys()) machine.hints[hintAt(machine, name)] = 1;
+  machine.begun = true;
+  keep(machine, closure(machine, [0]));
 }
 
 /** The index of the last class that begins at or below `symbol`. */
@@ -203,7 +258,9 @@ function classOf(starts: readonly number[], symbol: number): number {
 }
 
 function advance(machine: Machine, state: State, symbolClass: number): State {
-  const known = state.next?.get(symbolClass);
+  const isAscii = symbolClass < machine.classes.asciiCount;
+  const cell = state.row * machine.classes.asciiCount + symbolClass;
+  const known = state.row === NONE ? undefined : isAscii ? machine.rows[(machine.table[cell] ?? 0) - 1] : state.wide.get(symbolClass);
   if (known !== undefined) return known;
   // Any symbol of the class will do: no pattern tells them apart.
   const symbol = machine.classes.starts[symbolClass] ?? 0;
@@ -216,10 +273,11 @@ function advance(machine: Machine, state: State, symbolClass: number): State {
     if (columns.hasSet[node] === 1) reachedBySets(machine, node, { symbol, reached });
   }
   const next = keep(machine, closure(machine, reached));
-  if (state.next !== undefined && next.next !== undefined && machine.cells < CACHE_CELLS) {
-    machine.cells += 4;
-    if (symbolClass < machine.classes.asciiCount && state.row !== undefined) state.row[symbolClass] = next;
-    state.next.set(symbolClass, next);
+  if (state.row === NONE || next.row === NONE) return next;
+  if (isAscii) machine.table[cell] = next.row + 1;
+  else if (machine.cells < CACHE_CELLS) {
+    machine.cells += 8;
+    state.wide.set(symbolClass, next);
   }
   return next;
 }
@@ -255,22 +313,37 @@ function keep(machine: Machine, nodes: number[]): State {
   const bucket = machine.states.get(hash) ?? [];
   const known = bucket.find((state) => sameNumbers(state.nodes, nodes));
   if (known !== undefined) return known;
-  const cost = nodes.length + machine.classes.asciiCount + 32;
-  if (machine.cells + cost > CACHE_CELLS) return { nodes, next: undefined, row: undefined, match: undefined };
+  const width = machine.classes.asciiCount;
+  const cost = nodes.length + width + 32;
+  // The first state must be there to begin with, however large the policy is.
+  if (machine.cells + cost > CACHE_CELLS && machine.rows.length > 0) return { nodes, row: NONE, wide: new Map(), match: undefined };
   machine.cells += cost;
-  const state: State = { nodes, next: new Map(), row: new Array<State | undefined>(machine.classes.asciiCount).fill(undefined), match: undefined };
-  machine.states.set(hash, [...bucket, state]);
+  const state: State = { nodes, row: machine.rows.length, wide: new Map(), match: undefined };
+  machine.rows.push(state);
+  if (machine.rows.length * width > machine.table.length) {
+    const wider = new Int32Array(machine.rows.length * width * 2);
+    wider.set(machine.table);
+    machine.table = wider;
+  }
+  bucket.push(state);
+  machine.states.set(hash, bucket);
   return state;
 }
 
-function matchOf(machine: Machine, state: State): GlobMatch {
-  const globs = state.nodes.map((node) => machine.columns.glob[node] ?? NONE).filter((glob) => glob !== NONE);
-  if (state.next === undefined) return { id: -1, globs };
-  const key = globs.join(",");
-  const match = machine.matches.get(key) ?? { id: machine.matches.size < MAX_MATCHES ? machine.matches.size : -1, globs };
-  if (match.id !== -1) machine.matches.set(key, match);
-  state.match = match;
-  return match;
+function answer(machine: Machine, state: State, literal: number): NameMatch {
+  if (literal === 0 && state.match !== undefined) return state.match;
+  const globs = state.match?.globs ?? state.nodes.map((node) => machine.columns.glob[node] ?? NONE).filter((glob) => glob !== NONE);
+  const cost = globs.length + 16;
+  const key = `${literal} ${globs.join(",")}`;
+  const known = machine.matches.get(key);
+  const isFull = machine.matches.size === MAX_MATCHES || machine.cells + cost > CACHE_CELLS;
+  const found = known ?? { id: isFull ? -1 : machine.matches.size, literal, globs };
+  if (known === undefined && !isFull) {
+    machine.cells += cost;
+    machine.matches.set(key, found);
+  }
+  if (literal === 0 && state.row !== NONE) state.match = found;
+  return found;
 }
 
 export function hashOf(numbers: readonly number[]): number {

@@ -8,18 +8,14 @@ import type { ReadRule } from "./rules.ts";
 import type { Segment } from "./segment.ts";
 import { addChild, childAt, createTrie, NONE, type Trie } from "./trie.ts";
 
-/** The edge that `**` leaves by: its child is entered without a name and stays for any name. Other edges are names' numbers, from 1. */
+/** The edge that `**` leaves by: its child is entered without a name and stays for any name. Literals stand on edges above it, globs below. */
 const DEEP = 0;
 
 export interface RuleTree {
   /** Lowest rank first; a rank is an index into it. */
   readonly rules: readonly ReadRule[];
   readonly trie: Trie;
-  /** Numbers of the names without wildcards. Globs are numbered by the automaton, from `globOffset`. */
-  readonly literals: ReadonlyMap<string, number>;
-  readonly globOffset: number;
-  /** Absent when no rule has a wildcard in a name. */
-  readonly automaton: NameAutomaton | undefined;
+  readonly names: NameAutomaton;
   /** At `node * 4 + Ending`: rank of the best rule of that kind which ends at the node, or NONE. */
   readonly ending: Int32Array;
   /** At `node * 4 + permission`: the best rank of a rule of that permission that can end strictly below the node, or NONE. */
@@ -32,23 +28,11 @@ export const COVER_DIR = 1;
 export const SELF = 2;
 export const SELF_DIR = 3;
 
-interface Builder {
-  readonly trie: Trie;
-  readonly literals: Map<string, number>;
-  readonly globs: NameAutomaton;
-  hasGlob: boolean;
-}
-
 export function buildRuleTree(rules: readonly ReadRule[]): RuleTree {
-  const builder: Builder = { trie: createTrie(), literals: new Map(), globs: createNameAutomaton(), hasGlob: false };
-  for (const { pattern } of rules) {
-    for (const segment of pattern.segments) {
-      if (segment.kind === "literal" && !builder.literals.has(segment.name)) builder.literals.set(segment.name, builder.literals.size + 1);
-    }
-  }
-  const ends = rules.map((rule) => trimmed(rule).reduce((node, segment) => addChild(builder.trie, node, labelOf(builder, segment)), 0));
-  const { trie, literals, globs, hasGlob } = builder;
-  return { rules, trie, literals, globOffset: literals.size + 1, automaton: hasGlob ? globs : undefined, ending: endingsOf(rules, ends, trie.size), below: belowOf(rules, ends, trie) };
+  const names = createNameAutomaton();
+  const trie = createTrie();
+  const ends = rules.map((rule) => trimmed(rule).reduce((node, segment) => addChild(trie, node, labelOf(names, segment)), 0));
+  return { rules, trie, names, ending: endingsOf(rules, ends, trie.size), below: belowOf(rules, ends, trie) };
 }
 
 /** Without a last `**`: for a rule that covers, `/a/**` says what `/a` says. Trees then stop where nothing can change any more. */
@@ -57,11 +41,18 @@ function trimmed(rule: ReadRule): readonly Segment[] {
   return rule.covers && segments.at(-1)?.kind === "deep" ? segments.slice(0, -1) : segments;
 }
 
-function labelOf(builder: Builder, segment: Segment): number {
+function labelOf(names: NameAutomaton, segment: Segment): number {
   if (segment.kind === "deep") return DEEP;
-  if (segment.kind === "literal") return builder.literals.get(segment.name) ?? NONE;
-  builder.hasGlob = true;
-  return builder.literals.size + 1 + builder.globs.add(segment.atoms);
+  return segment.kind === "literal" ? literalLabel(names.addLiteral(segment.name)) : globLabel(names.addGlob(segment.atoms));
+}
+
+/** The edge of a literal. NONE is no label: it is what stands above the root. */
+export function literalLabel(number: number): number {
+  return number;
+}
+
+export function globLabel(number: number): number {
+  return NONE - number;
 }
 
 function endingsOf(rules: readonly ReadRule[], ends: readonly number[], size: number): Int32Array {
