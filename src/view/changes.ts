@@ -1,0 +1,145 @@
+// From a delta to the list of what changed: merged view against the base at the start, contents compared where only bytes can tell.
+// Pure of verdicts: judge.ts says what of it may be committed.
+// Invariant: what was only looked at, touched or rewritten with the same bytes is no change; each path stands in the list once.
+
+import type { Change, ChangeKind, ChangeType } from "../api/sandbox.ts";
+import type { EntryKind, Permission } from "../api/policy.ts";
+import { printable } from "../policy/bytes.ts";
+import type { CompiledPolicy } from "../policy/compile.ts";
+import { readBase } from "./base-tree.ts";
+import { merge, wantedBase, type Difference, type Merge } from "./merge.ts";
+import { compare, type Signature } from "./stage.ts";
+import { readUpper } from "./upper.ts";
+import type { RunTool } from "./view.ts";
+import type { WalkEntry, WalkEvent } from "./walk.ts";
+
+/** Where a delta lies and what it is measured against. */
+export interface DeltaInput {
+  readonly tool: RunTool;
+  /** The layer that the sandbox wrote. */
+  readonly upper: string;
+  /** The live codebase. */
+  readonly base: string;
+  /** The walk of the codebase at the start, read anew at each call. */
+  readonly manifest: () => AsyncIterable<readonly WalkEvent[]>;
+  readonly policy: CompiledPolicy;
+  /** Form of the overlay marks. */
+  readonly trusted: boolean;
+  /** What stands in the codebase now at paths that we ourselves changed since the start (an earlier commit of this delta). */
+  readonly rebased?: ReadonlyMap<string, Signature | undefined>;
+  /** Permission bits that the view gave a base entry of a level. */
+  readonly shownMode: (entry: WalkEntry, permission: Permission) => number;
+}
+
+export interface DeltaChange extends Difference {
+  readonly kind: ChangeKind;
+  readonly type: ChangeType;
+  /** Old path of a rename, latin1; `fromEntry` is what stood there. */
+  readonly from?: string;
+  readonly fromEntry?: WalkEntry;
+  /** Permission bits that the committed entry gets; 0 for a deletion. */
+  readonly mode: number;
+}
+
+export interface DeltaChanges {
+  /** Sorted by the bytes of the path. */
+  readonly changes: readonly DeltaChange[];
+  readonly remade: Merge["remade"];
+  /** The codebase directory at the start. */
+  readonly root: WalkEntry;
+}
+
+const MODE_BITS = 0o777;
+
+export async function readChanges(input: DeltaInput): Promise<DeltaChanges> {
+  const upper = await readUpper(input.tool, input.upper, input.trusted);
+  const base = await readBase(input.manifest(), wantedBase(upper));
+  const { found, remade } = merge({ upper, base, policy: input.policy });
+  const equal = await equalContents(input, found);
+  const changes: DeltaChange[] = [];
+  for (const difference of found) {
+    const change = classify(input, difference, equal.has(difference));
+    if (change !== undefined) changes.push(change);
+  }
+  if (base.root === undefined) throw new Error("the manifest of a codebase has no root");
+  return { changes: pairRenames(changes), remade, root: base.root };
+}
+
+/** Those of `found` whose bytes are what the codebase holds. */
+async function equalContents(input: DeltaInput, found: readonly Difference[]): Promise<Set<Difference>> {
+  const equal = new Set<Difference>();
+  for (const root of ["upper", "base"] as const) {
+    const asked = found.filter((difference) => difference.compare === true && difference.after?.source?.root === root);
+    const pairs = asked.map((difference) => [difference.after?.source?.path ?? "", difference.path] as const);
+    const answers = await compare(input.tool, [root === "upper" ? input.upper : input.base, input.base], pairs);
+    answers.forEach((answer, index) => {
+      const difference = asked[index];
+      if (answer && difference !== undefined) equal.add(difference);
+    });
+  }
+  return equal;
+}
+
+function classify(input: DeltaInput, difference: Difference, sameBytes: boolean): DeltaChange | undefined {
+  const { path, before, after } = difference;
+  if (after === undefined) return { ...difference, kind: "delete", type: typeOf(before?.kind ?? "other"), mode: 0 };
+  const type = typeOf(after.kind);
+  const mode = resultMode(input, difference);
+  if (before === undefined) return { ...difference, kind: "add", type, mode };
+  if (before.kind !== after.kind) return { ...difference, kind: "modify", type, mode };
+  const same = after.kind === "dir" || sameBytes || (after.kind === "file" ? after.source?.path === path && after.source.root === "base" : after.target === before.target);
+  if (!same) return { ...difference, kind: "modify", type, mode };
+  if (after.kind === "link") return undefined;
+  return hasNewMode(input, difference) ? { ...difference, kind: "mode", type, mode } : undefined;
+}
+
+function typeOf(kind: EntryKind): ChangeType {
+  return kind;
+}
+
+function shown(input: DeltaInput, path: string, entry: WalkEntry): number {
+  return input.shownMode(entry, input.policy.verdict(path, entry.kind).permission) & MODE_BITS;
+}
+
+function hasNewMode(input: DeltaInput, { path, before, after }: Difference): boolean {
+  return before !== undefined && after !== undefined && (after.mode & MODE_BITS) !== shown(input, path, before);
+}
+
+/** A mode that is as the view showed it means the codebase's own, which may be narrower; another one was chosen inside. */
+function resultMode(input: DeltaInput, { path, before, after }: Difference): number {
+  if (after === undefined) return 0;
+  const mode = after.mode & MODE_BITS;
+  if (after.moved !== undefined && after.moved !== before) {
+    const origin = after.source?.path ?? path;
+    return mode === (after.moved.mode & MODE_BITS) || mode === shown(input, origin, after.moved) ? after.moved.mode & MODE_BITS : mode;
+  }
+  if (before !== undefined && before.kind === after.kind && mode === shown(input, path, before)) return before.mode & MODE_BITS;
+  return mode;
+}
+
+/** A base entry that shows up elsewhere unchanged while its own path is gone was renamed; anything less certain stays two changes. */
+function pairRenames(changes: readonly DeltaChange[]): readonly DeltaChange[] {
+  const deleted = new Map<string, DeltaChange>();
+  for (const change of changes) if (change.kind === "delete" && change.type !== "dir") deleted.set(change.path, change);
+  const renames = new Map<DeltaChange, DeltaChange>();
+  for (const change of changes) {
+    const origin = change.after?.source?.root === "base" ? change.after.source.path : undefined;
+    const old = origin === undefined || change.kind !== "add" || change.type === "dir" ? undefined : deleted.get(origin);
+    if (old === undefined || origin === undefined) continue;
+    deleted.delete(origin);
+    renames.set(change, { ...change, kind: "rename", from: origin, ...(old.before === undefined ? {} : { fromEntry: old.before }) });
+  }
+  const gone = new Set([...renames.values()].map((change) => change.from));
+  return changes.filter((change) => change.kind !== "delete" || !gone.has(change.path)).map((change) => renames.get(change) ?? change);
+}
+
+/** As clients see it. */
+export function toChange(change: DeltaChange, flag: string | undefined): Change {
+  return {
+    path: printable(change.path),
+    kind: change.kind,
+    type: change.type,
+    ...(change.from === undefined ? {} : { from: printable(change.from) }),
+    ...(flag === undefined ? {} : { flag }),
+  };
+}
