@@ -16,7 +16,7 @@
 #include "guest.h"
 #include "handover.h"
 #include "landlock.h"
-#include "limits.h"
+#include "rlimits.h"
 #include "ready.h"
 #include "roles.h"
 #include "serve.h"

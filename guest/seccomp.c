@@ -16,7 +16,8 @@ int seccomp_patch(struct sock_filter *filter, size_t length, const uint32_t word
     unsigned found = 0;
     for (size_t i = 0; i < length; i++) {
         uint32_t index = filter[i].k - COOKIE_PLACEHOLDER - 1;
-        if (BPF_CLASS(filter[i].code) != BPF_JMP || index >= COOKIE_WORDS) continue;
+        unsigned class = BPF_CLASS(filter[i].code);
+        if ((class != BPF_JMP && class != BPF_ALU) || index >= COOKIE_WORDS) continue;
         if (found >> index & 1u) return -1;
         found |= 1u << index;
         filter[i].k = words[index];

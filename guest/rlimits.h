@@ -1,6 +1,6 @@
 /* Step 17. */
-#ifndef CORRAL_LIMITS_H
-#define CORRAL_LIMITS_H
+#ifndef CORRAL_RLIMITS_H
+#define CORRAL_RLIMITS_H
 
 #include "facts.h"
 

@@ -1,7 +1,7 @@
 /* Step 17: PID 1 cannot be read by its children, and hard limits they cannot raise again.
  * RLIMIT_NOFILE of commands is not set here but in the child (start.c): PID 1 itself needs descriptors for a thousand commands. */
 #define _GNU_SOURCE
-#include "limits.h"
+#include "rlimits.h"
 
 #include <errno.h>
 #include <fcntl.h>
