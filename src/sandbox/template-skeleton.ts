@@ -28,6 +28,8 @@ const FORMAT = 1;
 const KEEP_UNUSED_MS = 30 * 24 * 60 * 60 * 1000;
 
 export interface SkeletonPlan {
+  /** The host's /etc. */
+  readonly etcDir: string;
   readonly user: EtcUser;
   /** Directories to make, as mount points. */
   readonly dirs: readonly string[];
@@ -61,7 +63,7 @@ const LINKS: readonly (readonly [string, string])[] = [
 
 /** Opens the skeleton of `plan` below `templatesDir`, building it first when it is not there. */
 export function openSkeleton(templatesDir: string, plan: SkeletonPlan): Skeleton {
-  const etc = etcEntries("/etc");
+  const etc = etcEntries(plan.etcDir);
   const place = join(templatesDir, skeletonKey(plan, etc));
   if (!existsSync(join(place, "root"))) {
     const fresh = join(templatesDir, `new-${randomUUID()}`);
@@ -141,32 +143,31 @@ function build(place: string, plan: SkeletonPlan, etc: readonly EtcEntry[]): voi
   for (const dir of [...DIRS, plan.user.home, ...plan.dirs]) makeDir(join(root, dir));
   for (const [link, target] of [...LINKS, ...DEV_LINKS]) makeLink(join(root, link), target);
   for (const device of DEVICES) makeFile(join(root, "dev", device), "", 0o444);
-  copyEtc(join(root, "etc"), etc);
+  copyEtc(plan.etcDir, join(root, "etc"), etc);
   for (const [name, content] of madeEtc(plan.user)) makeFile(join(root, "etc", name), content, 0o444);
   for (const [link, target] of plan.links) makeLink(join(root, link), target);
   for (const path of plan.copies) copyOne(path, join(root, path));
   openForAll(root);
 }
 
-function copyEtc(to: string, etc: readonly EtcEntry[]): void {
+function copyEtc(etcDir: string, to: string, etc: readonly EtcEntry[]): void {
   for (const { name, stats, except } of etc) {
     if (!stats.isDirectory()) {
-      copyEntry(name, to);
+      copyEntry(join(etcDir, name), join(to, name));
       continue;
     }
     makeDir(join(to, name));
-    for (const entry of list(join("/etc", name))) {
-      if (!entry.isDirectory() && !isNever(entry.name, except)) copyEntry(`${name}/${entry.name}`, to);
+    for (const entry of list(join(etcDir, name))) {
+      if (!entry.isDirectory() && !isNever(entry.name, except)) copyEntry(join(etcDir, name, entry.name), join(to, name, entry.name));
     }
   }
 }
 
-function copyEntry(name: string, to: string): void {
-  const from = join("/etc", name);
+function copyEntry(from: string, to: string): void {
   const stats = lstatSync(from, { throwIfNoEntry: false });
   if (stats === undefined || !copyable(stats)) return;
-  if (stats.isSymbolicLink()) makeLink(join(to, name), readlinkSync(from));
-  else copyOne(from, join(to, name));
+  if (stats.isSymbolicLink()) makeLink(to, readlinkSync(from));
+  else copyOne(from, to);
 }
 
 function copyOne(from: string, to: string): void {

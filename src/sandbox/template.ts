@@ -171,6 +171,7 @@ function makeLayout({ options, host, templatesDir, codebaseDir }: LayoutRequest)
   const shown = [...sources, ...submounts(sources, host.mountInfo)].sort();
   const covered = [codebaseDir, dataDir].filter((dir) => isUnder(dir, shown));
   const skeleton = openSkeleton(templatesDir, {
+    etcDir: "/etc",
     user: { name: USER, uid: options.uid, gid: options.gid, home: host.home, shell: host.shell, hostname: HOSTNAME },
     dirs: sources,
     links: new Map([...host.links, ...tools.links]),
