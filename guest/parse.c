@@ -1,6 +1,7 @@
 /* Turns the records of CONFIGURE, CREATE, DESTROY and TOOL into checked structs (parse.h). Does no I/O and allocates nothing.
  * It does not judge whether a sandbox makes sense to the kernel.
  * Invariant: nothing malformed reaches a system call. */
+#define _GNU_SOURCE
 #include "parse.h"
 
 #include "frame.h"
@@ -274,6 +275,11 @@ static int on_user(struct create *create, struct record_walk *walk, const char *
     return number32(arg[0], UINT32_MAX - 1, &create->uid) || number32(arg[1], UINT32_MAX - 1, &create->gid) ? -1 : 0;
 }
 
+static int on_root(struct create *create, struct record_walk *walk, const char **arg) {
+    (void)walk;
+    return flag_parse(arg[0], &create->offer_root);
+}
+
 static int on_memory(struct create *create, struct record_walk *walk, const char **arg) {
     (void)walk;
     return bad_number(arg[0], INT64_MAX, &create->memory) || !create->memory ? -1 : 0;
@@ -335,7 +341,7 @@ static const struct verb verbs[] = {
     {"procfile", 2, on_procfile}, {"procro", 1, on_procro}, {"launch", 1, on_launch}, {"file", 3, on_file}, {"idmap", 3, on_idmap},
     {"id", 1, on_id}, {"socket", 1, on_socket}, {"journal", 1, on_journal}, {"hostname", 1, on_hostname}, {"user", 2, on_user},
     {"memory", 1, on_memory}, {"pids", 1, on_pids}, {"cpu", 2, on_cpu}, {"nofile", 1, on_nofile}, {"proc", 1, on_proc},
-    {"devpts", 1, on_devpts}, {"dev", 1, on_dev}, {"weaken", 1, on_weaken},
+    {"devpts", 1, on_devpts}, {"dev", 1, on_dev}, {"weaken", 1, on_weaken}, {"root", 1, on_root},
 };
 
 static int apply_verb(const char *name, struct record_walk *walk, struct create *create) {

@@ -73,6 +73,7 @@ struct create {
     uint32_t layer_count;
     struct proc_item proc[PROC_MAX];
     uint32_t procs;
+    int offer_root;  /* EXEC may ask for uid 0 inside */
     uint32_t weaken; /* bit N: step N is left out */
     const char *launch[LAUNCH_MAX + 1]; /* NULL-terminated */
     uint32_t launches;

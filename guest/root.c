@@ -1,0 +1,175 @@
+/* Steps 10 to 13, in the child: the mounts become a tree, the tree becomes the root, the node's tree goes.
+ * Targets are resolved inside the new root, by the kernel, before anything hostile runs.
+ * Invariant: until the pivot the node's tree is still there, so a path that is followed here is either ours or "/". */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "contain.h"
+#include "sys.h"
+
+enum { VALUE_BYTES = 32, NAME_BYTES = 16 };
+
+/* Moves a detached mount onto `target`. IN_ROOT: a link in the template is read as the sandbox would read it. */
+static int attach(const struct making *making, int mount, const char *target) {
+    int at = sys_openat2(making->root, target[1] ? target + 1 : ".", O_PATH | O_CLOEXEC, IN_ROOT | NO_MAGICLINKS);
+    if (at < 0) return -errno;
+    int error = sys_move_mount(mount, at, "", MOVE_TO_EMPTY) != 0 ? -errno : 0;
+    close(at);
+    return error;
+}
+
+/* Small files that are laid over others: one tmpfs, read-only once filled, whose files are bound singly. */
+static int make_scratch(struct making *making) {
+    int context = sys_fsopen("tmpfs");
+    if (context < 0) return -errno;
+    bool ok = sys_fsconfig(context, FS_SET_STRING, "source", "files") == 0 && sys_fsconfig(context, FS_SET_STRING, "size", "1m") == 0 &&
+              sys_fsconfig(context, FS_SET_STRING, "nr_inodes", "256") == 0 && sys_fsconfig(context, FS_SET_STRING, "mode", "755") == 0 &&
+              sys_fsconfig(context, FS_CREATE, NULL, NULL) == 0;
+    making->scratch = ok ? sys_fsmount(context, ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC) : -1;
+    int error = making->scratch < 0 ? -errno : 0;
+    close(context);
+    /* Attached, because a detached tree may not be cloned from on older kernels. "/" needs no directory and hides nothing:
+     * absolute paths begin below what is stacked on it. It goes with the old root. */
+    if (!error && sys_move_mount(making->scratch, AT_FDCWD, "/", 0) != 0) error = -errno;
+    return error;
+}
+
+static int put_file(int dir, const char *name, uint32_t mode, const char *content) {
+    int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    if (fd < 0) return -errno;
+    size_t length = strlen(content);
+    int error = length && write(fd, content, length) != (ssize_t)length ? -ENOSPC : 0;
+    close(fd);
+    return error;
+}
+
+static void file_name(char *name, uint32_t index) { snprintf(name, NAME_BYTES, "m%u", index); }
+
+static int fill_scratch(struct making *making) {
+    for (uint32_t i = 0; i < making->create->mounts; i++) {
+        const struct mount *mount = &making->create->mount[i];
+        char name[NAME_BYTES];
+        if (mount->kind != MOUNT_FILE) continue;
+        file_name(name, i);
+        int error = put_file(making->scratch, name, mount->mode, mount->source);
+        if (error) return error;
+    }
+    int error = procmask_fill(making, making->scratch);
+    struct attr_request request = {.set = ATTR_RDONLY};
+    if (!error && sys_mount_setattr(making->scratch, 0, &request) != 0) error = -errno;
+    return error;
+}
+
+/* Step 10. */
+int root_attach(struct making *making) {
+    making->message = "mounts could not be made private";
+    if (sys_mount(NULL, "/", NULL, RECURSIVE | PRIVATE, NULL) != 0) return -errno;
+    making->message = "the small files could not be made";
+    int error = make_scratch(making);
+    if (!error) error = fill_scratch(making);
+    if (error) return error;
+    making->message = "the root could not be attached";
+    making->root = making->mount[0];
+    /* A mount point of its own, stacked on the old root: pivot_root refuses anything less, and a locked mount. */
+    if (sys_move_mount(making->root, AT_FDCWD, "/", 0) != 0 || fchdir(making->root) != 0) return -errno;
+    return 0;
+}
+
+static int new_fs(const char *type, const char *const (*options)[2], uint32_t attributes) {
+    int context = sys_fsopen(type);
+    if (context < 0) return -errno;
+    bool ok = sys_fsconfig(context, FS_SET_STRING, "source", type) == 0;
+    for (; ok && (*options)[0]; options++) ok = sys_fsconfig(context, FS_SET_STRING, (*options)[0], (*options)[1]) == 0;
+    ok = ok && sys_fsconfig(context, FS_CREATE, NULL, NULL) == 0;
+    int fd = ok ? sys_fsmount(context, attributes) : -1;
+    int error = fd < 0 ? -errno : 0;
+    close(context);
+    return error ? error : fd;
+}
+
+static int mount_tmpfs(const struct making *making, const struct mount *mount) {
+    char size[VALUE_BYTES], inodes[VALUE_BYTES], mode[VALUE_BYTES], uid[VALUE_BYTES], gid[VALUE_BYTES];
+    snprintf(size, sizeof size, "%llu", (unsigned long long)mount->bytes);
+    snprintf(inodes, sizeof inodes, "%llu", (unsigned long long)mount->inodes);
+    snprintf(mode, sizeof mode, "%o", mount->mode);
+    snprintf(uid, sizeof uid, "%u", mount->own ? making->create->uid : 0);
+    snprintf(gid, sizeof gid, "%u", mount->own ? making->create->gid : 0);
+    /* SAFETY: without size and nr_inodes a sandbox fills the node's memory: half of it is the default of each. */
+    const char *const options[][2] = {{"size", size}, {"nr_inodes", inodes}, {"mode", mode}, {"uid", uid}, {"gid", gid}, {NULL, NULL}};
+    return new_fs("tmpfs", options, ATTR_NOSUID | ATTR_NODEV);
+}
+
+static int mount_devpts(void) {
+    /* SAFETY: newinstance, or the terminals of the node would be listed and, with luck, opened. */
+    const char *const options[][2] = {{"ptmxmode", "0666"}, {"mode", "0620"}, {NULL, NULL}};
+    return new_fs("devpts", options, ATTR_NOSUID | ATTR_NOEXEC);
+}
+
+static int mount_proc(void) {
+    static const char *const options[][2] = {{NULL, NULL}};
+    return new_fs("proc", options, ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC);
+}
+
+static int mount_file(const struct making *making, uint32_t index) {
+    char name[NAME_BYTES];
+    file_name(name, index);
+    int tree = sys_open_tree(making->scratch, name, TREE_CLONE | O_CLOEXEC);
+    return tree < 0 ? -errno : tree;
+}
+
+static int mount_one(struct making *making, uint32_t index) {
+    const struct mount *mount = &making->create->mount[index];
+    int fd = making->mount[index];
+    switch (mount->kind) {
+    case MOUNT_TMPFS: fd = mount_tmpfs(making, mount); break;
+    case MOUNT_PROC: fd = making->proc = mount_proc(); break;
+    case MOUNT_DEVPTS: fd = mount_devpts(); break;
+    case MOUNT_FILE: fd = mount_file(making, index); break;
+    case MOUNT_DEV:
+        if (fd < 0) fd = dev_frame();
+        break;
+    default: break;
+    }
+    if (fd < 0) return fd;
+    int error = attach(making, fd, mount->target);
+    if (!error && mount->kind == MOUNT_DEV && making->mount[index] < 0) error = dev_bind(fd);
+    return error;
+}
+
+/* Step 11. */
+int root_mounts(struct making *making) {
+    static const char *const failed[] = {
+        [MOUNT_OVERLAY] = "an overlay could not be attached (is its mount point in the template?)",
+        [MOUNT_BIND] = "a bind mount could not be attached (is its mount point in the template?)",
+        [MOUNT_TMPFS] = "a tmpfs could not be mounted (is its mount point in the template?)",
+        [MOUNT_PROC] = "/proc could not be mounted (inside a container whose /proc is masked the kernel refuses it)",
+        [MOUNT_DEVPTS] = "devpts could not be mounted",
+        [MOUNT_DEV] = "/dev could not be made",
+        [MOUNT_FILE] = "a small file could not be laid over its target (is the target in the template?)",
+    };
+    for (uint32_t i = 1; i < making->create->mounts; i++) {
+        int error = mount_one(making, i);
+        if (!error) continue;
+        making->message = failed[making->create->mount[i].kind];
+        return error;
+    }
+    return 0;
+}
+
+/* Step 12. */
+int root_mask(struct making *making) {
+    making->message = "/proc could not be masked";
+    return making->proc < 0 ? 0 : procmask_apply(making, making->proc, making->scratch);
+}
+
+/* Step 13. */
+int root_pivot(struct making *making) {
+    making->message = "the root could not be exchanged";
+    if (fchdir(making->root) != 0) return -errno;
+    /* The old root lands on top of the new one and is taken off at once: last use of the node's paths. */
+    if (sys_pivot_root(".", ".") != 0 || sys_umount(".", DETACH) != 0 || chdir("/") != 0) return -errno;
+    return 0;
+}

@@ -1,0 +1,138 @@
+/* What the files of the spawner share: one struct with everything it knows, handed around; nothing lives in globals.
+ * The spawner is trusted: it runs with the node's rights (or, rootless, those of its user namespace) and holds the only ends by
+ * which sandboxes are watched and ended.
+ * Invariant: every kernel object of a sandbox is reachable from its struct sandbox, so that one function can take all away. */
+#ifndef CORRAL_SPAWNER_H
+#define CORRAL_SPAWNER_H
+
+#include <sys/types.h>
+
+#include "conn.h"
+#include "parse.h"
+
+/* Frames of the control socket (PROTOCOL.md, Spawner). */
+enum {
+    REQUEST_CONFIGURE = 1,
+    REQUEST_CREATE,
+    REQUEST_DESTROY,
+    REQUEST_TOOL,
+    REQUEST_TOOL_IN,
+    REQUEST_TOOL_EOF,
+    REQUEST_TOOL_KILL,
+    REQUEST_CREDIT,
+    REQUEST_STATS,
+    ANSWER_OK = 65,
+    ANSWER_ERROR,
+    ANSWER_TOOL_OUT,
+    ANSWER_TOOL_END,
+    ANSWER_TOOL_CREDIT,
+    ANSWER_DIED,
+};
+
+enum { SOCKET_MAX = 108, CONTROLLER_MAX = 33, IDMAP_CACHE = 16 };
+
+/* The directories under which every sandbox gets its own. */
+struct cgroup_parents {
+    int v2; /* -1: none */
+    bool v2_memory, v2_pids, v2_cpu;
+    uint32_t v1_count;
+    struct {
+        char name[CONTROLLER_MAX];
+        int dir;
+    } v1[CG1_MAX];
+};
+
+struct idmap_entry {
+    uint32_t from_uid, from_gid, to_uid, to_gid;
+    int userns;
+    uint64_t used;
+};
+
+/* One sandbox's way to its end: destroy was asked for, or it died. */
+enum sandbox_state { SANDBOX_LIVE, SANDBOX_KILLED, SANDBOX_REAPED, SANDBOX_SCRUBBING };
+
+struct sandbox {
+    struct sandbox *next;
+    struct spawner *spawner;
+    char id[ID_MAX + 1];
+    char socket[SOCKET_MAX];
+    enum sandbox_state state;
+    pid_t pid;
+    int pidfd, journal, barrier, fault;
+    bool has_cgroup;
+    bool asked;        /* by DESTROY: `request` is answered; else the end is told by DIED */
+    uint32_t request;
+    int status;
+    uint32_t create_errno, create_step; /* CREATE failed: told once all is taken away */
+    const char *create_message;         /* a constant */
+    char *scrub[SCRUB_MAX];
+    uint32_t scrubs, scrubbed;
+    pid_t scrubber;
+    struct timer retry;
+    uint32_t retries;
+};
+
+struct toolrun;
+
+struct spawner {
+    struct loop loop;
+    struct conn conn;
+    struct watch children; /* signalfd */
+    bool configured, allow_weaken, rootless, closing, lost;
+    struct timer deadline;
+    int guest;             /* sealed memfd that holds this program */
+    int proc;              /* the host's /proc */
+    int proc_fds;          /* /proc/self/fd: layers of overlays are named by their number, relative to it */
+    int home_netns;        /* the one the spawner was started in */
+    struct later next_network;
+    bool netns_ready;      /* the present network namespace belongs to no sandbox yet */
+    struct cgroup_parents cgroups;
+    uint8_t filter[SECCOMP_BYTES_MAX];
+    uint32_t filter_bytes;
+    struct idmap_entry idmaps[IDMAP_CACHE];
+    uint64_t idmap_clock;
+    struct sandbox *sandboxes;
+    uint32_t sandbox_count;
+    struct toolrun *tools;
+    uint32_t tool_count;
+    uint32_t fail_step, fail_errno; /* fault injection, only with --allow-weaken */
+    struct create request; /* too large for the stack of a fuzzed path; used by one CREATE at a time */
+};
+
+/* spawner.c */
+void answer_error(struct spawner *spawner, uint32_t request, int error, uint32_t step, const char *message);
+void spawner_maybe_exit(struct spawner *spawner);
+
+/* rootless.c: ranges beside the caller's own id, which becomes 0. Returns only when it failed: -errno with `message`; else the
+ * program runs again from its start, inside its user namespace. */
+struct rootless_maps {
+    struct idrange uid[IDMAPS_MAX], gid[IDMAPS_MAX];
+    uint32_t uids, gids;
+};
+int rootless_enter(int argc, char **argv, const struct rootless_maps *maps, const char **message);
+
+/* configure.c */
+void on_configure(struct spawner *spawner, const struct frame *frame);
+
+/* toolrun.c */
+void on_tool(struct spawner *spawner, const struct frame *frame);
+bool on_tool_frame(struct spawner *spawner, const struct frame *frame);
+void tools_room(struct spawner *spawner);
+void tools_kill(struct spawner *spawner);
+bool tool_reaped(struct spawner *spawner, pid_t pid, int status);
+
+/* create.c */
+void on_create(struct spawner *spawner, const struct frame *frame);
+
+/* reap.c */
+void on_destroy(struct spawner *spawner, const struct frame *frame);
+struct sandbox *sandbox_new(struct spawner *spawner, const char *id); /* create.c; NULL: no memory */
+void sandbox_kill(struct sandbox *sandbox);
+void sandbox_abandon(struct sandbox *sandbox, uint32_t request, int error, uint32_t step, const char *message);
+bool sandbox_reaped(struct spawner *spawner, pid_t pid, int status);
+struct sandbox *sandbox_find(struct spawner *spawner, const char *id);
+
+/* cgroup.c */
+void on_stats(struct spawner *spawner, const struct frame *frame);
+
+#endif
