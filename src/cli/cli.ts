@@ -1,11 +1,12 @@
 // The command line: words, options, help. It decides nothing that a command decides; each command's file is loaded when it runs.
 // Invariant: a wrong command line ends with 2 before anything is made; every other error ends with one or two lines and a code.
 
-import { Command, CommanderError, Option } from "commander";
+import { type Argument, Command, CommanderError, Option } from "commander";
 import type { Corral } from "../api/corral.ts";
 import { errorCode } from "../api/errors.ts";
 import { EXIT_CORRAL, EXIT_FAILED, EXIT_OK, EXIT_USAGE } from "./exit-codes.ts";
 import type { BenchRequest, CliHost } from "./host.ts";
+import { inert } from "./inert.ts";
 import type { RawRunOptions } from "./run-options.ts";
 import { errorObject, tellError } from "./tell.ts";
 
@@ -48,15 +49,26 @@ function program(session: Session): Command {
     .version(session.host.version, "-V, --version", "print the version")
     .helpOption("-h, --help", "show help; `corral COMMAND --help` shows that of a command")
     .helpCommand(false)
-    .showHelpAfterError("(corral --help shows what there is)")
     .exitOverride()
-    .configureHelp({ sortSubcommands: false, showGlobalOptions: false })
+    .configureHelp({ subcommandTerm: (command) => [command.name(), ...command.registeredArguments.map(argumentTerm)].join(" ") })
+    .configureOutput({ outputError: (text, write) => write(usageError(text)) })
     .addHelpText("after", EXAMPLES);
   addRun(corral, session);
   addDeltas(corral, session);
   addPolicy(corral, session);
   addRest(corral, session);
   return corral;
+}
+
+function argumentTerm(argument: Argument): string {
+  const name = argument.variadic ? `${argument.name()}…` : argument.name();
+  return argument.required ? name : `[${name}]`;
+}
+
+/** What commander says about a wrong command line, in the form of all our errors. */
+function usageError(text: string): string {
+  const hint = text.includes("unknown option") ? "options of the command itself stand after --" : "corral --help shows what there is";
+  return `corral: request_invalid: ${inert(text.replace(/^error: /, "").trim())} (${hint})\n`;
 }
 
 const EXAMPLES = `
@@ -156,7 +168,7 @@ interface RawPolicyOptions {
 }
 
 function addPolicy(corral: Command, session: Session): void {
-  const policy = corral.command("policy").summary("explain, check or lint a policy").description("Ask what a policy says, or what is wrong with a policy file.");
+  const policy = corral.command("policy").summary("explain, check or lint a policy").description("Ask what a policy says, or what is wrong with a policy file.").helpCommand(false);
   withPolicy(policy.command("explain"))
     .summary("say what a policy allows on a path, and which rule says so")
     .argument("<PATH>", "path in the codebase, as in /src/index.ts")

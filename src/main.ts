@@ -1,0 +1,37 @@
+// The composition root: builds every part and hands the parts to each other. The only file that sees all rooms.
+// Not a place for decisions: what a command does is cli/'s, how a sandbox is made is sandbox/'s.
+// Invariant: a start that only prints help builds nothing; the process ends with the command's exit code after its output is out.
+
+import { readFileSync } from "node:fs";
+import { enableCompileCache } from "node:module";
+import { join } from "node:path";
+import type { Corral } from "./api/corral.ts";
+import type { CliHost, OpenOptions } from "./cli/host.ts";
+
+const ROOT = join(import.meta.dirname, "..");
+
+// Compiled code is kept beside the checkout's own Node.js; where that cannot be written, starts are only slower.
+enableCompileCache(join(ROOT, ".node", "compile-cache"));
+
+const host: CliHost = {
+  version: (JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { readonly version: string }).version,
+  open: openHere,
+  bench: async (request) => {
+    const { runBenches } = await import("../bench/run.ts");
+    return await runBenches({ ...request, open: (dataDir) => openHere({ dataDir }), corralArgv: [process.execPath, import.meta.filename] });
+  },
+};
+
+/** Corral in this process over a data directory, no HTTP between. */
+async function openHere({ dataDir }: OpenOptions): Promise<Corral> {
+  const { openLocalCorral } = await import("./sandbox/corral.ts");
+  return await openLocalCorral({
+    guestFile: join(ROOT, "guest", "build", "corral-guest"),
+    env: process.env,
+    uid: process.getuid?.() ?? 0,
+    ...(dataDir === undefined ? {} : { dataDir }),
+  });
+}
+
+const { runCli } = await import("./cli/cli.ts");
+process.exit(await runCli(process.argv.slice(2), host));

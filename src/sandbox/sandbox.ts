@@ -1,0 +1,103 @@
+// A sandbox of this process: its identity and its life. What runs in it is exec.ts's, how it is made create.ts's.
+// Invariant: after `destroy` or loss no kernel object of it is left and its journal file is gone, in this order; nothing is started in
+// a sandbox that is going away.
+
+import { CorralError } from "../api/errors.ts";
+import { MAX_EXECS } from "../api/limits.ts";
+import type { ExecRequest, ExecResult, Process, Sandbox, SandboxInfo } from "../api/sandbox.ts";
+import type { Clock } from "../base/clock.ts";
+import type { Container } from "../runtime/runtime.ts";
+import { startExec } from "./exec.ts";
+import type { QuotaHit, QuotaWatcher } from "./watcher.ts";
+
+export interface SandboxParts {
+  readonly container: Container;
+  readonly info: Omit<SandboxInfo, "state">;
+  readonly clock: Clock;
+  readonly watcher: QuotaWatcher;
+  /** Releases what lies outside of the container: delta, view, journal. Called once, after the container is gone. */
+  readonly release: (end: "destroyed" | "lost") => Promise<void>;
+}
+
+export class LocalSandbox implements Sandbox {
+  readonly id: string;
+  readonly #parts: SandboxParts;
+  #state: SandboxInfo["state"] = "running";
+  #lostReason = "";
+  #execs = 0;
+  #ending: Promise<void> | undefined;
+
+  constructor(parts: SandboxParts) {
+    this.id = parts.container.id;
+    this.#parts = parts;
+    void parts.container.lost.then((reason) => this.#lose(reason));
+  }
+
+  info(): SandboxInfo {
+    return { ...this.#parts.info, state: this.#state };
+  }
+
+  async exec(request: ExecRequest): Promise<ExecResult> {
+    const running = await this.start(request);
+    return await running.result;
+  }
+
+  start(request: ExecRequest): Promise<Process> {
+    const refusal = this.#refusal();
+    if (refusal !== undefined) return Promise.reject(refusal);
+    const { container, clock, watcher } = this.#parts;
+    const guard = (hit: (limit: QuotaHit) => void): (() => void) => {
+      const release = watcher.guard(this.id, hit);
+      this.#execs += 1;
+      return () => {
+        this.#execs -= 1;
+        release();
+      };
+    };
+    return startExec({ container, clock, guard }, request);
+  }
+
+  #refusal(): CorralError | undefined {
+    if (this.#state === "failed") return new CorralError("sandbox_lost", `the sandbox ${this.id} is gone: ${this.#lostReason}`);
+    if (this.#state === "destroyed") return new CorralError("sandbox_not_found", `the sandbox ${this.id} was destroyed`);
+    if (this.#execs >= MAX_EXECS) return new CorralError("limit_reached", `the sandbox ${this.id} runs ${MAX_EXECS} commands already; wait until one has ended`);
+    return undefined;
+  }
+
+  destroy(): Promise<void> {
+    if (this.#state === "running") this.#state = "destroyed";
+    return this.#end("destroyed");
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.destroy();
+  }
+
+  /** What a command left running fills the disk and no command is there to be told: the sandbox ends. */
+  runaway(limit: QuotaHit): void {
+    this.#lose(`processes that a command left behind passed its ${limit} limit`);
+  }
+
+  #lose(reason: string): void {
+    if (this.#state !== "running") return;
+    this.#state = "failed";
+    this.#lostReason = reason;
+    // The failure is told by every later call; what is left over is the reaper's at the next start.
+    this.#end("lost").catch(() => undefined);
+  }
+
+  /** One ending for all who ask; a failed one may be asked for again. */
+  #end(end: "destroyed" | "lost"): Promise<void> {
+    this.#ending ??= this.#takeApart(end).catch((error: unknown) => {
+      this.#ending = undefined;
+      throw error;
+    });
+    return this.#ending;
+  }
+
+  async #takeApart(end: "destroyed" | "lost"): Promise<void> {
+    this.#parts.watcher.remove(this.id);
+    await this.#parts.container.destroy();
+    await this.#parts.release(end);
+  }
+}
