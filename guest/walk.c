@@ -5,7 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
+#include <linux/limits.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -50,6 +50,7 @@ struct walk {
     const char *skips[MAX_OPTIONS]; // prefixes of names left out directly below DIR
     const char *xattrs[MAX_OPTIONS];
     int skip_count, xattr_count;
+    int codebase; // see steady() and readable()
     struct level *levels;
     size_t depth, levels_size;
     uint64_t entries;
@@ -182,6 +183,22 @@ static void put_entry(struct walk *w, const struct statx *s, const char *name, s
     w->entries++;
 }
 
+// What of a directory moves when an entry comes or goes is left out: then an entry that --skip leaves out changes nothing.
+static void steady(const struct walk *w, struct statx *s) {
+    if (!w->codebase || !S_ISDIR(s->stx_mode)) return;
+    s->stx_size = 0;
+    s->stx_nlink = 0;
+    s->stx_mtime.tv_sec = s->stx_ctime.tv_sec = 0;
+    s->stx_mtime.tv_nsec = s->stx_ctime.tv_nsec = 0;
+}
+
+// A file that we cannot read would be a file that no sandbox can read, whatever its policy says. Asked only where the mode
+// leaves a doubt.
+static int readable(const struct walk *w, int dirfd, const char *name, const struct statx *s) {
+    if (!w->codebase || !S_ISREG(s->stx_mode) || (s->stx_mode & S_IROTH)) return 0;
+    return faccessat(dirfd, name, R_OK, AT_EACCESS | AT_SYMLINK_NOFOLLOW) < 0 ? errno : 0;
+}
+
 static void put_dir(uint32_t index, uint32_t count, int error) {
     unsigned char h[12] = {0};
     h[0] = REC_DIR;
@@ -267,7 +284,9 @@ static void entry(struct walk *w, struct level *l, struct name *n) {
         target_length = readlinkat(l->fd, name, target, sizeof target);
         if (target_length < 0) error = errno, target_length = 0;
     }
+    if (!error) error = readable(w, l->fd, name, &s);
     if (!error && w->xattr_count) error = read_xattrs(w, l->fd, name);
+    steady(w, &s);
     n->is_dir = S_ISDIR(s.stx_mode) && !(s.stx_attributes & STATX_ATTR_MOUNT_ROOT);
     put_entry(w, &s, name, n->length, target, (size_t)target_length, error);
 }
@@ -342,10 +361,12 @@ static void parse(struct walk *w, int argc, char **argv, const char **dir) {
             w->skips[w->skip_count++] = argv[++i];
         else if (strcmp(argv[i], "--xattr") == 0 && i + 1 < argc && w->xattr_count < MAX_OPTIONS)
             w->xattrs[w->xattr_count++] = argv[++i];
+        else if (strcmp(argv[i], "--codebase") == 0)
+            w->codebase = 1;
         else if (argv[i][0] == '/' && !*dir)
             *dir = argv[i];
         else
-            fail("unexpected argument %s; usage: walk [--skip PREFIX]... [--xattr PREFIX]... /DIR", argv[i]);
+            fail("unexpected argument %s; usage: walk [--codebase] [--skip PREFIX]... [--xattr PREFIX]... /DIR", argv[i]);
     }
     if (!*dir) fail("no absolute directory given");
 }
@@ -364,6 +385,7 @@ int tool_walk(int argc, char **argv) {
     if (error) memset(&s, 0, sizeof s);
     s.stx_attributes &= ~(uint64_t)STATX_ATTR_MOUNT_ROOT; // DIR itself may be a mount; only those below are refused
     if (!error && w.xattr_count) error = read_xattrs(&w, root, "");
+    steady(&w, &s);
     put_entry(&w, &s, "", 0, "", 0, error);
     if (!error) walk_tree(&w, root);
 
