@@ -47,9 +47,12 @@ function checkAbove(start: string, uid: number): void {
   for (let dir = start; ; dir = dirname(dir)) {
     const stats = lstatSync(dir);
     const sticky = (stats.mode & STICKY) !== 0;
-    if (stats.uid !== 0 && stats.uid !== uid) throw new UnsafeDirError(`${dir} belongs to uid ${stats.uid}, who could exchange what lies below`);
+    if (stats.uid !== 0 && stats.uid !== uid)
+      throw new UnsafeDirError(`${dir} belongs to uid ${stats.uid}, who could exchange what lies below`);
     if (othersCanWrite(stats) && !sticky) {
-      throw new UnsafeDirError(`${dir} can be written by others (mode ${(stats.mode & 0o7777).toString(8)}), who could exchange what lies below`);
+      throw new UnsafeDirError(
+        `${dir} can be written by others (mode ${(stats.mode & 0o7777).toString(8)}), who could exchange what lies below`,
+      );
     }
     if (dir === parse(dir).root) return;
   }

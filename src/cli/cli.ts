@@ -101,7 +101,9 @@ function addRun(corral: Command, session: Session): void {
     .argument("<DIR>", "directory that the command sees at /workspace")
     .argument("[CMD...]", "the command; put -- before it")
     .addOption(new Option("--engine <engine>", "what enforces the policy").choices(["auto", "kernel"]).default("auto"))
-    .addOption(new Option("--runtime <runtime>", "what contains the processes (default: the best this machine has)").choices(["native", "bwrap"]))
+    .addOption(
+      new Option("--runtime <runtime>", "what contains the processes (default: the best this machine has)").choices(["native", "bwrap"]),
+    )
     .option("--timeout <time>", "end the command after this time: 90 (seconds), 90s, 5m, 2h")
     .option("--memory <size>", "memory limit: 512M, 2G (default: 4G)")
     .option("--json", "print one object about the run on the last line of stdout")
@@ -168,7 +170,11 @@ interface RawPolicyOptions {
 }
 
 function addPolicy(corral: Command, session: Session): void {
-  const policy = corral.command("policy").summary("explain, check or lint a policy").description("Ask what a policy says, or what is wrong with a policy file.").helpCommand(false);
+  const policy = corral
+    .command("policy")
+    .summary("explain, check or lint a policy")
+    .description("Ask what a policy says, or what is wrong with a policy file.")
+    .helpCommand(false);
   withPolicy(policy.command("explain"))
     .summary("say what a policy allows on a path, and which rule says so")
     .argument("<PATH>", "path in the codebase, as in /src/index.ts")
@@ -202,7 +208,9 @@ function addRest(corral: Command, session: Session): void {
   corral
     .command("doctor")
     .summary("tell what this machine can do, what is missing, what mends it")
-    .description("Tell which runtimes and engines work here, which walls are weaker, how many sandboxes fit, and what mends what is missing.")
+    .description(
+      "Tell which runtimes and engines work here, which walls are weaker, how many sandboxes fit, and what mends what is missing.",
+    )
     .option("--json", "print the report as one object")
     .option("--census", "list what of Corral lives in the kernel and in the data directory")
     .addOption(dataOption())
@@ -247,7 +255,11 @@ function dataOption(): Option {
   return new Option("--data <dir>", "data directory (default: /var/lib/corral as root, else ~/.local/share/corral)");
 }
 
-async function withCorral(session: Session, options: { readonly data?: string }, act: (client: Corral) => Promise<number>): Promise<number> {
+async function withCorral(
+  session: Session,
+  options: { readonly data?: string },
+  act: (client: Corral) => Promise<number>,
+): Promise<number> {
   await using client = await session.host.open(options.data === undefined ? {} : { dataDir: options.data });
   const { tellReaped } = await import("./reaped.ts");
   tellReaped(client);

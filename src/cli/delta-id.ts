@@ -12,8 +12,10 @@ export async function deltaId(corral: Corral, text: string): Promise<string> {
   if (isId("sandbox", text)) return text;
   const fitting = text.length < MIN_PREFIX ? [] : (await corral.deltas.list()).filter(({ sandboxId }) => sandboxId.startsWith(text));
   const [first, second] = fitting;
-  if (first === undefined) throw new CorralError("delta_not_found", `there is no kept delta ${JSON.stringify(text)}; \`corral diff\` lists them`);
-  if (second !== undefined) throw new CorralError("request_invalid", `${JSON.stringify(text)} fits ${fitting.length} deltas; give more of the id`);
+  if (first === undefined)
+    throw new CorralError("delta_not_found", `there is no kept delta ${JSON.stringify(text)}; \`corral diff\` lists them`);
+  if (second !== undefined)
+    throw new CorralError("request_invalid", `${JSON.stringify(text)} fits ${fitting.length} deltas; give more of the id`);
   return first.sandboxId;
 }
 

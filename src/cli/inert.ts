@@ -3,7 +3,8 @@
 // Invariant: the result holds no control character (but tab and newline where asked), no C1, no bidi or invisible character.
 
 /** C0, DEL, C1, line and paragraph separators, bidi controls, zero-width and tag characters, surrogates without a partner. */
-const ACTIVE = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e007f}]|\p{Surrogate}/gu;
+const ACTIVE =
+  /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e007f}]|\p{Surrogate}/gu;
 
 /** One line: newlines are spelled out too, so a name cannot draw a second line. */
 export function inert(text: string): string {

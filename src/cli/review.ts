@@ -7,9 +7,7 @@ import type { Change, Refusal } from "../api/sandbox.ts";
 import { inert, inertLines } from "./inert.ts";
 import { changeLines, coloured, paint } from "./summary.ts";
 
-export type Decision =
-  | { readonly kind: "accept"; readonly paths?: readonly string[] }
-  | { readonly kind: "keep" | "discard" | "left" };
+export type Decision = { readonly kind: "accept"; readonly paths?: readonly string[] } | { readonly kind: "keep" | "discard" | "left" };
 
 export interface ReviewRequest {
   readonly deltas: Corral["deltas"];
@@ -101,7 +99,8 @@ async function diffPages(request: ReviewRequest, path: string): Promise<readonly
     if (bytes > MAX_DIFF_BYTES) break;
   }
   const lines = inertLines(Buffer.concat(chunks).toString("utf8")).split("\n");
-  if (bytes > MAX_DIFF_BYTES) lines.push(`(the diff is longer than ${MAX_DIFF_BYTES} bytes; corral diff ${request.sandboxId} shows all of it)`);
+  if (bytes > MAX_DIFF_BYTES)
+    lines.push(`(the diff is longer than ${MAX_DIFF_BYTES} bytes; corral diff ${request.sandboxId} shows all of it)`);
   const height = Math.max(10, (process.stderr.rows ?? 24) - WINDOW_RESERVE);
   const pages: string[] = [];
   for (let at = 0; at < lines.length; at += height) pages.push(`${lines.slice(at, at + height).join("\n")}\n`);
@@ -127,7 +126,11 @@ interface Choice<Value extends string> {
   readonly hint?: string;
 }
 
-async function ask<Value extends string>(request: ReviewRequest, message: string, choices: readonly Choice<Value>[]): Promise<Value | undefined> {
+async function ask<Value extends string>(
+  request: ReviewRequest,
+  message: string,
+  choices: readonly Choice<Value>[],
+): Promise<Value | undefined> {
   // The widened element type is what the prompt's conditional option type can be given.
   const options = choices.map(({ value, label, hint }) => ({ value: value as string, label, ...(hint === undefined ? {} : { hint }) }));
   const answer = await select({ message, options, input: process.stdin, output: process.stderr, signal: request.signal });

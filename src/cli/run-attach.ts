@@ -34,20 +34,25 @@ function commonRequest(options: RunOptions, stop: Interruption): ExecRequest {
 }
 
 async function withPipes(sandbox: Sandbox, options: RunOptions, stop: Interruption): Promise<Attached> {
-  let running: Process | undefined;
+  /** Until the command runs there is nobody to tell. */
+  let hangUp: () => void = () => undefined;
   let outputError: Error | undefined;
   const stdout = sinkOf(process.stdout, {
     onBroken: (error) => {
-      if (error.code !== "EPIPE") outputError = new CorralError("disk_full", `stdout cannot be written: ${error.code ?? error.message}`, { cause: error });
+      if (error.code !== "EPIPE")
+        outputError = new CorralError("disk_full", `stdout cannot be written: ${error.code ?? error.message}`, { cause: error });
       // What the kernel does to a program whose reader left; a program that ignores it is stopped.
-      running?.signal("SIGPIPE");
-      setTimeout(() => running?.stop(), BROKEN_PIPE_MS).unref();
+      hangUp();
     },
   });
   // A stderr without a reader is no reason to end a program.
   const stderr = sinkOf(process.stderr, { onBroken: () => undefined });
   const input = source(process.stdin);
-  running = await sandbox.start({ ...commonRequest(options, stop), stdin: input, onStdout: stdout.write, onStderr: stderr.write });
+  const running = await sandbox.start({ ...commonRequest(options, stop), stdin: input, onStdout: stdout.write, onStderr: stderr.write });
+  hangUp = () => {
+    running.signal("SIGPIPE");
+    setTimeout(() => running.stop(), BROKEN_PIPE_MS).unref();
+  };
   const result = await ended(running, stop, sandbox);
   await input.return?.();
   // Whatever comes now is ours: nothing here may hold the process open.

@@ -84,7 +84,13 @@ async function asked(request: EndRequest, end: RunEnd): Promise<RunEnd> {
   tell(tally(end.changes, end.refused));
   // Loaded only here: most runs never ask, and prompts take milliseconds to load.
   const { askDecision } = await import("./review.ts");
-  const decision = await askDecision({ deltas: corral.deltas, sandboxId: info.id, changes: end.changes, refused: end.refused, signal: stop.soft });
+  const decision = await askDecision({
+    deltas: corral.deltas,
+    sandboxId: info.id,
+    changes: end.changes,
+    refused: end.refused,
+    signal: stop.soft,
+  });
   if (decision.kind === "discard") {
     await corral.deltas.discard(info.id);
     tell("discarded; the codebase is as it was");
@@ -95,10 +101,18 @@ async function asked(request: EndRequest, end: RunEnd): Promise<RunEnd> {
     return end;
   }
   // A person saw each flag in the list above and said yes; what is refused was shown as left out.
-  return await commit(request, end, { acceptFlagged: true, partial: true, ...(decision.paths === undefined ? {} : { paths: decision.paths }) });
+  return await commit(request, end, {
+    acceptFlagged: true,
+    partial: true,
+    ...(decision.paths === undefined ? {} : { paths: decision.paths }),
+  });
 }
 
-async function commit(request: EndRequest, end: RunEnd, options: { partial?: boolean; acceptFlagged?: boolean; paths?: readonly string[] }): Promise<RunEnd> {
+async function commit(
+  request: EndRequest,
+  end: RunEnd,
+  options: { partial?: boolean; acceptFlagged?: boolean; paths?: readonly string[] },
+): Promise<RunEnd> {
   const { corral, info } = request;
   let done: CommitResult;
   try {

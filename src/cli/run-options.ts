@@ -39,7 +39,8 @@ export interface RunOptions {
 }
 
 export function readRunOptions(dir: string, command: readonly string[], raw: RawRunOptions): RunOptions {
-  if (command.length === 0) throw new CorralError("request_invalid", "no command was given; write it after --, as in: corral run . -- npm test");
+  if (command.length === 0)
+    throw new CorralError("request_invalid", "no command was given; write it after --, as in: corral run . -- npm test");
   const endings = (["yes", "discard", "keep"] as const).filter((name) => raw[name] === true);
   if (endings.length > 1) throw new CorralError("request_invalid", `--${endings.join(" and --")} contradict each other; give one of them`);
   return {

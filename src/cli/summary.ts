@@ -21,7 +21,11 @@ export function changeLines(changes: readonly Change[], refused: readonly Refusa
   const lines = changes.slice(0, max).map((change) => changeLine(change, reasons.get(change.path), options.colour));
   const listed = new Set(changes.map(({ path }) => path));
   const others = refused.filter(({ path }) => !listed.has(path)).slice(0, max);
-  lines.push(...others.map(({ path, reason }) => `  ${paint("!", 31, options.colour)} ${inert(path)}  ${paint(`refused: ${inert(reason)}`, 31, options.colour)}`));
+  lines.push(
+    ...others.map(
+      ({ path, reason }) => `  ${paint("!", 31, options.colour)} ${inert(path)}  ${paint(`refused: ${inert(reason)}`, 31, options.colour)}`,
+    ),
+  );
   if (changes.length > max) lines.push(`  … and ${changes.length - max} more`);
   return lines;
 }
@@ -40,7 +44,13 @@ function flagNote(change: Change, colour: boolean): string {
 /** `3 added, 1 modified, 2 refused`. */
 export function tally(changes: readonly Change[], refused: readonly Refusal[]): string {
   if (changes.length === 0 && refused.length === 0) return "no changes";
-  const words: Readonly<Record<Change["kind"], string>> = { add: "added", modify: "modified", delete: "deleted", rename: "renamed", mode: "mode changed" };
+  const words: Readonly<Record<Change["kind"], string>> = {
+    add: "added",
+    modify: "modified",
+    delete: "deleted",
+    rename: "renamed",
+    mode: "mode changed",
+  };
   const counts = (Object.keys(words) as Change["kind"][])
     .map((kind) => [words[kind], changes.filter((change) => change.kind === kind).length] as const)
     .filter(([, count]) => count > 0)

@@ -21,11 +21,14 @@ export function tellError(error: unknown): void {
     const place = `line ${line}, column ${column}`;
     if (!message.includes(place)) process.stderr.write(`  ${place}: ${inert(text)}\n`);
   }
-  if (process.env["CORRAL_DEBUG"] !== undefined && error instanceof Error) process.stderr.write(`${inert(error.stack ?? "").replaceAll("\\x0a", "\n")}\n`);
+  if (process.env["CORRAL_DEBUG"] !== undefined && error instanceof Error)
+    process.stderr.write(`${inert(error.stack ?? "").replaceAll("\\x0a", "\n")}\n`);
 }
 
 /** The error as `--json` prints it. */
-export function errorObject(error: unknown): { readonly error: { readonly code: string; readonly message: string; readonly problems?: readonly PolicyProblem[] } } {
+export function errorObject(error: unknown): {
+  readonly error: { readonly code: string; readonly message: string; readonly problems?: readonly PolicyProblem[] };
+} {
   const problems = problemsOf(error);
   return { error: { ...described(error), ...(problems.length === 0 ? {} : { problems }) } };
 }

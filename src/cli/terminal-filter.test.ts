@@ -14,7 +14,7 @@ const ACTING: readonly (readonly [string, string])[] = [
   ["clipboard, ended by ST", "\x1b]52;c;ZXZpbA==\x1b\\"],
   ["a title report", "\x1b[21t"],
   ["a window resize", "\x1b[8;10;10t"],
-  ["DECRQSS", "\x1bP$q\"p\x1b\\"],
+  ["DECRQSS", '\x1bP$q"p\x1b\\'],
   ["a tmux passthrough", "\x1bPtmux;\x1b\x1b]52;c;ZXZpbA==\x07\x1b\\"],
   ["a colour question", "\x1b]11;?\x07"],
   ["an iTerm file", "\x1b]1337;File=name=eA==:eA==\x07"],
@@ -42,12 +42,15 @@ it("a C1 control is replaced, raw, as UTF-8 or over-long", () => {
 });
 
 it("with a pty, drawing, cursor and titles pass", () => {
-  const text = "\x1b[2J\x1b[1;31mred\x1b[0m\x1b]0;is this a title?\x07\x1b[?1049h\x1b[6n\x1b(B\x1b]8;;https://x/?q\x1b\\link\x1b]8;;\x1b\\ž 漢 🐎\r\n\x1b[22;0t";
+  const text =
+    "\x1b[2J\x1b[1;31mred\x1b[0m\x1b]0;is this a title?\x07\x1b[?1049h\x1b[6n\x1b(B\x1b]8;;https://x/?q\x1b\\link\x1b]8;;\x1b\\ž 漢 🐎\r\n\x1b[22;0t";
   expect(filtered("pty", text)).toBe(text);
 });
 
 it("strict leaves colours and text, nothing else", () => {
-  expect(filtered("strict", "\x1b[1;31mred\x1b[0m\x1b[2J\x1b]0;t\x07\x1bc\x07\tž 漢\r\n\u202eabc")).toBe("\x1b[1;31mred\x1b[0m\tž 漢\r\n?abc");
+  expect(filtered("strict", "\x1b[1;31mred\x1b[0m\x1b[2J\x1b]0;t\x07\x1bc\x07\tž 漢\r\n\u202eabc")).toBe(
+    "\x1b[1;31mred\x1b[0m\tž 漢\r\n?abc",
+  );
 });
 
 it("after the program ended, the modes it left on are turned off, and only those", () => {
@@ -77,6 +80,7 @@ it("cutting the stream anywhere changes nothing, and filtering twice changes not
 
 it("a sequence without end is bounded in memory and dropped", () => {
   const filter = new TerminalFilter("pty");
-  for (let i = 0; i < 50; i++) expect(filter.feed(Buffer.from(`\x1b]0;${"x".repeat(i === 0 ? 10 : 0)}`.slice(i === 0 ? 0 : 4) + "y".repeat(1000))).length).toBe(0);
+  for (let i = 0; i < 50; i++)
+    expect(filter.feed(Buffer.from(`\x1b]0;${"x".repeat(i === 0 ? 10 : 0)}`.slice(i === 0 ? 0 : 4) + "y".repeat(1000))).length).toBe(0);
   expect(Buffer.from(filter.feed(Buffer.from("\x07after"))).toString()).toBe("after");
 });

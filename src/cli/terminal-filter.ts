@@ -128,7 +128,13 @@ export class TerminalFilter {
   #drawable(): boolean {
     const [first = 0, second = 0, third = 0] = this.#held;
     // Over-long forms and surrogates: a lax decoder reads a control character out of them.
-    if ((first === 0xe0 && second < 0xa0) || (first === 0xed && second > 0x9f) || (first === 0xf0 && second < 0x90) || (first === 0xf4 && second > 0x8f)) return false;
+    if (
+      (first === 0xe0 && second < 0xa0) ||
+      (first === 0xed && second > 0x9f) ||
+      (first === 0xf0 && second < 0x90) ||
+      (first === 0xf4 && second > 0x8f)
+    )
+      return false;
     if (first === 0xc2) return second >= 0xa0;
     if (!this.#strict || first !== 0xe2) return true;
     if (second === 0x80) return !(third >= 0xaa && third <= 0xae); // U+202A-U+202E

@@ -13,7 +13,10 @@ export function parseDuration(text: string, option: string): number {
   const match = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/.exec(text);
   const ms = match === null ? Number.NaN : Math.round(Number(match[1]) * (MS_PER[match[2] ?? ""] ?? Number.NaN));
   if (!(ms >= 1 && ms <= MAX_MS)) {
-    throw new CorralError("request_invalid", `${option}: ${JSON.stringify(text)} is no duration between 1ms and 24 days; write 90 (seconds), 90s, 5m or 2h`);
+    throw new CorralError(
+      "request_invalid",
+      `${option}: ${JSON.stringify(text)} is no duration between 1ms and 24 days; write 90 (seconds), 90s, 5m or 2h`,
+    );
   }
   return ms;
 }

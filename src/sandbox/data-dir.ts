@@ -34,7 +34,11 @@ export function defaultDataPath(env: DataDirOptions["env"], uid: number): string
   if (uid === 0) return "/var/lib/corral";
   const home = env["HOME"];
   const share = absolute(env["XDG_DATA_HOME"]) ?? (home === undefined || home === "" ? undefined : join(home, ".local", "share"));
-  if (share === undefined) throw new CorralError("data_unsafe", "no place for the data directory: neither XDG_DATA_HOME nor HOME is set; give one with --data DIR");
+  if (share === undefined)
+    throw new CorralError(
+      "data_unsafe",
+      "no place for the data directory: neither XDG_DATA_HOME nor HOME is set; give one with --data DIR",
+    );
   return join(share, "corral");
 }
 
@@ -52,10 +56,14 @@ function guarded(what: string, path: string, uid: number): string {
   try {
     return ensurePrivateDir(path, uid);
   } catch (error) {
-    if (error instanceof UnsafeDirError) throw new CorralError("data_unsafe", `the ${what} is not safe: ${error.message}`, { cause: error });
+    if (error instanceof UnsafeDirError)
+      throw new CorralError("data_unsafe", `the ${what} is not safe: ${error.message}`, { cause: error });
     const code = (error as NodeJS.ErrnoException).code;
-    if (code === "ENOSPC" || code === "EDQUOT") throw new CorralError("disk_full", `the ${what} ${path} cannot be made: the disk is full`, { cause: error });
-    throw new CorralError("data_unsafe", `the ${what} ${path} cannot be made (${code ?? "unknown"}); give another with --data DIR`, { cause: error });
+    if (code === "ENOSPC" || code === "EDQUOT")
+      throw new CorralError("disk_full", `the ${what} ${path} cannot be made: the disk is full`, { cause: error });
+    throw new CorralError("data_unsafe", `the ${what} ${path} cannot be made (${code ?? "unknown"}); give another with --data DIR`, {
+      cause: error,
+    });
   }
 }
 
@@ -80,9 +88,13 @@ function absolute(path: string | undefined): string | undefined {
 export function refuseOverlap(data: DataDir, codebase: string): void {
   for (const own of [data.root, data.run]) {
     if (holds(codebase, own)) {
-      throw new CorralError("data_unsafe", `the directory given holds Corral's own data (${own}), which a sandbox must not see; run over a directory below it, or move the data with --data DIR`);
+      throw new CorralError(
+        "data_unsafe",
+        `the directory given holds Corral's own data (${own}), which a sandbox must not see; run over a directory below it, or move the data with --data DIR`,
+      );
     }
-    if (holds(own, codebase)) throw new CorralError("data_unsafe", "the directory given lies in Corral's own data directory; run over another one");
+    if (holds(own, codebase))
+      throw new CorralError("data_unsafe", "the directory given lies in Corral's own data directory; run over another one");
   }
 }
 

@@ -16,20 +16,27 @@ export function checkExec(request: ExecRequest): string | undefined {
   const argv = typeof command === "string" ? [command] : command;
   if (argv.length === 0 || argv[0] === "") return "command: expected a program and its arguments, or a line for the shell; got nothing";
   if (argv.some(hasNul)) return "command: an argument holds a NUL byte, which no program can be given";
-  if (cwd !== undefined && (!cwd.startsWith("/") || hasNul(cwd))) return `cwd: expected an absolute path inside the sandbox, got ${JSON.stringify(cwd)}`;
+  if (cwd !== undefined && (!cwd.startsWith("/") || hasNul(cwd)))
+    return `cwd: expected an absolute path inside the sandbox, got ${JSON.stringify(cwd)}`;
   const entries = Object.entries(env);
   const bad = entries.find(([name, value]) => name === "" || name.includes("=") || hasNul(name) || hasNul(value));
   if (bad !== undefined) return `env: ${JSON.stringify(bad[0])} is no name of a variable, or its value holds a NUL byte`;
   if (argv.length > MAX_STRINGS || entries.length > MAX_STRINGS) return `command: more than ${MAX_STRINGS} arguments or variables`;
-  const bytes = [...argv, cwd ?? "", ...entries.map(([name, value]) => `${name}=${value}`)].reduce((sum, text) => sum + Buffer.byteLength(text) + 1, EXEC_HEAD_BYTES);
-  if (bytes > MAX_FRAME_BYTES) return `command: arguments and environment are ${bytes} bytes together, at most ${MAX_FRAME_BYTES} can be passed; use stdin or a file`;
+  const bytes = [...argv, cwd ?? "", ...entries.map(([name, value]) => `${name}=${value}`)].reduce(
+    (sum, text) => sum + Buffer.byteLength(text) + 1,
+    EXEC_HEAD_BYTES,
+  );
+  if (bytes > MAX_FRAME_BYTES)
+    return `command: arguments and environment are ${bytes} bytes together, at most ${MAX_FRAME_BYTES} can be passed; use stdin or a file`;
   return (
     wholeMs("timeoutMs", timeoutMs) ??
     wholeMs("idleTimeoutMs", idleTimeoutMs) ??
     (outputBytes === undefined || outputBytes === Infinity || (Number.isSafeInteger(outputBytes) && outputBytes > 0)
       ? undefined
       : `outputBytes: expected a positive whole number or Infinity, got ${outputBytes}`) ??
-    (pty === undefined || (isCells(pty.rows) && isCells(pty.cols)) ? undefined : `pty: expected rows and cols from 1 to 65535, got ${pty.rows} and ${pty.cols}`)
+    (pty === undefined || (isCells(pty.rows) && isCells(pty.cols))
+      ? undefined
+      : `pty: expected rows and cols from 1 to 65535, got ${pty.rows} and ${pty.cols}`)
   );
 }
 

@@ -29,7 +29,8 @@ const { ENOENT, ENOTDIR } = constants.errno;
 export function startExec(context: ExecContext, request: ExecRequest): Promise<Process> {
   const problem = checkExec(request);
   if (problem !== undefined) return Promise.reject(new CorralError("request_invalid", problem));
-  if (request.signal?.aborted === true) return Promise.reject(new CorralError("canceled", "the command was not started: its caller had gone away"));
+  if (request.signal?.aborted === true)
+    return Promise.reject(new CorralError("canceled", "the command was not started: its caller had gone away"));
   const started = Promise.withResolvers<Process>();
   const running = new Running(context, request, started.resolve);
   running.result.catch(started.reject);
@@ -113,7 +114,8 @@ class Running implements Process {
         await this.#guest.write(stdin);
       } else {
         this.#stdin = stdin[Symbol.asyncIterator]();
-        for (let next = await this.#stdin.next(); next.done !== true && !this.#over; next = await this.#stdin.next()) await this.#guest.write(next.value);
+        for (let next = await this.#stdin.next(); next.done !== true && !this.#over; next = await this.#stdin.next())
+          await this.#guest.write(next.value);
       }
       if (!this.#over) this.#guest.closeStdin();
     } catch (error) {
@@ -178,7 +180,10 @@ class Running implements Process {
     if (cwdFailed) return;
     const { command } = this.#request;
     const program = typeof command === "string" ? "/bin/sh" : (command[0] ?? "");
-    this.#output.take("stderr", Buffer.from(`corral: ${program}: ${notFound(startErrno) ? "command not found" : errnoWords(startErrno)}\n`));
+    this.#output.take(
+      "stderr",
+      Buffer.from(`corral: ${program}: ${notFound(startErrno) ? "command not found" : errnoWords(startErrno)}\n`),
+    );
   }
 }
 
@@ -193,7 +198,10 @@ function exitCode(exit: GuestExit): number {
 }
 
 function cwdError(cwd: string, errno: number): CorralError {
-  return new CorralError("exec_failed", `cwd: ${JSON.stringify(cwd)} cannot be entered (${errnoWords(errno)}); give a directory that the sandbox can see`);
+  return new CorralError(
+    "exec_failed",
+    `cwd: ${JSON.stringify(cwd)} cannot be entered (${errnoWords(errno)}); give a directory that the sandbox can see`,
+  );
 }
 
 const WORDS: Readonly<Record<string, string>> = {

@@ -33,7 +33,10 @@ export function writeJournal(dir: string, entry: JournalEntry): string {
     writeFileAtomic(file, `${JSON.stringify(entry)}\n`, { mode: 0o600 });
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
-    if (code === "ENOSPC" || code === "EDQUOT") throw new CorralError("disk_full", "the disk that holds the data directory is full; free some space or use --data DIR", { cause: error });
+    if (code === "ENOSPC" || code === "EDQUOT")
+      throw new CorralError("disk_full", "the disk that holds the data directory is full; free some space or use --data DIR", {
+        cause: error,
+      });
     throw error;
   }
   return file;
@@ -66,7 +69,8 @@ function readEntry(file: string, name: string): JournalEntry | "gone" | undefine
   try {
     const entry = JSON.parse(readFileSync(file, "utf8")) as Partial<JournalEntry>;
     // SAFETY: the id names cgroups, sockets and directories to be removed; only one of our own spelling may.
-    if (entry.version !== 1 || typeof entry.id !== "string" || !isId("sandbox", entry.id) || name !== `${entry.id}${SUFFIX}`) return undefined;
+    if (entry.version !== 1 || typeof entry.id !== "string" || !isId("sandbox", entry.id) || name !== `${entry.id}${SUFFIX}`)
+      return undefined;
     if (typeof entry.maker?.pid !== "number") return undefined;
     return entry as JournalEntry;
   } catch (error) {

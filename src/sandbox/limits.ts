@@ -2,7 +2,14 @@
 // Invariant: nothing is clamped in silence: a limit that cannot hold is refused with its name and bounds.
 
 import { CorralError } from "../api/errors.ts";
-import { DEFAULT_DISK_BYTES, DEFAULT_INODES, DEFAULT_MEMORY_BYTES, DEFAULT_OPEN_FILES, DEFAULT_PIDS, MIN_MEMORY_BYTES } from "../api/limits.ts";
+import {
+  DEFAULT_DISK_BYTES,
+  DEFAULT_INODES,
+  DEFAULT_MEMORY_BYTES,
+  DEFAULT_OPEN_FILES,
+  DEFAULT_PIDS,
+  MIN_MEMORY_BYTES,
+} from "../api/limits.ts";
 import type { SandboxLimits } from "../api/sandbox.ts";
 
 export interface HeldLimits {
@@ -20,7 +27,8 @@ const MIN_OPEN_FILES = 16;
 const MIN_CPUS = 0.01;
 
 export function heldLimits(asked: SandboxLimits = {}): HeldLimits {
-  if (asked.cpus !== undefined && !(asked.cpus >= MIN_CPUS && Number.isFinite(asked.cpus))) refuse("cpus", asked.cpus, `a number of cores, at least ${MIN_CPUS}`);
+  if (asked.cpus !== undefined && !(asked.cpus >= MIN_CPUS && Number.isFinite(asked.cpus)))
+    refuse("cpus", asked.cpus, `a number of cores, at least ${MIN_CPUS}`);
   return {
     memoryBytes: whole("memoryBytes", asked.memoryBytes, DEFAULT_MEMORY_BYTES, MIN_MEMORY_BYTES),
     cpus: asked.cpus ?? null,

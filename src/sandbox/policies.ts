@@ -31,12 +31,17 @@ export async function readPolicyFile(path: string): Promise<string> {
   try {
     await using file = await open(path, "r");
     const { size } = await file.stat();
-    if (size > MAX_POLICY_BYTES) throw new CorralError("policy_invalid", `${path} is ${size} bytes long; a policy file has at most ${MAX_POLICY_BYTES}`);
+    if (size > MAX_POLICY_BYTES)
+      throw new CorralError("policy_invalid", `${path} is ${size} bytes long; a policy file has at most ${MAX_POLICY_BYTES}`);
     return await file.readFile("utf8");
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     if (code === "ENOENT" || code === "ENOTDIR") {
-      throw new CorralError("preset_unknown", `no preset and no file is called ${JSON.stringify(path)}; presets are ${PRESET_NAMES.join(", ")}`, { cause: error });
+      throw new CorralError(
+        "preset_unknown",
+        `no preset and no file is called ${JSON.stringify(path)}; presets are ${PRESET_NAMES.join(", ")}`,
+        { cause: error },
+      );
     }
     if (error instanceof CorralError) throw error;
     throw new CorralError("policy_invalid", `the policy file ${path} cannot be read (${code ?? "unknown"})`, { cause: error });
@@ -65,7 +70,10 @@ function refuseMountPoint(option: string, patterns: readonly string[], hasWorksp
     const [first] = read.pattern.segments;
     if (first?.kind !== "literal" || first.name !== "workspace") continue;
     const inner = text.slice("/workspace".length) || "/";
-    throw new CorralError("policy_invalid", `${option} ${text}: /workspace is where the codebase is mounted, not a part of its paths, so this matches nothing; write ${inner}`);
+    throw new CorralError(
+      "policy_invalid",
+      `${option} ${text}: /workspace is where the codebase is mounted, not a part of its paths, so this matches nothing; write ${inner}`,
+    );
   }
 }
 
@@ -73,7 +81,10 @@ function refuseMountPoint(option: string, patterns: readonly string[], hasWorksp
 function allow(policy: Policy, { allowAt }: ParsedPolicy, patterns: readonly string[]): Policy {
   if (patterns.length === 0) return policy;
   if (allowAt === undefined) {
-    throw new CorralError("request_invalid", "--allow-write goes with a preset, or with a policy file that `extends` one: in another file its place among the rules is yours to choose; write the rule there");
+    throw new CorralError(
+      "request_invalid",
+      "--allow-write goes with a preset, or with a policy file that `extends` one: in another file its place among the rules is yours to choose; write the rule there",
+    );
   }
   const rules: readonly Rule[] = patterns.map((pattern) => ({ pattern, permission: "write" }));
   const malformed = readRules(rules).problems.map(({ index, offset = 0, message }): PolicyProblem => {

@@ -60,7 +60,8 @@ export class LocalSandbox implements Sandbox {
   #refusal(): CorralError | undefined {
     if (this.#state === "failed") return new CorralError("sandbox_lost", `the sandbox ${this.id} is gone: ${this.#lostReason}`);
     if (this.#state === "destroyed") return new CorralError("sandbox_not_found", `the sandbox ${this.id} was destroyed`);
-    if (this.#execs >= MAX_EXECS) return new CorralError("limit_reached", `the sandbox ${this.id} runs ${MAX_EXECS} commands already; wait until one has ended`);
+    if (this.#execs >= MAX_EXECS)
+      return new CorralError("limit_reached", `the sandbox ${this.id} runs ${MAX_EXECS} commands already; wait until one has ended`);
     return undefined;
   }
 

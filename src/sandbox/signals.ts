@@ -6,7 +6,11 @@ import { CorralError } from "../api/errors.ts";
 
 const NUMBERS: Readonly<Record<string, number>> = constants.signals;
 /** The first name wins: SIGABRT, not SIGIOT. */
-const NAMES = new Map(Object.entries(NUMBERS).toReversed().map(([name, number]) => [number, name]));
+const NAMES = new Map(
+  Object.entries(NUMBERS)
+    .toReversed()
+    .map(([name, number]) => [number, name]),
+);
 const SIGRTMIN = 34;
 const SIGRTMAX = 64;
 
@@ -19,6 +23,7 @@ export function signalName(number: number): string | null {
 
 export function signalNumber(name: string): number {
   const number = NUMBERS[name];
-  if (number === undefined) throw new CorralError("request_invalid", `signal: ${JSON.stringify(name)} is no signal; write a name such as SIGTERM`);
+  if (number === undefined)
+    throw new CorralError("request_invalid", `signal: ${JSON.stringify(name)} is no signal; write a name such as SIGTERM`);
   return number;
 }

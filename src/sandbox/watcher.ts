@@ -84,7 +84,17 @@ export class QuotaWatcher {
 
   add(delta: WatchedDelta): void {
     const free = { bytes: Infinity, files: Infinity };
-    this.#watched.set(delta.id, { delta, guards: new Set(), usage: EMPTY, free, measuredMs: -Infinity, pauseMs: MIN_PAUSE_MS, spoilt: 0, measuring: false, stirred: false });
+    this.#watched.set(delta.id, {
+      delta,
+      guards: new Set(),
+      usage: EMPTY,
+      free,
+      measuredMs: -Infinity,
+      pauseMs: MIN_PAUSE_MS,
+      spoilt: 0,
+      measuring: false,
+      stirred: false,
+    });
     if (this.#timer === undefined) {
       this.#timer = setInterval(() => void this.#tick(), TICK_MS);
       this.#timer.unref();

@@ -54,6 +54,7 @@ function readable(report: DoctorReport): string {
     if (mend !== undefined) lines.push(`${" ".repeat(8 + wide)}  mend: ${inert(mend)}`);
   }
   if (report.limits.length > 0) lines.push("", "how many sandboxes the limits of this machine allow");
-  for (const { name, value, sandboxes } of report.limits) lines.push(`  ${name.padEnd(24)} ${inert(value).padEnd(20)} ${sandboxes === null ? "no bound" : sandboxes}`);
+  for (const { name, value, sandboxes } of report.limits)
+    lines.push(`  ${name.padEnd(24)} ${inert(value).padEnd(20)} ${sandboxes === null ? "no bound" : sandboxes}`);
   return `${lines.join("\n")}\n`;
 }
