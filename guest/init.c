@@ -21,13 +21,17 @@
 #include "roles.h"
 #include "serve.h"
 
+static int given(int fd) { return fcntl(fd, F_GETFD) < 0 ? -1 : fd; }
+
 /* Descriptors came without close-on-exec, or our own exec would have closed them. */
 static void take_descriptors(struct guest *guest) {
     /* SAFETY: one that stayed open across an exec would hand the socket, or the cgroup, to a command. */
     for (int fd = HANDOVER_SOCKET; fd <= HANDOVER_FAULT; fd++)
         if (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0 && !handover_optional(fd)) step_fail(16, errno, "a descriptor was not handed over");
-    guest->memory_events = fcntl(HANDOVER_MEMORY_EVENTS, F_GETFD) < 0 ? -1 : HANDOVER_MEMORY_EVENTS;
-    guest->pids_events = fcntl(HANDOVER_PIDS_EVENTS, F_GETFD) < 0 ? -1 : HANDOVER_PIDS_EVENTS;
+    /* Asked before anything is opened: what is opened next takes the numbers of those that were not given. */
+    guest->trees.work = given(HANDOVER_CGROUP);
+    guest->memory_events = given(HANDOVER_MEMORY_EVENTS);
+    guest->pids_events = given(HANDOVER_PIDS_EVENTS);
 }
 
 /* Commands inherit the groups; where one id is mapped the kernel lets nobody empty them, and READY tells how many are left. */
@@ -49,7 +53,6 @@ static void forbid_new_privileges(void) {
 
 static void contain(struct guest *guest) {
     struct facts *facts = &guest->facts;
-    bool slots = fcntl(HANDOVER_CGROUP, F_GETFD) >= 0;
     if (!left_out(facts, 24)) oom_open(&guest->oom);             /* before 17: afterwards the file belongs to a root that we are not */
     if (!left_out(facts, 17)) limits_set(facts);                 /* 17, after the exec, which made us dumpable again */
     if (!left_out(facts, 24)) oom_prove(&guest->oom, &guest->loop);
@@ -61,7 +64,7 @@ static void contain(struct guest *guest) {
     if (!left_out(facts, 20)) forbid_new_privileges();           /* 20: condition of 21 and 22 for who has no capabilities */
     if (!left_out(facts, 21)) landlock_restrict(facts);          /* 21: opens paths, which is still allowed */
     if (!left_out(facts, 22) && !early) seccomp_install(facts->filter, facts->filter_length, &guest->key); /* 22, last: forbids what the steps above do */
-    trees_open(&guest->trees, slots ? HANDOVER_CGROUP : -1, &guest->key); /* under the filter, as every later command */
+    trees_open(&guest->trees, guest->trees.work, &guest->key); /* under the filter, as every later command */
     /* SAFETY: with fs.suid_dumpable=1 a child's change of ids would have made us dumpable; asked again after the trial child. */
     if (!left_out(facts, 17) && prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 1) step_fail(17, EPERM, "PID 1 became dumpable");
     ready_collect(guest);                                        /* 23: reads back what the kernel holds of all this */
