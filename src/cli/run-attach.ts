@@ -36,12 +36,14 @@ function commonRequest(options: RunOptions, stop: Interruption): ExecRequest {
 async function withPipes(sandbox: Sandbox, options: RunOptions, stop: Interruption): Promise<Attached> {
   /** Until the command runs there is nobody to tell. */
   let hangUp: () => void = () => undefined;
+  let hungUp = false;
   let outputError: Error | undefined;
   const stdout = sinkOf(process.stdout, {
     onBroken: (error) => {
       if (error.code !== "EPIPE")
         outputError = new CorralError("disk_full", `stdout cannot be written: ${error.code ?? error.message}`, { cause: error });
       // What the kernel does to a program whose reader left; a program that ignores it is stopped.
+      hungUp = true;
       hangUp();
     },
   });
@@ -53,6 +55,7 @@ async function withPipes(sandbox: Sandbox, options: RunOptions, stop: Interrupti
     running.signal("SIGPIPE");
     setTimeout(() => running.stop(), BROKEN_PIPE_MS).unref();
   };
+  if (hungUp) hangUp();
   const result = await ended(running, stop, sandbox);
   await input.return?.();
   // Whatever comes now is ours: nothing here may hold the process open.
