@@ -1,6 +1,7 @@
 /* What the spawner hands to PID 1 when it re-executes the program from a sealed memfd: descriptors by number, facts by record.
  * `execveat(memfd, "", {"corral-guest", "init", NULL}, {NULL}, AT_EMPTY_PATH)`; the environment is empty, cwd is `/`,
  * the process is uid 0 of its user namespace (or the one mapped uid), PID 1, pivoted, steps 1-16 done.
+ * Where the one mapped uid is not 0 the exec itself takes all capabilities: empty the bounding set before it, init cannot any more.
  * Invariant: PID 1 believes nothing else; a missing or unknown record ends it before it answers. */
 #ifndef CORRAL_HANDOVER_H
 #define CORRAL_HANDOVER_H
