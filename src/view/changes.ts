@@ -28,8 +28,10 @@ export interface DeltaInput {
   /** What stands in the codebase now at paths that we ourselves changed since the start (an earlier commit of this delta). */
   readonly rebased?: ReadonlyMap<string, Signature | undefined>;
   /** Permission bits that the view gave a base entry of a level. */
-  readonly shownMode: (entry: WalkEntry, permission: Permission) => number;
+  readonly shownMode: ShownMode;
 }
+
+export type ShownMode = (entry: WalkEntry, permission: Permission) => number;
 
 export interface DeltaChange extends Difference {
   readonly kind: ChangeKind;
@@ -50,6 +52,7 @@ export interface DeltaChanges {
 }
 
 const MODE_BITS = 0o777;
+const MIXED_DIR_MODE = 0o1777;
 
 export async function readChanges(input: DeltaInput): Promise<DeltaChanges> {
   const upper = await readUpper(input.tool, input.upper, input.trusted);
@@ -86,6 +89,8 @@ function classify(input: DeltaInput, difference: Difference, sameBytes: boolean)
   const type = typeOf(after.kind);
   const mode = resultMode(input, difference);
   if (before === undefined) return { ...difference, kind: "add", type, mode };
+  // A FIFO, socket or device of the base was shown as an empty file without rights: one that still is was only copied.
+  if (before.kind === "other" && after.kind === "file" && after.size === 0 && (after.mode & MODE_BITS) === 0) return undefined;
   if (before.kind !== after.kind) return { ...difference, kind: "modify", type, mode };
   const same = after.kind === "dir" || sameBytes || (after.kind === "file" ? after.source?.path === path && after.source.root === "base" : after.target === before.target);
   if (!same) return { ...difference, kind: "modify", type, mode };
@@ -102,6 +107,8 @@ function shown(input: DeltaInput, path: string, entry: WalkEntry): number {
 }
 
 function hasNewMode(input: DeltaInput, { path, before, after }: Difference): boolean {
+  // A directory that holds something below `write` is shown so; no result ever gets these bits.
+  if (after?.kind === "dir" && (after.mode & 0o7777) === MIXED_DIR_MODE) return false;
   return before !== undefined && after !== undefined && (after.mode & MODE_BITS) !== shown(input, path, before);
 }
 
@@ -113,7 +120,7 @@ function resultMode(input: DeltaInput, { path, before, after }: Difference): num
     const origin = after.source?.path ?? path;
     return mode === (after.moved.mode & MODE_BITS) || mode === shown(input, origin, after.moved) ? after.moved.mode & MODE_BITS : mode;
   }
-  if (before !== undefined && before.kind === after.kind && mode === shown(input, path, before)) return before.mode & MODE_BITS;
+  if (before !== undefined && before.kind === after.kind && (mode === shown(input, path, before) || !hasNewMode(input, { path, before, after }))) return before.mode & MODE_BITS;
   return mode;
 }
 

@@ -53,6 +53,9 @@ export interface MergeInput {
   readonly policy: CompiledPolicy;
 }
 
+/** A longer path is not in the view. */
+const MAX_PATH = 4095;
+
 type Leaf = Extract<UpperItem, { is: "leaf" }>;
 type Shown = { readonly name: string; readonly entry: WalkEntry | undefined };
 
@@ -113,20 +116,18 @@ class Merger {
   readonly #base: BaseTree;
   readonly #policy: CompiledPolicy;
   readonly #states = new Map<string, PolicyState>();
-  readonly #made = new Map<string, Set<string>>();
+  /** Names in the root. */
+  readonly #made = new Set<string>();
 
   constructor({ base, policy }: MergeInput) {
     this.#base = base;
     this.#policy = policy;
     this.#states.set("", policy.root);
-    for (const dir of policy.policy.dirs ?? []) this.#addMade(Buffer.from(dir, "utf8").toString("latin1"));
-  }
-
-  /** The directories that a preset makes belong to the lower side, though the base has none. */
-  #addMade(path: string): void {
-    for (let at = path; at !== ""; at = parentOf(at)) {
-      const names = this.#made.get(parentOf(at)) ?? new Set();
-      this.#made.set(parentOf(at), names.add(at.slice(at.lastIndexOf("/") + 1)));
+    // The directories that a preset makes belong to the lower side, though the base has none (plan.ts, #makeMissing).
+    for (const dir of policy.policy.dirs ?? []) {
+      const name = Buffer.from(dir, "utf8").toString("latin1").slice(1);
+      const taken = base.list("").some((entry) => entry.name === name);
+      if (!taken && policy.permissionOf(policy.step(policy.root, name, "dir")) === "write") this.#made.add(name);
     }
   }
 
@@ -139,6 +140,7 @@ class Merger {
   }
 
   #isShown(dir: string, entry: WalkEntry): boolean {
+    if (entry.errno !== 0 || dir.length + 1 + entry.name.length > MAX_PATH) return false;
     const state = this.#policy.step(this.#state(dir), entry.name, entry.kind);
     if (this.#policy.permissionOf(state) !== "none") return true;
     return entry.kind === "dir" && this.#policy.mayLead(state) && this.#leads(`${dir}/${entry.name}`, state);
@@ -156,8 +158,8 @@ class Merger {
   /** What the view showed in a lower directory. `entry` is absent for a directory that a preset makes. */
   #shown(dir: string): Shown[] {
     const shown: Shown[] = [];
-    for (const entry of this.#base.list(dir)) if (entry.errno === 0 && this.#isShown(dir, entry)) shown.push({ name: entry.name, entry });
-    for (const name of this.#made.get(dir) ?? []) if (!shown.some((one) => one.name === name)) shown.push({ name, entry: undefined });
+    for (const entry of this.#base.list(dir)) if (this.#isShown(dir, entry)) shown.push({ name: entry.name, entry });
+    if (dir === "") for (const name of this.#made) shown.push({ name, entry: undefined });
     return shown;
   }
 
@@ -165,8 +167,8 @@ class Merger {
     const dir = parentOf(path);
     const name = path.slice(path.lastIndexOf("/") + 1);
     const entry = this.#base.get(path);
-    if (entry !== undefined && entry.errno === 0 && this.#isShown(dir, entry)) return { name, entry };
-    return this.#made.get(dir)?.has(name) === true ? { name, entry: undefined } : undefined;
+    if (entry !== undefined && this.#isShown(dir, entry)) return { name, entry };
+    return dir === "" && this.#made.has(name) ? { name, entry: undefined } : undefined;
   }
 
   /**
@@ -232,7 +234,9 @@ class Merger {
     }
     const origin = item.redirect === undefined ? (lower === undefined ? undefined : `${lower}/${item.name}`) : redirected(item.redirect, lower);
     const data = origin === undefined ? undefined : this.#shownAt(origin)?.entry;
-    if (origin === undefined || data?.kind !== "file") throw this.#unreal(path);
+    if (origin === undefined || data === undefined || data.kind === "dir" || data.kind === "link") throw this.#unreal(path);
+    // A FIFO, socket or device of the base is shown as an empty file.
+    if (data.kind === "other") return this.#put(path, { ...plain, size: 0 });
     this.#put(path, { ...plain, size: data.size, source: { root: "base", path: origin }, signature: signatureOf(data), moved: data });
   }
 
@@ -276,7 +280,7 @@ class Merger {
     for (const entry of this.#base.list(path)) {
       const own = this.#policy.step(state, entry.name, entry.kind);
       const below = `${path}/${entry.name}`;
-      if (this.#policy.permissionOf(own) !== "write") return { path: below, hidden: !this.#isShown(path, entry) };
+      if (this.#policy.permissionOf(own) !== "write" || entry.mountPoint || entry.errno !== 0) return { path: below, hidden: !this.#isShown(path, entry) };
       const deeper = entry.kind === "dir" ? this.#holds(below) : undefined;
       if (deeper !== undefined) return deeper;
     }
