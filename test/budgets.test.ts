@@ -34,7 +34,7 @@ function longFunctions(source: string): { readonly line: number; readonly length
   let start = -1;
   for (const [index, line] of lines.entries()) {
     if (/^[A-Za-z_].*\)\s*\{$|^\{$/.test(line)) start = index;
-    if (/^\}/.test(line) && start >= 0) {
+    if (line.startsWith("}") && start >= 0) {
       if (index - start + 1 > MAX_FUNCTION_LINES) found.push({ line: start + 1, length: index - start + 1 });
       start = -1;
     }

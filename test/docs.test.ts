@@ -48,12 +48,12 @@ function commandWords(): Set<string> {
 
 /** Commands of a paper: `./corral WORD` and `npm run NAME`. */
 function commandsOf(text: string): { readonly command: string; readonly line: number }[] {
-  return [...text.matchAll(/(?:\.\/)?\bcorral ([a-z]+)\b(?=[^`\n]*`)|^[ \t]*(?:\$ )?(?:sudo )?\.\/corral ([a-z]+)\b|npm run ([\w:-]+)/gm)].map(
-    (match) => ({
-      command: match[3] === undefined ? `corral ${match[1] ?? match[2]}` : `npm run ${match[3]}`,
-      line: lineAt(text, match.index),
-    }),
-  );
+  return [
+    ...text.matchAll(/(?:\.\/)?\bcorral ([a-z]+)\b(?=[^`\n]*`)|^[ \t]*(?:\$ )?(?:sudo )?\.\/corral ([a-z]+)\b|npm run ([\w:-]+)/gm),
+  ].map((match) => ({
+    command: match[3] === undefined ? `corral ${match[1] ?? match[2]}` : `npm run ${match[3]}`,
+    line: lineAt(text, match.index),
+  }));
 }
 
 /** Sentences of a paper's prose: no code, no tables' rules, no headings. */
@@ -98,7 +98,9 @@ function missing(paper: string, text: string): string[] {
 
 /** The lines of a paper that a reader would type. */
 function typedLines(text: string): string[] {
-  return [...text.matchAll(/^(?:\$ )?((?:sudo )?(?:\.\/corral|npm|git) .*)$/gm)].map((match) => (match[1] ?? "").replace(/\s+#.*$/, "")).sort();
+  return [...text.matchAll(/^(?:\$ )?((?:sudo )?(?:\.\/corral|npm|git) .*)$/gm)]
+    .map((match) => (match[1] ?? "").replace(/\s+#.*$/, ""))
+    .sort();
 }
 
 describe("papers", () => {
@@ -132,14 +134,21 @@ describe("papers", () => {
   it("sees a sentence that stands twice, over a line break too", () => {
     const one = "# A\n\nThe last matching rule wins and no matching rule means that nothing is seen. Short.\n";
     const two = "Short. The last matching rule wins and no\nmatching rule means that nothing is seen.\n";
-    expect(repeated(new Map([["A.md", one], ["B.md", two]]))).toHaveLength(1);
+    expect(
+      repeated(
+        new Map([
+          ["A.md", one],
+          ["B.md", two],
+        ]),
+      ),
+    ).toHaveLength(1);
   });
 
   verifies("house/readmes-agree", "both READMEs name the same commands and paths", () => {
     const [english, chinese] = [read("README.md"), read("README.zh.md")];
     expect(typedLines(chinese)).toEqual(typedLines(english));
     const targets = (paper: string, text: string): string[] =>
-      [...new Set(named(paper, text).map(({ path }) => path))].filter((path) => !/^README/.test(path)).sort();
+      [...new Set(named(paper, text).map(({ path }) => path))].filter((path) => !path.startsWith("README")).sort();
     expect(targets("README.zh.md", chinese)).toEqual(targets("README.md", english));
   });
 });
