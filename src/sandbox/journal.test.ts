@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
@@ -29,7 +29,9 @@ it("an entry is read as it was written, and gone once removed", () => {
 
 it("a draft, a damaged file and a file whose id is not its name are no entries", () => {
   writeJournal(dir, entry(ID));
-  writeFileSync(join(dir, `${ID}.json.abcdefgh.tmp`), "{");
+  for (const draft of ["abcdefgh", "abcdefgi"]) writeFileSync(join(dir, `${ID}.json.${draft}.tmp`), "{");
+  // Only the older one has no writer any more.
+  utimesSync(join(dir, `${ID}.json.abcdefgh.tmp`), 0, 0);
   writeFileSync(join(dir, `sb${"b".repeat(20)}.json`), "{");
   writeFileSync(join(dir, `sb${"c".repeat(20)}.json`), JSON.stringify(entry(ID)));
   writeFileSync(join(dir, "..json"), JSON.stringify({ ...entry(ID), id: "." }));

@@ -2,7 +2,7 @@
 // what a person sees of a sandbox stands elsewhere. Not a lock by itself: the spawner holds `flock` on the file while the sandbox lives.
 // Invariant: a sandbox without a journal file has no kernel object; a file that is neither locked nor of a living maker is to be reaped.
 
-import { readdirSync, readFileSync, rmSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { CorralError } from "../api/errors.ts";
 import { isId } from "../api/ids.ts";
@@ -21,6 +21,8 @@ export interface JournalEntry {
 }
 
 const SUFFIX = ".json";
+/** Writing a journal takes less than a millisecond; a draft of this age has no writer, ms. */
+const DRAFT_MS = 60_000;
 
 export function journalFile(dir: string, id: string): string {
   return join(dir, `${id}${SUFFIX}`);
@@ -57,12 +59,19 @@ export function listJournal(dir: string): JournalListing {
   const broken: string[] = [];
   for (const name of readdirSync(dir)) {
     const file = join(dir, name);
+    if (isDraft(name) && !isOld(file)) continue;
     const entry = isDraft(name) ? undefined : readEntry(file, name);
     if (entry === "gone") continue;
     if (entry === undefined) broken.push(file);
     else entries.push(entry);
   }
   return { entries, broken };
+}
+
+/** Younger drafts may be of a writer that is about to finish. */
+function isOld(file: string): boolean {
+  const stats = statSync(file, { throwIfNoEntry: false });
+  return stats !== undefined && Date.now() - stats.mtimeMs > DRAFT_MS;
 }
 
 function readEntry(file: string, name: string): JournalEntry | "gone" | undefined {
