@@ -8,11 +8,11 @@ import { verifies } from "./verifies.ts";
 
 /** Calls of the guest that change what contains a process. */
 const GUEST_ACTS =
-  /\b(?:sys_)?(?:mount|umount2|move_mount|open_tree|fsopen|fsmount|mount_setattr|pivot_root|chroot|unshare|setns|clone3|clone|capset|setgroups|setresuid|setresgid|kill|pidfd_send_signal)\((?!void)|\bprctl\(PR_(?:SET_(?:NO_NEW_PRIVS|DUMPABLE|PDEATHSIG)|CAPBSET_DROP|CAP_AMBIENT, PR_CAP_AMBIENT_(?:RAISE|CLEAR_ALL))/g;
+  /\b(?:sys_)?(?:mount|umount2|move_mount|mount_setattr|pivot_root|chroot|unshare|setns|clone3|clone|capset|setgroups|setresuid|setresgid|kill|pidfd_send_signal)\((?!void)|\bprctl\(PR_(?:SET_(?:NO_NEW_PRIVS|DUMPABLE|PDEATHSIG)|CAPBSET_DROP|CAP_AMBIENT, PR_CAP_AMBIENT_(?:RAISE|CLEAR_ALL))/g;
 /** Signals sent from TypeScript. */
 const SIGNALS = /\bprocess\.kill\(/g;
-/** How many lines above the act its reason may stand. */
-const REACH_LINES = 8;
+/** How many lines above the act its reason may stand; a reason in the comment above a function covers the function. */
+const REACH_LINES = 20;
 
 /** Acts of one source without a reason in the function, or in the lines right above it. */
 function unreasoned(path: string, source: string, acts: RegExp): string[] {
