@@ -1,0 +1,52 @@
+// The catalogue: every row, and how a row is judged. One list, so that a door or a runtime cannot be forgotten.
+
+import { strict as assert } from "node:assert";
+import { DOOR_STORIES } from "./door-stories.ts";
+import { FILE_STORIES } from "./file-stories.ts";
+import { KERNEL_ROWS } from "./kernel.ts";
+import { NETWORK_STORIES } from "./network-stories.ts";
+import { PROCESS_ROWS } from "./process.ts";
+import { PROCESS_STORIES } from "./process-stories.ts";
+import { RESOURCE_STORIES } from "./resource-stories.ts";
+import type { Bed, CallRow, SecurityRow } from "./row.ts";
+import { isCallRow } from "./row.ts";
+import { attempt } from "./say.ts";
+
+export const CATALOGUE: readonly SecurityRow[] = [...DOOR_STORIES, ...RESOURCE_STORIES, ...PROCESS_ROWS, ...PROCESS_STORIES, ...KERNEL_ROWS, ...FILE_STORIES, ...NETWORK_STORIES];
+
+/** The inside half. Throws when the attempt reached something, naming it. */
+export async function demandHeld(row: SecurityRow, bed: Bed): Promise<void> {
+  if (!isCallRow(row)) return await row.attempt(bed);
+  await using sandbox = await bed.open();
+  const result = await sandbox.exec({ command: [attempt("calls"), ...Object.keys(row.calls)], timeoutMs: 60_000 });
+  const answers = parse(new TextDecoder().decode(result.stdout));
+  for (const [word, holds] of Object.entries(row.calls)) {
+    const answer = answers.get(word);
+    assert.ok(answer !== undefined && holds.includes(answer), `${word} answered ${answer ?? "nothing"}, must be ${holds.join(" or ")}`);
+  }
+}
+
+/** The control. Throws when the attempt does not work unprotected either, so that the row proves nothing here. */
+export async function demandControl(row: SecurityRow, bed: Bed): Promise<void> {
+  if (!isCallRow(row)) return await row.control.prove(bed);
+  for (const word of controlWords(row)) {
+    // One process each: a call that succeeds (a new root, say) must not spoil the next.
+    const answer = parse((await bed.outside([bed.program("calls"), word])).stdout).get(word);
+    const holds = row.calls[word] ?? [];
+    assert.ok(answer !== undefined && !holds.includes(answer), `${word} answers ${answer ?? "nothing"} outside too: this row proves nothing here`);
+  }
+}
+
+/** The words of a row whose answer outside must differ. A row whose control is to be accepted proves itself inside. */
+function controlWords(row: CallRow): readonly string[] {
+  return (row.control.words ?? Object.keys(row.calls)).filter((word) => row.control.void?.[word] === undefined);
+}
+
+function parse(text: string): Map<string, string> {
+  return new Map(
+    text.split("\n").flatMap((line) => {
+      const at = line.lastIndexOf(" ");
+      return at < 0 ? [] : [[line.slice(0, at), line.slice(at + 1)] as const];
+    }),
+  );
+}
