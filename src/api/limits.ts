@@ -31,6 +31,6 @@ export const MAX_RULES = 100_000;
 /** Bytes of one pattern. */
 export const MAX_PATTERN_BYTES = 4_096;
 /** Bytes of a policy file, and of all patterns of a policy together. */
-export const MAX_POLICY_BYTES = 16 * 1024 ** 2;
+export const MAX_POLICY_BYTES = 4 * 1024 ** 2;
 /** How long the delta of a run that was cut off is kept, ms. */
 export const CUT_OFF_DELTA_MS = 24 * 60 * 60 * 1000;

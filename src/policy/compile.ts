@@ -14,7 +14,7 @@ import type { LeadsToOpen } from "./verdict.ts";
 /** Where a walk stands. Made by `root` and `step` only; what it holds is this file's business. */
 export interface PolicyState {
   /** Places in the rule tree that names below can go on from, ascending. Empty: all below is as `cover` says. */
-  readonly places: readonly number[];
+  readonly places: Int32Array;
   /** Rank of the rule that decides here. */
   readonly own: number;
   /** Rank of the rule that decides below where no other does. */
@@ -54,6 +54,9 @@ interface Walker {
   readonly tree: RuleTree;
   readonly states: Map<number, PolicyState[]>;
   cells: number;
+  /** Places found in the step under way; a place is in it when its mark is the stamp. */
+  readonly found: Int32Array;
+  foundCount: number;
   readonly mark: Uint32Array;
   stamp: number;
 }
@@ -61,8 +64,11 @@ interface Walker {
 /** Throws `policy_invalid`. */
 export function compilePolicy(policy: Policy): CompiledPolicy {
   const tree = buildRuleTree(rankedRules(policy));
-  const walker: Walker = { tree, states: new Map(), cells: 0, mark: new Uint32Array(tree.trie.size), stamp: 0 };
-  const root = arrive(walker, [0], { cover: NONE, isDir: true });
+  const { size } = tree.trie;
+  const walker: Walker = { tree, states: new Map(), cells: 0, found: new Int32Array(size), foundCount: 0, mark: new Uint32Array(size), stamp: 0 };
+  forget(walker);
+  find(walker, 0);
+  const root = arrive(walker, { cover: NONE, isDir: true });
   return {
     policy,
     root,
@@ -120,7 +126,9 @@ function step(walker: Walker, state: PolicyState, name: Name): PolicyState {
   const steps = match.id === -1 ? undefined : name.isDir ? state.steps?.dir : state.steps?.leaf;
   const known = steps?.get(match.id);
   if (known !== undefined) return known;
-  const next = arrive(walker, reached(tree, state.places, match), { cover: state.cover, isDir: name.isDir });
+  forget(walker);
+  findNext(walker, state.places, match);
+  const next = arrive(walker, { cover: state.cover, isDir: name.isDir });
   if (steps !== undefined && walker.cells < CACHE_CELLS) {
     walker.cells += 4;
     steps.set(match.id, next);
@@ -132,53 +140,59 @@ function uniform(walker: Walker, state: PolicyState, isDir: boolean): PolicyStat
   const steps = isDir ? state.steps?.dir : state.steps?.leaf;
   const known = steps?.get(0);
   if (known !== undefined) return known;
-  const next = arrive(walker, [], { cover: state.cover, isDir });
+  forget(walker);
+  const next = arrive(walker, { cover: state.cover, isDir });
   steps?.set(0, next);
   return next;
 }
 
-/** The places that one name leads to, before `**` is entered. */
-function reached(tree: RuleTree, places: readonly number[], match: NameMatch): number[] {
-  const { trie } = tree;
-  const found: number[] = [];
-  // Made only when many globs match: then a node's few children are looked up in it, not the many globs at the node.
+function forget(walker: Walker): void {
+  walker.stamp++;
+  walker.foundCount = 0;
+}
+
+function find(walker: Walker, place: number): void {
+  if (place === NONE || walker.mark[place] === walker.stamp) return;
+  walker.mark[place] = walker.stamp;
+  walker.found[walker.foundCount++] = place;
+}
+
+/** Finds the places that one name leads to, before `**` is entered. */
+function findNext(walker: Walker, places: Int32Array, match: NameMatch): void {
+  const { trie } = walker.tree;
   const labels = match.globs.map(globLabel);
+  // Made only when many globs match: then a node's few children are looked up in it, not the many globs at the node.
   const matched = labels.length > 16 ? new Set(labels) : undefined;
   for (const place of places) {
-    if (isDeep(trie, place)) found.push(place);
-    if (match.literal !== 0) found.push(childAt(trie, place, literalLabel(match.literal)));
-    if (matched === undefined) for (const label of labels) found.push(childAt(trie, place, label));
+    if (isDeep(trie, place)) find(walker, place);
+    if (match.literal !== 0) find(walker, childAt(trie, place, literalLabel(match.literal)));
+    if (matched === undefined) for (const label of labels) find(walker, childAt(trie, place, label));
     else {
       for (let child = trie.first[place] ?? NONE; child !== NONE; child = trie.next[child] ?? NONE) {
-        if (matched.has(trie.label[child] ?? NONE)) found.push(child);
+        if (matched.has(trie.label[child] ?? NONE)) find(walker, child);
       }
     }
   }
-  return found.filter((place) => place !== NONE);
 }
 
-/** The state of an entry whose path ends at `places`, below a directory that `cover` covers. */
-function arrive(walker: Walker, places: number[], { cover, isDir }: { readonly cover: number; readonly isDir: boolean }): PolicyState {
+/** The state of an entry whose path ends at the found places, below a directory that `cover` covers. */
+function arrive(walker: Walker, { cover, isDir }: { readonly cover: number; readonly isDir: boolean }): PolicyState {
   const { trie, ending, below } = walker.tree;
   const best = (place: number, how: number): number => ending[place * 4 + how] ?? NONE;
-  const stamp = ++walker.stamp;
-  const found: number[] = [];
   let covers = cover;
   let own = NONE;
-  for (const place of places) {
-    if (walker.mark[place] === stamp) continue;
-    walker.mark[place] = stamp;
-    found.push(place);
+  // Grows while it is walked: `**` matches no name at all, too.
+  for (let at = 0; at < walker.foundCount; at++) {
+    const place = walker.found[at] ?? 0;
     covers = Math.max(covers, best(place, COVER), isDir ? best(place, COVER_DIR) : NONE);
     own = Math.max(own, best(place, SELF), isDir ? best(place, SELF_DIR) : NONE);
-    // Grows the list that is walked: `**` matches no name at all, too.
-    const deep = deepOf(trie, place);
-    if (deep !== NONE) places.push(deep);
+    find(walker, deepOf(trie, place));
   }
   own = Math.max(own, covers);
   // What can only end in rules of a lower rank than the cover decides nothing below.
-  const live = isDir ? found.filter((place) => canOutrank(below, place, covers)).sort((a, b) => a - b) : [];
-  return keep(walker, { places: live, own, cover: isDir ? covers : own, isDir });
+  const found = walker.found.subarray(0, isDir ? walker.foundCount : 0);
+  const places = found.filter((place) => canOutrank(below, place, covers)).sort();
+  return keep(walker, { places, own, cover: isDir ? covers : own, isDir });
 }
 
 function canOutrank(below: Int32Array, place: number, cover: number): boolean {
@@ -187,7 +201,7 @@ function canOutrank(below: Int32Array, place: number, cover: number): boolean {
 }
 
 function keep(walker: Walker, { places, own, cover, isDir }: Pick<PolicyState, "places" | "own" | "cover"> & { readonly isDir: boolean }): PolicyState {
-  const hash = hashOf([own, cover, isDir ? 1 : 0, ...places]);
+  const hash = hashOf(places) ^ Math.imul(own + 1, 0x9e3779b1) ^ Math.imul(cover + 1, 0x85ebca6b) ^ (isDir ? 1 : 0);
   const bucket = walker.states.get(hash) ?? [];
   const known = bucket.find((state) => state.own === own && state.cover === cover && isDir === (state.steps !== undefined) && sameNumbers(state.places, places));
   if (known !== undefined) return known;

@@ -36,7 +36,8 @@ const STAR = SYMBOL_LIMIT;
 const FIRST_NUMBERED = SYMBOL_LIMIT + 1;
 
 interface State {
-  readonly nodes: readonly number[];
+  /** Ascending in a kept state. */
+  readonly nodes: Int32Array;
   /** Its row in the table, or -1: not kept. */
   readonly row: number;
   /** Steps by classes of symbols beyond ASCII. */
@@ -62,7 +63,12 @@ interface Machine {
   /** At row * asciiCount + class: the row to go to, plus 1; 0 is not known yet. */
   table: Int32Array;
   readonly matches: Map<string, NameMatch>;
+  /** The answer for each literal that was met: a name always ends in the same state. */
+  readonly ofLiteral: (NameMatch | undefined)[];
   cells: number;
+  /** Nodes found in the step under way; a node is in it when its mark is the stamp. */
+  found: Int32Array;
+  foundCount: number;
   mark: Uint32Array;
   stamp: number;
   classes: SymbolClasses;
@@ -103,7 +109,10 @@ export function createNameAutomaton(): NameAutomaton {
     rows: [],
     table: new Int32Array(1024),
     matches: new Map(),
+    ofLiteral: [],
     cells: 0,
+    found: new Int32Array(0),
+    foundCount: 0,
     mark: new Uint32Array(0),
     stamp: 0,
     classes: { starts: [], ascii: new Int32Array(0), asciiCount: 0 },
@@ -239,11 +248,14 @@ function begin(machine: Machine): void {
   const ascii = Int32Array.from({ length: 0x80 }, (_, byte) => classOf(sorted, byte));
   machine.classes = { starts: sorted, ascii, asciiCount: classOf(sorted, 0x80) };
   machine.mark = new Uint32Array(trie.size);
+  machine.found = new Int32Array(trie.size);
   machine.numbers.clear();
   machine.hints = new Uint8Array(2 ** Math.ceil(Math.log2(machine.literals.size * 16 + 1)));
   for (const name of machine.literals.keys()) machine.hints[hintAt(machine, name)] = 1;
   machine.begun = true;
-  keep(machine, closure(machine, [0]));
+  forget(machine);
+  find(machine, 0);
+  keep(machine);
 }
 
 /** The index of the last class that begins at or below `symbol`. */
@@ -265,14 +277,13 @@ function advance(machine: Machine, state: State, symbolClass: number): State {
   // Any symbol of the class will do: no pattern tells them apart.
   const symbol = machine.classes.starts[symbolClass] ?? 0;
   const { trie, columns } = machine;
-  const reached: number[] = [];
+  forget(machine);
   for (const node of state.nodes) {
-    if (trie.label[node] === STAR) reached.push(node);
-    const to = childAt(trie, node, symbol);
-    if (to !== NONE) reached.push(to);
-    if (columns.hasSet[node] === 1) reachedBySets(machine, node, { symbol, reached });
+    if (trie.label[node] === STAR) find(machine, node);
+    find(machine, childAt(trie, node, symbol));
+    if (columns.hasSet[node] === 1) findBySets(machine, node, symbol);
   }
-  const next = keep(machine, closure(machine, reached));
+  const next = keep(machine);
   if (state.row === NONE || next.row === NONE) return next;
   if (isAscii) machine.table[cell] = next.row + 1;
   else if (machine.cells < CACHE_CELLS) {
@@ -282,41 +293,49 @@ function advance(machine: Machine, state: State, symbolClass: number): State {
   return next;
 }
 
-function reachedBySets(machine: Machine, node: number, at: { readonly symbol: number; readonly reached: number[] }): void {
+function forget(machine: Machine): void {
+  machine.stamp++;
+  machine.foundCount = 0;
+}
+
+function find(machine: Machine, node: number): void {
+  if (node === NONE || machine.mark[node] === machine.stamp) return;
+  machine.mark[node] = machine.stamp;
+  machine.found[machine.foundCount++] = node;
+}
+
+function findBySets(machine: Machine, node: number, symbol: number): void {
   const { trie, sets } = machine;
   for (let child = trie.first[node] ?? NONE; child !== NONE; child = trie.next[child] ?? NONE) {
     const set = sets[(trie.label[child] ?? 0) - FIRST_NUMBERED];
-    if (set !== undefined && takes(set, at.symbol)) at.reached.push(child);
+    if (set !== undefined && takes(set, symbol)) find(machine, child);
   }
 }
 
-/** `nodes` and all that is reached from them without reading; each once. */
-function closure(machine: Machine, nodes: number[]): number[] {
-  const { trie, columns, mark } = machine;
-  const stamp = ++machine.stamp;
-  const found: number[] = [];
-  // Grows while it is walked: what is reached silently is closed over in turn.
-  for (const node of nodes) {
-    if (mark[node] === stamp) continue;
-    mark[node] = stamp;
-    found.push(node);
-    const star = childAt(trie, node, STAR);
-    if (star !== NONE) nodes.push(star);
-    for (let silent = columns.silent[node] ?? NONE; silent !== NONE; silent = columns.silentNext[silent] ?? NONE) nodes.push(columns.silentTo[silent] ?? NONE);
+/** Adds what is reached from the found nodes without reading. */
+function findSilent(machine: Machine): void {
+  const { trie, columns, found } = machine;
+  for (let at = 0; at < machine.foundCount; at++) {
+    const node = found[at] ?? 0;
+    find(machine, childAt(trie, node, STAR));
+    for (let silent = columns.silent[node] ?? NONE; silent !== NONE; silent = columns.silentNext[silent] ?? NONE) find(machine, columns.silentTo[silent] ?? NONE);
   }
-  return found.sort((a, b) => a - b);
 }
 
-/** The kept state of these nodes; a new one is kept while there is room. */
-function keep(machine: Machine, nodes: number[]): State {
+/** The state of the found nodes; a new one is kept while there is room. */
+function keep(machine: Machine): State {
+  findSilent(machine);
+  const nodes = machine.found.slice(0, machine.foundCount);
+  const width = machine.classes.asciiCount;
+  const cost = nodes.length + width + 32;
+  // The first state must be there to begin with, however large the policy is. A state without room is not looked for either:
+  // to sort it would cost more than the step.
+  if (machine.cells + cost > CACHE_CELLS && machine.rows.length > 0) return { nodes, row: NONE, wide: new Map(), match: undefined };
+  nodes.sort();
   const hash = hashOf(nodes);
   const bucket = machine.states.get(hash) ?? [];
   const known = bucket.find((state) => sameNumbers(state.nodes, nodes));
   if (known !== undefined) return known;
-  const width = machine.classes.asciiCount;
-  const cost = nodes.length + width + 32;
-  // The first state must be there to begin with, however large the policy is.
-  if (machine.cells + cost > CACHE_CELLS && machine.rows.length > 0) return { nodes, row: NONE, wide: new Map(), match: undefined };
   machine.cells += cost;
   const state: State = { nodes, row: machine.rows.length, wide: new Map(), match: undefined };
   machine.rows.push(state);
@@ -331,27 +350,30 @@ function keep(machine: Machine, nodes: number[]): State {
 }
 
 function answer(machine: Machine, state: State, literal: number): NameMatch {
-  if (literal === 0 && state.match !== undefined) return state.match;
-  const globs = state.match?.globs ?? state.nodes.map((node) => machine.columns.glob[node] ?? NONE).filter((glob) => glob !== NONE);
-  const cost = globs.length + 16;
+  const cached = literal === 0 ? state.match : machine.ofLiteral[literal];
+  if (cached !== undefined) return cached;
+  const globs = [...state.nodes.map((node) => machine.columns.glob[node] ?? NONE).filter((glob) => glob !== NONE)];
   const key = `${literal} ${globs.join(",")}`;
   const known = machine.matches.get(key);
+  const cost = globs.length + 16;
   const isFull = machine.matches.size === MAX_MATCHES || machine.cells + cost > CACHE_CELLS;
-  const found = known ?? { id: isFull ? -1 : machine.matches.size, literal, globs };
-  if (known === undefined && !isFull) {
+  if (known === undefined && isFull) return { id: -1, literal, globs };
+  const found = known ?? { id: machine.matches.size, literal, globs };
+  if (known === undefined) {
     machine.cells += cost;
     machine.matches.set(key, found);
   }
-  if (literal === 0 && state.row !== NONE) state.match = found;
+  if (literal !== 0) machine.ofLiteral[literal] = found;
+  else if (state.row !== NONE) state.match = found;
   return found;
 }
 
-export function hashOf(numbers: readonly number[]): number {
+export function hashOf(numbers: Int32Array): number {
   let hash = 0x811c9dc5;
-  for (const number of numbers) hash = Math.imul(hash ^ number, 0x01000193);
+  for (const number of numbers) hash = Math.imul(hash ^ number, 0x01000193) ^ (hash >>> 17);
   return hash | 0;
 }
 
-export function sameNumbers(a: readonly number[], b: readonly number[]): boolean {
+export function sameNumbers(a: Int32Array, b: Int32Array): boolean {
   return a.length === b.length && a.every((number, index) => number === b[index]);
 }

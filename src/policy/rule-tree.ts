@@ -12,8 +12,8 @@ import { addChild, childAt, createTrie, NONE, type Trie } from "./trie.ts";
 const DEEP = 0;
 
 export interface RuleTree {
-  /** Lowest rank first; a rank is an index into it. */
-  readonly rules: readonly ReadRule[];
+  /** Lowest rank first; a rank is an index into it. Without the patterns, which may be large and are in the tree now. */
+  readonly rules: readonly Pick<ReadRule, "index" | "permission">[];
   readonly trie: Trie;
   readonly names: NameAutomaton;
   /** At `node * 4 + Ending`: rank of the best rule of that kind which ends at the node, or NONE. */
@@ -32,7 +32,8 @@ export function buildRuleTree(rules: readonly ReadRule[]): RuleTree {
   const names = createNameAutomaton();
   const trie = createTrie();
   const ends = rules.map((rule) => trimmed(rule).reduce((node, segment) => addChild(trie, node, labelOf(names, segment)), 0));
-  return { rules, trie, names, ending: endingsOf(rules, ends, trie.size), below: belowOf(rules, ends, trie) };
+  const decided = rules.map(({ index, permission }) => ({ index, permission }));
+  return { rules: decided, trie, names, ending: endingsOf(rules, ends, trie.size), below: belowOf(rules, ends, trie) };
 }
 
 /** Without a last `**`: for a rule that covers, `/a/**` says what `/a` says. Trees then stop where nothing can change any more. */

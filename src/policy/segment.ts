@@ -37,6 +37,7 @@ export type Segment =
   /** A name with wildcards; `text` is its source and identifies it. */
   | { readonly kind: "glob"; readonly atoms: readonly Atom[]; readonly text: string };
 
+const STAR: Atom = Object.freeze({ kind: "star" });
 /** Deepest nesting of braces. */
 const MAX_NESTING = 16;
 
@@ -116,7 +117,7 @@ function parseAtoms(cursor: Cursor, depth: number): Atom[] {
 function specialAtom(cursor: Cursor, at: { readonly character: string; readonly start: number; readonly depth: number }): Atom | undefined {
   switch (at.character) {
     case "*":
-      return { kind: "star" };
+      return STAR;
     case "?":
       return { kind: "set", negated: true, ranges: [], text: "?" };
     case "[":
