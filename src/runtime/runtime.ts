@@ -46,6 +46,8 @@ export interface ContainerSpec {
   readonly env: Readonly<Record<string, string>>;
   /** Journal file that the spawner locks for as long as it lives. */
   readonly journalFile: string;
+  /** Commands may ask for uid 0 inside (`GuestExec.root`). Where a runtime cannot offer it, create is refused. */
+  readonly root?: boolean;
   /** For negative controls of the security suite alone: numbers of containment steps (threats.md §2) to leave out. */
   readonly weaken?: readonly number[];
 }
@@ -54,6 +56,8 @@ export interface GuestExec {
   readonly argv: readonly string[];
   readonly env: Readonly<Record<string, string>>;
   readonly cwd: string;
+  /** As uid 0 inside, where the container offers it. */
+  readonly root?: boolean;
   readonly stdin: boolean;
   readonly pty: { readonly rows: number; readonly cols: number } | null;
   readonly timeoutMs: number;
@@ -103,8 +107,11 @@ export interface Container {
   readonly timings: Readonly<Record<string, number>>;
   readonly weakenings: readonly string[];
   exec(request: GuestExec): GuestProcess;
-  /** Kills PID 1 by pidfd; resolves when processes, mounts, cgroups and socket are gone. Idempotent. */
-  destroy(): Promise<void>;
+  /**
+   * Kills PID 1 by pidfd; resolves when processes, mounts, cgroups and socket are gone, and with them the trees `scrub`
+   * (absolute host paths: a delta, its work directory). Idempotent; the first call's trees count.
+   */
+  destroy(scrub?: readonly string[]): Promise<void>;
   /** Resolves with the reason when the container ends without being asked to. */
   readonly lost: Promise<string>;
 }

@@ -1,0 +1,195 @@
+// One sandbox as the server holds it: the connection to its guest and the request that ends it. Not trusted to be polite: the guest
+// lives beside hostile code. Invariant: a frame that a correct guest could not send destroys this sandbox and no other; memory
+// held for it is bounded whatever it sends; `destroy` is asked of the spawner once.
+
+import { connect, type Socket } from "node:net";
+import { CorralError } from "../../api/errors.ts";
+import { MAX_EXECS } from "../../api/limits.ts";
+import type { Container, GuestExec, GuestProcess } from "../runtime.ts";
+import { Exec, type ExecOwner } from "./exec.ts";
+import { FrameReader, FrameWriter, GUEST, strings } from "./frames.ts";
+import { type Handshake, parseReady } from "./handshake.ts";
+import type { Death } from "./spawner.ts";
+
+/** What a guest may leave unread of what we sent, bytes: one that stops reading is broken. */
+const MAX_UNSENT_BYTES = 64 * 1024 * 1024;
+/** READY after the connection. Steps 8 to 23 take a millisecond; a loaded machine gets time. */
+const READY_MS = 20_000;
+/** How long a closed connection waits for the spawner's word on why. */
+const REASON_MS = 200;
+
+export interface ContainerParts {
+  readonly id: string;
+  readonly socketPath: string;
+  /** Read buffer of all connections of a runtime: what comes is consumed before the next read. */
+  readonly readBuffer: Buffer;
+  readonly timings: Readonly<Record<string, number>>;
+  readonly weakenings: readonly string[];
+  readonly end: (scrub: readonly string[]) => Promise<void>;
+  /** It is gone, for whatever reason; called once. */
+  readonly onGone: () => void;
+}
+
+export class GuestContainer implements Container, ExecOwner {
+  readonly id: string;
+  readonly timings: Readonly<Record<string, number>>;
+  readonly weakenings: readonly string[];
+  readonly lost: Promise<string>;
+  readonly writer: FrameWriter;
+  readonly ready: Promise<Handshake>;
+  readonly #parts: ContainerParts;
+  readonly #socket: Socket;
+  readonly #execs = new Map<number, Exec>();
+  readonly #pings = new Map<number, () => void>();
+  readonly #lost = Promise.withResolvers<string>();
+  readonly #ready = Promise.withResolvers<Handshake>();
+  readonly #death = Promise.withResolvers<Death>();
+  #nextId = 1;
+  #isReady = false;
+  /** Why nothing can be asked of it any more. */
+  #over: string | undefined;
+  #destroyed: Promise<void> | undefined;
+
+  constructor(parts: ContainerParts) {
+    this.#parts = parts;
+    this.id = parts.id;
+    this.timings = parts.timings;
+    this.weakenings = parts.weakenings;
+    this.lost = this.#lost.promise;
+    this.ready = this.#ready.promise;
+    this.ready.catch(() => undefined); // whoever awaits it sees it; a destroy before that is no unhandled rejection
+    const reader = new FrameReader((type, id, buffer, start, end) => this.#onFrame(type, id, buffer, start, end));
+    const onRead = (length: number, buffer: Uint8Array): boolean => {
+      try {
+        reader.push(buffer as Buffer, length);
+      } catch (error) {
+        this.broke((error as Error).message);
+      }
+      return true;
+    };
+    this.#socket = connect({ path: parts.socketPath, onread: { buffer: parts.readBuffer, callback: onRead } });
+    this.writer = new FrameWriter({ write: (bytes) => this.#write(bytes) });
+    this.#socket.on("error", () => this.#socket.destroy());
+    this.#socket.on("close", () => void this.#closed());
+    const timer = setTimeout(() => this.broke(`no READY within ${READY_MS} ms`), READY_MS);
+    const stop = (): void => clearTimeout(timer);
+    this.ready.then(stop, stop);
+  }
+
+  exec(request: GuestExec): GuestProcess {
+    this.#refuseIfOver();
+    if (this.#execs.size >= MAX_EXECS) throw new CorralError("limit_reached", `the sandbox runs ${MAX_EXECS} commands already; wait for one to end`);
+    const exec = new Exec(this.#id(), request, this);
+    this.#execs.set(exec.id, exec);
+    return exec;
+  }
+
+  /** Resolves when the guest has answered, after all that was asked before. */
+  ping(): Promise<void> {
+    this.#refuseIfOver();
+    const id = this.#id();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#pings.set(id, resolve);
+    this.writer.send(GUEST.ping, id);
+    return promise;
+  }
+
+  destroy(scrub: readonly string[] = []): Promise<void> {
+    this.#destroyed ??= this.#destroy(scrub, "the sandbox was destroyed");
+    return this.#destroyed;
+  }
+
+  /** The spawner says that PID 1 has ended. */
+  died(death: Death): void {
+    this.#death.resolve(death);
+    void this.#lose(death.reason);
+  }
+
+  forget(id: number): void {
+    this.#execs.delete(id);
+  }
+
+  broke(what: string): void {
+    void this.#lose(`its guest broke the protocol: ${what}`);
+  }
+
+  #refuseIfOver(): void {
+    if (this.#over !== undefined) throw new CorralError("sandbox_lost", `the sandbox takes no more requests: ${this.#over}`);
+  }
+
+  #id(): number {
+    const id = this.#nextId;
+    this.#nextId = id === 0xffff_ffff ? 1 : id + 1;
+    return this.#execs.has(id) || this.#pings.has(id) ? this.#id() : id;
+  }
+
+  #write(bytes: Uint8Array): void {
+    this.#socket.write(bytes);
+    if (this.#socket.writableLength > MAX_UNSENT_BYTES) this.broke("it does not read what it is sent");
+  }
+
+  #onFrame(type: number, id: number, buffer: Buffer, start: number, end: number): void {
+    if (this.#over !== undefined) return;
+    if (!this.#isReady) {
+      if (type !== GUEST.ready || id !== 0) return this.broke(`a frame of type ${type} before READY`);
+      this.#isReady = true;
+      this.#ready.resolve(parseReady(strings(buffer, start, end)));
+      return;
+    }
+    const exec = this.#execs.get(id);
+    if (exec === undefined) return this.#onOther(type, id);
+    switch (type) {
+      case GUEST.stdout:
+        return exec.output("stdout", buffer.subarray(start, end));
+      case GUEST.stderr:
+        return exec.output("stderr", buffer.subarray(start, end));
+      case GUEST.exit:
+        return exec.exit(buffer, start, end);
+      case GUEST.started:
+        return end - start === 4 ? exec.started(buffer.readUInt32LE(start)) : this.broke("STARTED of a wrong length");
+      case GUEST.stdinCredit:
+        return end - start === 4 ? exec.stdinCredit(buffer.readUInt32LE(start)) : this.broke("STDIN_CREDIT of a wrong length");
+      default:
+        return this.broke(`a frame of type ${type} for a command`);
+    }
+  }
+
+  #onOther(type: number, id: number): void {
+    const pong = this.#pings.get(id);
+    if (type !== GUEST.pong || pong === undefined) return this.broke(`a frame of type ${type} that belongs to no command`);
+    this.#pings.delete(id);
+    pong();
+  }
+
+  async #closed(): Promise<void> {
+    if (this.#over !== undefined) return;
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    const timer = setTimeout(resolve, REASON_MS, undefined);
+    const death = await Promise.race([this.#death.promise, promise]);
+    clearTimeout(timer);
+    void this.#lose(death?.reason ?? "its guest closed the connection");
+  }
+
+  async #lose(reason: string): Promise<void> {
+    if (this.#over !== undefined) return;
+    this.#destroyed = this.#destroy([], reason);
+    this.#lost.resolve(reason);
+    // What it could not clean is told by the destroy that somebody awaits, or by the journal at the next start.
+    await this.#destroyed.catch(() => undefined);
+  }
+
+  async #destroy(scrub: readonly string[], reason: string): Promise<void> {
+    this.#over = reason;
+    this.writer.close();
+    this.#socket.destroy();
+    this.#ready.reject(new CorralError("create_failed", `the sandbox ended before it was ready: ${reason}`));
+    for (const exec of [...this.#execs.values()]) exec.lost(reason);
+    for (const pong of this.#pings.values()) pong();
+    this.#pings.clear();
+    try {
+      await this.#parts.end(scrub);
+    } finally {
+      this.#parts.onGone();
+    }
+  }
+}

@@ -1,0 +1,239 @@
+// The host side of the spawner's socket: starts `corral-guest spawner`, sends requests, gives answers to whoever asked.
+// It decides nothing about sandboxes. Invariant: when the process ends, every request that waits is refused with `spawner_lost`,
+// and requests after it too; a frame that breaks the protocol ends the process.
+
+import { type ChildProcess, spawn } from "node:child_process";
+import type { Socket } from "node:net";
+import { CorralError } from "../../api/errors.ts";
+import type { RunTool } from "../../view/view.ts";
+import { FrameReader, FrameWriter, records, SPAWNER, strings } from "./frames.ts";
+import { runTool, type ToolChannel, type ToolSink } from "./tool.ts";
+
+export interface IdRange {
+  readonly inside: number;
+  readonly outside: number;
+  readonly count: number;
+}
+
+export interface SpawnerOptions {
+  readonly guestBinary: string;
+  /** Ranges beside the caller's own id, for a user namespace; absent: as root. */
+  readonly rootless?: { readonly uids: readonly IdRange[]; readonly gids: readonly IdRange[] };
+  readonly allowWeaken?: boolean;
+  /** Fault injection of tests, with `allowWeaken`: each CREATE fails at this step. */
+  readonly failStep?: number;
+  /** A sandbox ended unasked. */
+  readonly onDied: (death: Death) => void;
+  /** The process ended unasked. */
+  readonly onLost: (reason: string) => void;
+}
+
+export interface Death {
+  readonly id: string;
+  /** Containment step that failed; 0 when none did. */
+  readonly step: number;
+  readonly errno: number;
+  readonly reason: string;
+}
+
+export interface Created {
+  readonly pid: number;
+  /** ms */
+  readonly timings: Readonly<Record<string, number>>;
+}
+
+type Answer = { resolve(payload: Buffer): void; reject(error: CorralError): void };
+
+const STDERR_BYTES = 4096;
+
+export class Spawner {
+  readonly #child: ChildProcess;
+  readonly #writer: FrameWriter;
+  readonly #socket: Socket;
+  readonly #options: SpawnerOptions;
+  readonly #waiting = new Map<number, Answer>();
+  readonly #tools = new Map<number, ToolSink>();
+  readonly #ended = Promise.withResolvers<void>();
+  #nextId = 1;
+  #stderr = "";
+  #lost: string | undefined;
+  #broken: string | undefined;
+  #closing = false;
+
+  constructor(options: SpawnerOptions) {
+    this.#options = options;
+    // No environment and no descriptor but its socket: the spawner lives beside sandboxes. A session of its own, so that a
+    // Ctrl-C reaches the server alone, which then ends sandboxes in order.
+    this.#child = spawn(options.guestBinary, argv(options), { cwd: "/", env: {}, detached: true, stdio: ["ignore", "ignore", "pipe", "pipe"] });
+    this.#socket = this.#child.stdio[3] as Socket;
+    this.#writer = new FrameWriter(this.#socket);
+    const reader = new FrameReader((type, id, buffer, start, end) => this.#onFrame(type, id, buffer, start, end));
+    this.#socket.on("data", (chunk: Buffer) => {
+      try {
+        reader.push(chunk, chunk.length);
+      } catch (error) {
+        this.#broken = `the spawner broke the protocol: ${(error as Error).message}`;
+        this.#socket.destroy(); // its end of file: it takes everything down and leaves
+      }
+    });
+    // Nothing more to do on an error: the process has left or is leaving, and its end is what counts.
+    this.#socket.on("error", () => this.#socket.destroy());
+    this.#child.stderr?.on("data", (chunk: Buffer) => {
+      this.#stderr = (this.#stderr + chunk.toString("utf8")).slice(-STDERR_BYTES);
+    });
+    this.#child.on("error", (error) => this.#end(`the guest program could not be started: ${error.message}`));
+    this.#child.on("close", () => this.#end(this.#broken ?? `the spawner ended${this.#stderr === "" ? "" : `: ${this.#stderr.trim()}`}`));
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
+  /** What it wrote to stderr, last 4 KiB. */
+  get complaints(): string {
+    return this.#stderr.trim();
+  }
+
+  async configure(list: readonly (readonly string[])[]): Promise<ReadonlyMap<string, string>> {
+    const answer = await this.#ask(SPAWNER.configure, records(list));
+    return pairs(strings(answer, 0, answer.length));
+  }
+
+  async create(list: readonly (readonly string[])[]): Promise<Created> {
+    const answer = await this.#ask(SPAWNER.create, records(list));
+    const ms = (index: number): number => answer.readUInt32LE(4 + 4 * index) / 1000;
+    return { pid: answer.readUInt32LE(0), timings: { prepareMs: ms(0), cloneMs: ms(1), mapsMs: ms(2), cgroupMs: ms(3) } };
+  }
+
+  async destroy(id: string, scrub: readonly string[]): Promise<void> {
+    await this.#ask(SPAWNER.destroy, records([["id", id], ...scrub.map((path) => ["scrub", path])]));
+  }
+
+  async stats(id: string): Promise<ReadonlyMap<string, number>> {
+    const answer = await this.#ask(SPAWNER.stats, records([["id", id]]));
+    return new Map([...pairs(strings(answer, 0, answer.length))].map(([key, value]) => [key, Number(value)]));
+  }
+
+  readonly tool: RunTool = (words, input) => {
+    if (this.#lost !== undefined) throw this.#lostError();
+    const id = this.#id();
+    const channel: ToolChannel = {
+      send: (type, payload) => this.#writer.send(type, id, payload),
+      credit: (bytes) => this.#writer.sendU32(SPAWNER.credit, id, bytes),
+      forget: () => this.#tools.delete(id),
+    };
+    this.#writer.send(SPAWNER.tool, id, records(words.map((word) => ["arg", word])));
+    const { run, sink } = runTool(words, channel, input);
+    this.#tools.set(id, sink);
+    return run;
+  };
+
+  /** Ends every sandbox of it, then the process; resolves when it is gone. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    // Ending our half is what tells it; what it still answers is read.
+    this.#socket.end();
+    await this.#ended.promise;
+  }
+
+  #id(): number {
+    const id = this.#nextId;
+    this.#nextId = id === 0xffff_ffff ? 1 : id + 1;
+    return id;
+  }
+
+  #ask(type: number, payload: Buffer): Promise<Buffer> {
+    if (this.#lost !== undefined) return Promise.reject(this.#lostError());
+    const id = this.#id();
+    const { promise, resolve, reject } = Promise.withResolvers<Buffer>();
+    this.#waiting.set(id, { resolve, reject });
+    this.#writer.send(type, id, payload);
+    return promise;
+  }
+
+  #onFrame(type: number, id: number, buffer: Buffer, start: number, end: number): void {
+    const tool = this.#tools.get(id);
+    if (tool !== undefined && type !== SPAWNER.died) {
+      tool(type, buffer, start, end);
+      return;
+    }
+    if (type === SPAWNER.died) {
+      this.#options.onDied(death(strings(buffer, start, end)));
+      return;
+    }
+    const answer = this.#waiting.get(id);
+    if (answer === undefined || (type !== SPAWNER.ok && type !== SPAWNER.error)) throw new CorralError("guest_protocol", `an answer nobody asked for (type ${type})`);
+    this.#waiting.delete(id);
+    if (type === SPAWNER.ok) answer.resolve(Buffer.from(buffer.subarray(start, end)));
+    else answer.reject(refusal(buffer, start, end));
+  }
+
+  #lostError(): CorralError {
+    return new CorralError("spawner_lost", `${this.#lost ?? "the spawner ended"}; its sandboxes are gone, their deltas are kept`);
+  }
+
+  #end(reason: string): void {
+    if (this.#lost !== undefined) return;
+    this.#lost = reason;
+    this.#ended.resolve();
+    this.#writer.close();
+    this.#socket.destroy();
+    const error = this.#lostError();
+    for (const answer of this.#waiting.values()) answer.reject(error);
+    this.#waiting.clear();
+    for (const sink of this.#tools.values()) sink(undefined, EMPTY, 0, 0, error);
+    this.#tools.clear();
+    if (!this.#closing) this.#options.onLost(reason);
+  }
+}
+
+const EMPTY = Buffer.alloc(0);
+
+function argv(options: SpawnerOptions): string[] {
+  const words = ["spawner", "--fd", "3"];
+  if (options.rootless !== undefined) {
+    words.push("--rootless");
+    for (const [flag, ranges] of [["--map", options.rootless.uids] as const, ["--gid-map", options.rootless.gids] as const]) {
+      for (const range of ranges) words.push(flag, String(range.inside), String(range.outside), String(range.count));
+    }
+  }
+  if (options.allowWeaken === true) words.push("--allow-weaken");
+  if (options.failStep !== undefined) words.push("--fail-step", String(options.failStep));
+  return words;
+}
+
+function pairs(list: readonly string[]): Map<string, string> {
+  const map = new Map<string, string>();
+  for (let i = 0; i + 1 < list.length; i += 2) map.set(list[i] ?? "", list[i + 1] ?? "");
+  return map;
+}
+
+function death(list: readonly string[]): Death {
+  const fields = pairs(list);
+  const step = Number(fields.get("step") ?? 0);
+  const status = Number(fields.get("status") ?? 0);
+  const message = fields.get("message") ?? "";
+  const how = (status & 0x7f) === 0 ? `exit status ${(status >> 8) & 0xff}` : `signal ${status & 0x7f}`;
+  const errno = Number(fields.get("errno") ?? 0);
+  const reason = step === 0 ? `PID 1 ended by ${how}` : `containment step ${step} failed: ${message} (errno ${errno})`;
+  return { id: fields.get("id") ?? "", step, errno, reason };
+}
+
+/** errno values that a caller can act on. */
+const ENOSPC = 28;
+const EMFILE = 24;
+const ENFILE = 23;
+const EAGAIN = 11;
+const ENOMEM = 12;
+
+function refusal(buffer: Buffer, start: number, end: number): CorralError {
+  if (end - start < 9) return new CorralError("guest_protocol", "the spawner refused a request without saying why");
+  const errno = buffer.readInt32LE(start);
+  const step = buffer.readUInt32LE(start + 4);
+  const message = buffer.toString("utf8", start + 8, end - 1);
+  const where = step === 0 ? "" : ` at containment step ${step}`;
+  const details = { errno, step };
+  if (errno === ENOSPC && step === 4) return new CorralError("disk_full", `the spawner refused${where}: ${message}: no space left (errno 28); free some`, { details });
+  const full = [EMFILE, ENFILE, EAGAIN, ENOMEM, ENOSPC].includes(errno);
+  return new CorralError(full ? "overloaded" : "create_failed", `the spawner refused${where}: ${message} (errno ${errno})`, { details });
+}
