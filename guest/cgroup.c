@@ -17,6 +17,9 @@
 /* PID 1 and what it needs to answer stand beside the commands in a v2 directory; the limit asked for is the commands'. */
 enum { GUEST_PIDS = 1, SLOTS_MAX = 2048, VALUE_BYTES = 64 };
 
+/* A foreign runtime keeps a process of its own beside PID 1. */
+static uint64_t guest_pids(const struct create *create) { return GUEST_PIDS + (create->launches ? 1 : 0); }
+
 static int write_value(int dir, const char *name, const char *value) {
     int fd = openat(dir, name, O_WRONLY | O_CLOEXEC);
     if (fd < 0) return -errno;
@@ -47,7 +50,7 @@ static int limit_v1_memory(struct making *making, int dir) {
 static int limit_v1(struct making *making, const char *controller, int dir) {
     const struct create *create = making->create;
     if (!strcmp(controller, "memory")) return limit_v1_memory(making, dir);
-    if (!strcmp(controller, "pids") && create->pids) return write_number(dir, "pids.max", create->pids + GUEST_PIDS);
+    if (!strcmp(controller, "pids") && create->pids) return write_number(dir, "pids.max", guest_pids(create) + create->pids);
     if (strcmp(controller, "cpu") || !create->cpu_quota) return 0;
     int error = write_number(dir, "cpu.cfs_period_us", create->cpu_period);
     return error ? error : write_number(dir, "cpu.cfs_quota_us", create->cpu_quota);
@@ -77,7 +80,7 @@ static int limit_v2(struct making *making, int dir) {
         /* SAFETY: swap would let a sandbox take twice what it may, of a disk that everybody shares. Absent: no swap accounting. */
         if (!error && (error = write_value(dir, "memory.swap.max", "0")) == -ENOENT) error = 0;
     }
-    if (!error && parents->v2_pids && create->pids) error = write_number(dir, "pids.max", create->pids + GUEST_PIDS);
+    if (!error && parents->v2_pids && create->pids) error = write_number(dir, "pids.max", guest_pids(create) + create->pids);
     if (!error && parents->v2_cpu && create->cpu_quota) {
         char value[VALUE_BYTES];
         snprintf(value, sizeof value, "%llu %llu", (unsigned long long)create->cpu_quota, (unsigned long long)create->cpu_period);

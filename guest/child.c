@@ -77,25 +77,26 @@ static int arrange_descriptors(struct making *making) {
 static int execute(struct making *making) {
     char *argv[] = {(char *)"corral-guest", (char *)"init", NULL};
     char *env[] = {NULL};
+    if (making->create->launches) return launch_execute(making);
     making->message = "the guest program could not be started";
-    if (making->create->launches) execve(making->create->launch[0], (char *const *)(void *)making->create->launch, env);
-    else if (weakened(making, 16)) _exit(init_main(1, argv + 1));
+    if (weakened(making, 16)) _exit(init_main(1, argv + 1));
     else sys_execveat(making->spawner->guest, argv, env);
     return -errno;
 }
 
 struct child_step {
     uint32_t number;
-    bool foreign; /* also when a foreign runtime is launched, which does 7 to 13 itself */
+    bool foreign; /* also when a foreign runtime is launched, which does the rest of 7 to 13 itself */
     int (*run)(struct making *making);
 };
 
 static const struct child_step steps[] = {
     {5, true, join_cgroups},       /* first: not a page and not a process before the limits hold */
     {8, true, wait_for_ids},       /* nothing runs unmapped */
-    {9, false, become_root},       /* entered as the node's root, a later change of uid would keep every capability */
+    {9, true, become_root},        /* entered as the node's root, a later change of uid would keep every capability */
     {10, false, root_attach},      /* before any mount: none may travel outward */
     {11, false, root_mounts},      /* proc needs the pid namespace; sources are still reachable, capabilities still held */
+    {11, true, launch_stage},      /* for a foreign runtime alone: places from which it takes the mounts of step 4 */
     {12, false, root_mask},        /* after what it masks, before the node's files are gone */
     {13, false, root_pivot},       /* last use of the node's paths, before the first hostile byte */
     {14, false, name_and_keys},    /* before the filter of step 22 forbids keyctl */

@@ -57,12 +57,22 @@ int root_attach(struct making *making);
 int root_mounts(struct making *making);
 int root_mask(struct making *making);
 int root_pivot(struct making *making);
+/* Its parts, for a foreign runtime's PID 1. Descriptor or -errno. */
+int tmpfs_make(const struct making *making, const struct mount *mount);
+int devpts_make(void);
+int scratch_make(struct making *making, const char *place); /* 0 or -errno */
+int scratch_fill(struct making *making);
+int file_make(const struct making *making, uint32_t index);
 /* procmask.c, step 12, in the child: `scratch` holds what is laid over names of `proc` */
 int procmask_fill(const struct making *making, int scratch);
 int procmask_apply(const struct making *making, int proc, int scratch);
 
 /* child.c: steps 8 to 16 */
 _Noreturn void child_run(struct making *making);
+
+/* launch.c: a foreign runtime instead of steps 10 to 13, in the child */
+int launch_stage(struct making *making);
+int launch_execute(struct making *making);
 
 /* handing.c: the facts for PID 1 (handover.h) */
 int facts_make(struct making *making);

@@ -46,8 +46,6 @@ static int check_ids(struct making *making) {
     return 0;
 }
 
-static int make_mounts(struct making *making) { return making->create->launches ? 0 : mounts_make(making); }
-
 static int make_cgroups(struct making *making) {
     making->message = "the cgroups could not be made";
     making->sandbox->has_cgroup = !weakened(making, 5);
@@ -56,7 +54,6 @@ static int make_cgroups(struct making *making) {
 
 static int enter_network(struct making *making) {
     making->message = "a network namespace could not be made";
-    if (making->create->launches) return 0;
     return weakened(making, 6) ? net_home(making->spawner) : net_prepare(making->spawner);
 }
 
@@ -70,7 +67,8 @@ static int clone_child(struct making *making) {
      * child when it sits in its cgroup. weaken 7 leaves out what can be left out with the rest still standing. */
     uint64_t spaces = NEW_USER | NEW_PID | NEW_NS;
     if (!weakened(making, 7)) spaces |= NEW_IPC | NEW_UTS;
-    if (making->create->launches) spaces = 0;
+    /* A foreign runtime makes the others itself; without these two it could not be handed maps and mounts. */
+    if (making->create->launches) spaces = NEW_USER | NEW_NS;
     int pidfd = -1;
     struct clone_request request = {.flags = spaces | WANT_PIDFD, .pidfd = (uint64_t)(uintptr_t)&pidfd, .exit_signal = SIGCHLD};
     if (making->cgroup.v2 >= 0) {
@@ -83,13 +81,13 @@ static int clone_child(struct making *making) {
     if (pid < 0) return -errno;
     making->sandbox->pid = pid;
     making->sandbox->pidfd = pidfd;
-    if (!making->create->launches && !weakened(making, 6)) making->spawner->netns_ready = false;
+    if (!weakened(making, 6)) making->spawner->netns_ready = false;
     return 0;
 }
 
 static int map_ids(struct making *making) {
     making->message = "the id maps could not be written";
-    return making->create->launches ? 0 : ids_map(making);
+    return ids_map(making);
 }
 
 struct host_step {
@@ -104,7 +102,7 @@ static const struct host_step steps[] = {
     {0, PREPARE, lock_journal},   /* before anything exists: a reaper takes what nobody locks */
     {0, PREPARE, open_listener},  /* before the clone, so that a client may connect as soon as it has its answer */
     {2, PREPARE, check_ids},      /* later steps give files to these ids */
-    {4, PREPARE, make_mounts},    /* needs rights that the child must not have */
+    {4, PREPARE, mounts_make},    /* needs rights that the child must not have */
     {5, CGROUP, make_cgroups},    /* limits are set before anybody is in them */
     {6, CLONE, enter_network},    /* the clone inherits it */
     {16, PREPARE, facts_make},    /* what PID 1 believes */

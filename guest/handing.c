@@ -22,7 +22,7 @@ static bool pids_controlled(const struct spawner *spawner) {
 static bool put_records(const struct making *making, struct buffer *out) {
     const struct create *create = making->create;
     bool ok = record_put(out, "user") && record_put_number(out, create->uid) && record_put_number(out, create->gid);
-    ok = ok && put_pair(out, "ids", !create->launches) && put_pair(out, "root", create->offer_root && !create->launches);
+    ok = ok && put_pair(out, "ids", 1) && put_pair(out, "root", create->offer_root);
     if (create->nofile) ok = ok && put_pair(out, "nofile", create->nofile);
     /* Where no controller counts processes the rlimit does, per user of the sandbox's own user namespace. */
     if (create->pids && (!pids_controlled(making->spawner) || weakened(making, 5))) ok = ok && put_pair(out, "nproc", create->pids);

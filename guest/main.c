@@ -8,6 +8,7 @@
 int main(int argc, char **argv) {
     if (argc >= 2) {
         if (strcmp(argv[1], "init") == 0) return init_main(argc - 1, argv + 1);
+        if (strcmp(argv[1], "launched") == 0) return launched_main(argc - 1, argv + 1);
         if (strcmp(argv[1], "spawner") == 0) return spawner_main(argc - 1, argv + 1);
         if (strcmp(argv[1], "tool") == 0) return tool_main(argc - 1, argv + 1);
         if (strcmp(argv[1], "version") == 0) {

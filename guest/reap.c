@@ -15,7 +15,7 @@
 #include "remove.h"
 #include "sys.h"
 
-enum { INLINE_ENTRIES = 64, RETRIES_MAX = 200, RETRY_MS = 1, RETRY_LATER_MS = 25, FAULT_BYTES = 600 };
+enum { INLINE_ENTRIES = 64, RETRIES_MAX = 200, RETRY_MS = 1, RETRY_LATER_MS = 25, FAULT_BYTES = 600, FOREIGN_STEP = 13 };
 
 struct sandbox *sandbox_find(struct spawner *spawner, const char *id) {
     struct sandbox *sandbox = spawner->sandboxes;
@@ -56,8 +56,9 @@ static void read_fault(struct sandbox *sandbox, uint32_t *step, uint32_t *error,
     text[count] = 0;
     int at = 0;
     /* The writer was ours until its exec and the guest afterwards: whatever it says, it is numbers and one bounded line. */
-    if (sscanf(text, "%9u %9u %n", step, error, &at) < 2) return;
     text[strcspn(text, "\n")] = 0;
+    /* Not a step of ours: the complaint of a foreign runtime, which builds the root. */
+    if (sscanf(text, "%9u %9u %n", step, error, &at) < 2) *step = FOREIGN_STEP;
     snprintf(message, FAULT_BYTES, "%s", at < count ? text + at : "");
 }
 

@@ -4,6 +4,7 @@
 
 int spawner_main(int argc, char **argv);
 int init_main(int argc, char **argv);
+int launched_main(int argc, char **argv);
 int tool_main(int argc, char **argv);
 
 #endif

@@ -22,7 +22,7 @@ static int attach(const struct making *making, int mount, const char *target) {
 }
 
 /* Small files that are laid over others: one tmpfs, read-only once filled, whose files are bound singly. */
-static int make_scratch(struct making *making) {
+int scratch_make(struct making *making, const char *place) {
     int context = sys_fsopen("tmpfs");
     if (context < 0) return -errno;
     bool ok = sys_fsconfig(context, FS_SET_STRING, "source", "files") == 0 && sys_fsconfig(context, FS_SET_STRING, "size", "1m") == 0 &&
@@ -33,7 +33,7 @@ static int make_scratch(struct making *making) {
     close(context);
     /* Attached, because a detached tree may not be cloned from on older kernels. "/" needs no directory and hides nothing:
      * absolute paths begin below what is stacked on it. It goes with the old root. */
-    if (!error && sys_move_mount(making->scratch, AT_FDCWD, "/", 0) != 0) error = -errno;
+    if (!error && sys_move_mount(making->scratch, AT_FDCWD, place, 0) != 0) error = -errno;
     return error;
 }
 
@@ -48,7 +48,7 @@ static int put_file(int dir, const char *name, uint32_t mode, const char *conten
 
 static void file_name(char *name, uint32_t index) { snprintf(name, NAME_BYTES, "m%u", index); }
 
-static int fill_scratch(struct making *making) {
+int scratch_fill(struct making *making) {
     for (uint32_t i = 0; i < making->create->mounts; i++) {
         const struct mount *mount = &making->create->mount[i];
         char name[NAME_BYTES];
@@ -68,8 +68,8 @@ int root_attach(struct making *making) {
     making->message = "mounts could not be made private";
     if (sys_mount(NULL, "/", NULL, RECURSIVE | PRIVATE, NULL) != 0) return -errno;
     making->message = "the small files could not be made";
-    int error = make_scratch(making);
-    if (!error) error = fill_scratch(making);
+    int error = scratch_make(making, "/");
+    if (!error) error = scratch_fill(making);
     if (error) return error;
     making->message = "the root could not be attached";
     making->root = making->mount[0];
@@ -90,7 +90,7 @@ static int new_fs(const char *type, const char *const (*options)[2], uint32_t at
     return error ? error : fd;
 }
 
-static int mount_tmpfs(const struct making *making, const struct mount *mount) {
+int tmpfs_make(const struct making *making, const struct mount *mount) {
     char size[VALUE_BYTES], inodes[VALUE_BYTES], mode[VALUE_BYTES], uid[VALUE_BYTES], gid[VALUE_BYTES];
     snprintf(size, sizeof size, "%llu", (unsigned long long)mount->bytes);
     snprintf(inodes, sizeof inodes, "%llu", (unsigned long long)mount->inodes);
@@ -102,7 +102,7 @@ static int mount_tmpfs(const struct making *making, const struct mount *mount) {
     return new_fs("tmpfs", options, ATTR_NOSUID | ATTR_NODEV);
 }
 
-static int mount_devpts(void) {
+int devpts_make(void) {
     /* SAFETY: newinstance, or the terminals of the node would be listed and, with luck, opened. */
     const char *const options[][2] = {{"ptmxmode", "0666"}, {"mode", "0620"}, {NULL, NULL}};
     return new_fs("devpts", options, ATTR_NOSUID | ATTR_NOEXEC);
@@ -113,7 +113,7 @@ static int mount_proc(void) {
     return new_fs("proc", options, ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC);
 }
 
-static int mount_file(const struct making *making, uint32_t index) {
+int file_make(const struct making *making, uint32_t index) {
     char name[NAME_BYTES];
     file_name(name, index);
     int tree = sys_open_tree(making->scratch, name, TREE_CLONE | O_CLOEXEC);
@@ -124,10 +124,10 @@ static int mount_one(struct making *making, uint32_t index) {
     const struct mount *mount = &making->create->mount[index];
     int fd = making->mount[index];
     switch (mount->kind) {
-    case MOUNT_TMPFS: fd = mount_tmpfs(making, mount); break;
+    case MOUNT_TMPFS: fd = tmpfs_make(making, mount); break;
     case MOUNT_PROC: fd = making->proc = mount_proc(); break;
-    case MOUNT_DEVPTS: fd = mount_devpts(); break;
-    case MOUNT_FILE: fd = mount_file(making, index); break;
+    case MOUNT_DEVPTS: fd = devpts_make(); break;
+    case MOUNT_FILE: fd = file_make(making, index); break;
     case MOUNT_DEV:
         if (fd < 0) fd = dev_frame();
         break;
