@@ -18,8 +18,10 @@ function isFresh(program: string, sources: number): boolean {
   return info !== undefined && info.mtimeMs > sources;
 }
 
-/** Path of the static program, or of the one with AddressSanitizer and UBSan. */
+/** Path of the static program, or of the one with AddressSanitizer and UBSan. CORRAL_TEST_GUEST names another build to test instead. */
 export function guestProgram(kind: "static" | "asan" = "static"): string {
+  const other = process.env["CORRAL_TEST_GUEST"];
+  if (other) return other;
   const program = join(GUEST, "build", kind === "asan" ? "corral-guest-asan" : "corral-guest");
   if (!isFresh(program, newest(GUEST))) execFileSync(join(GUEST, "make.sh"), kind === "asan" ? ["--asan"] : [], { stdio: "pipe" });
   return program;
