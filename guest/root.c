@@ -32,7 +32,7 @@ int scratch_make(struct making *making, const char *place) {
     int error = making->scratch < 0 ? -errno : 0;
     close(context);
     /* Attached, because a detached tree may not be cloned from on older kernels. "/" needs no directory and hides nothing:
-     * absolute paths begin below what is stacked on it. It goes with the old root. */
+     * absolute paths begin below what is stacked on it. Whoever places it takes it off. */
     if (!error && sys_move_mount(making->scratch, AT_FDCWD, place, 0) != 0) error = -errno;
     return error;
 }
@@ -67,15 +67,14 @@ int scratch_fill(struct making *making) {
 int root_attach(struct making *making) {
     making->message = "mounts could not be made private";
     if (sys_mount(NULL, "/", NULL, RECURSIVE | PRIVATE, NULL) != 0) return -errno;
-    making->message = "the small files could not be made";
-    int error = scratch_make(making, "/");
-    if (!error) error = scratch_fill(making);
-    if (error) return error;
     making->message = "the root could not be attached";
     making->root = making->mount[0];
     /* A mount point of its own, stacked on the old root: pivot_root refuses anything less, and a locked mount. */
     if (sys_move_mount(making->root, AT_FDCWD, "/", 0) != 0 || fchdir(making->root) != 0) return -errno;
-    return 0;
+    making->message = "the small files could not be made";
+    /* On top of the new root, so that root_pivot can take it off first. */
+    int error = scratch_make(making, "/");
+    return error ? error : scratch_fill(making);
 }
 
 static int new_fs(const char *type, const char *const (*options)[2], uint32_t attributes) {
@@ -165,11 +164,21 @@ int root_mask(struct making *making) {
     return making->proc < 0 ? 0 : procmask_apply(making, making->proc, making->scratch);
 }
 
+/* Whether nothing is stacked on the root: what is would be reached as `/..`. */
+static int root_is_bare(void) {
+    struct stat here, above;
+    if (stat("/", &here) != 0 || stat("/..", &above) != 0) return -errno;
+    return here.st_dev == above.st_dev && here.st_ino == above.st_ino ? 0 : -EXDEV;
+}
+
 /* Step 13. */
 int root_pivot(struct making *making) {
     making->message = "the root could not be exchanged";
     if (fchdir(making->root) != 0) return -errno;
+    /* SAFETY: umount takes the topmost mount of a path. Were the small files still above the old root, they would go in its place
+     * and `/..` would be the node. */
+    if (sys_umount("/", DETACH) != 0) return -errno;
     /* The old root lands on top of the new one and is taken off at once: last use of the node's paths. */
     if (sys_pivot_root(".", ".") != 0 || sys_umount(".", DETACH) != 0 || chdir("/") != 0) return -errno;
-    return 0;
+    return root_is_bare();
 }
