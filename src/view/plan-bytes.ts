@@ -23,6 +23,8 @@ const STATES: Readonly<Record<EnterState, number>> = { fresh: 0, changed: 1, sam
 export class PlanBytes implements PlanSink {
   #buffer = Buffer.allocUnsafe(BUFFER_BYTES);
   #at = 0;
+  /** What of the buffer was given away already. */
+  #from = 0;
   #full: Buffer[] = [];
   #records = 0;
 
@@ -60,10 +62,10 @@ export class PlanBytes implements PlanSink {
     this.#time(at + 4, time);
   }
 
-  /** Bytes of whole records, as they would stand here; for what `plan-kept.ts` compares and puts in again. */
-  append(records: Buffer, count: number): void {
+  /** Puts in records that another writer gave by `cut`. */
+  append(records: readonly Buffer[], count: number): void {
     this.#flush();
-    this.#full.push(records);
+    this.#full.push(...records);
     this.#records += count;
   }
 
@@ -85,11 +87,18 @@ export class PlanBytes implements PlanSink {
     return full;
   }
 
+  /** What was written and not taken yet, as bytes that stay as they are; the rest of the buffer goes on being filled. */
+  cut(): Buffer[] {
+    if (this.#at > this.#from) this.#full.push(this.#buffer.subarray(this.#from, this.#at));
+    this.#from = this.#at;
+    return this.take(false);
+  }
+
   #flush(): void {
-    if (this.#at === 0) return;
-    this.#full.push(this.#buffer.subarray(0, this.#at));
-    this.#buffer = Buffer.allocUnsafe(BUFFER_BYTES);
+    if (this.#at > this.#from) this.#full.push(this.#buffer.subarray(this.#from, this.#at));
+    if (this.#at > 0) this.#buffer = Buffer.allocUnsafe(BUFFER_BYTES);
     this.#at = 0;
+    this.#from = 0;
   }
 
   #record(bytes: number): number {

@@ -31,6 +31,8 @@ export interface PlanSink {
 }
 
 export interface PlanNotes {
+  /** Of the root directory. */
+  readonly root: Attributes;
   readonly visible: number;
   readonly hidden: number;
   /** For the person who starts the sandbox; never shown inside. */
@@ -79,6 +81,7 @@ export class Planner {
   readonly #sink: PlanSink;
   readonly #presetDirs: ReadonlySet<string>;
   readonly #stack: Frame[] = [];
+  #root: Attributes = { own: false, mode: 0o755 };
   #visible = 0;
   #hidden = 0;
   #special: Count = { count: 0, first: "" };
@@ -108,7 +111,7 @@ export class Planner {
     remark(this.#special, "FIFO, socket or device is shown as an empty file without rights", "FIFOs, sockets and devices are shown as empty files without rights");
     remark(this.#mounts, "directory on which something is mounted is shown empty", "directories on which something is mounted are shown empty");
     remark(this.#long, "entry is left out: its path is longer than 4095 bytes", "entries are left out: their paths are longer than 4095 bytes");
-    return { visible: this.#visible, hidden: this.#hidden, remarks };
+    return { root: this.#root, visible: this.#visible, hidden: this.#hidden, remarks };
   }
 
   #dir(event: Extract<WalkEvent, { event: "dir" }>): void {
@@ -201,6 +204,7 @@ export class Planner {
   #mount(frame: Frame, path: string, child: Child): void {
     if (child.permission === "none") return;
     tally(this.#mounts, path, child.entry.name);
+    this.#enter();
     this.#visible++;
     frame.mixed = true;
     this.#sink.enter(child.entry.name);
@@ -237,7 +241,9 @@ export class Planner {
     const parent = this.#stack.at(-1);
     const write = frame.permission === "write";
     if (parent !== undefined && (!write || frame.mixed)) parent.mixed = true;
-    this.#sink.leave(dirAttributes(write, frame.mixed), frame.time);
+    const attributes = dirAttributes(write, frame.mixed);
+    if (parent === undefined) this.#root = attributes;
+    this.#sink.leave(attributes, frame.time);
   }
 }
 
@@ -245,8 +251,8 @@ function later(entry: WalkEntry, than: Time): boolean {
   return entry.mtimeSeconds > than.seconds || (entry.mtimeSeconds === than.seconds && entry.mtimeNs > than.ns);
 }
 
-/** Execute bits are content: they come with `read`. Set-id bits never pass. */
-function fileMode(permission: Permission, mode: number): number {
+/** The mode that a file of the codebase shows under a level. Execute bits are content: they come with `read`. Set-id bits never pass. */
+export function fileMode(permission: Permission, mode: number): number {
   if (permission === "view") return 0;
   if (permission === "write") return (mode & 0o777) | 0o400;
   return (mode & 0o111) !== 0 ? 0o555 : 0o444;
