@@ -11,8 +11,9 @@
 
 #include "guest.h"
 
-/* TERMINAL_TAIL: more than a pty can hold (4 KiB read buffer, 64 KiB in flight); PAUSE_MS: see rest(). */
-enum { CHUNK = 64 * 1024, TERMINAL_TAIL = 128 * 1024, PAUSE_MS = 10, END_OF_FILE_BYTE = 4 };
+/* TERMINAL_TAIL: more than a pty can hold (4 KiB read buffer, 64 KiB in flight). TAIL_RESERVE: that and one read, or two full pipes.
+ * PAUSE_MS: see rest(). */
+enum { CHUNK = 64 * 1024, TERMINAL_TAIL = 128 * 1024, TAIL_RESERVE = TERMINAL_TAIL + CHUNK, PAUSE_MS = 10, END_OF_FILE_BYTE = 4 };
 
 enum pumped { PUMPED_SOME, PUMPED_NOTHING /* pipe empty */, PUMPED_HELD /* no credit or no room */, PUMPED_CLOSED };
 
@@ -52,13 +53,27 @@ static enum pumped drop(struct stream *stream) {
     return result;
 }
 
+static enum pumped drop_counted(struct stream *stream) {
+    struct exec *exec = stream->exec;
+    uint64_t before = exec->dropped;
+    enum pumped result = drop(stream);
+    if (exec->dropped > before) exec->exit_flags |= EXIT_TRUNCATED;
+    return result;
+}
+
 static enum pumped pass_on(struct stream *stream) {
     struct exec *exec = stream->exec;
     struct conn *conn = &exec->client->conn;
     size_t most = CHUNK, count;
     if (exec->capped && exec->cap_left < most) most = (size_t)exec->cap_left;
     if (exec->phase == EXEC_ENDED && !stream->terminal && stream->tail < most) most = (size_t)stream->tail;
-    if (exec->credit < most) most = exec->credit;
+    /* A running command leaves part of the credit alone, for what it will leave in its pipes: EXIT follows those bytes, and a reader
+     * that has stopped must not keep the end of a command from whoever waits for that alone. */
+    uint32_t credit = exec->credit;
+    if (exec->phase == EXEC_RUNNING) credit = credit > TAIL_RESERVE ? credit - TAIL_RESERVE : 0;
+    if (credit < most) most = credit;
+    /* A stopped command whose pipes held more than the reserve (it made them larger) ends all the same. */
+    if (most == 0 && exec->phase == EXEC_ENDED && exec->rung > 0) return drop_counted(stream);
     if (most == 0) return PUMPED_HELD;
     if (conn_backlog(conn) + CHUNK > conn->limit) {
         conn->wants_room = true;
@@ -77,12 +92,7 @@ static enum pumped pass_on(struct stream *stream) {
 static enum pumped pump(struct stream *stream) {
     struct exec *exec = stream->exec;
     if (exec->phase == EXEC_LINGERING || !exec->client || exec->client->conn.dead) return drop(stream);
-    if (exec->capped && exec->cap_left == 0) {
-        uint64_t before = exec->dropped;
-        enum pumped result = drop(stream);
-        if (exec->dropped > before) exec->exit_flags |= EXIT_TRUNCATED;
-        return result;
-    }
+    if (exec->capped && exec->cap_left == 0) return drop_counted(stream);
     return pass_on(stream);
 }
 
