@@ -15,6 +15,8 @@ export interface SandboxParts {
   readonly info: Omit<SandboxInfo, "state">;
   readonly clock: Clock;
   readonly watcher: QuotaWatcher;
+  /** Trees that go with it when it is destroyed. */
+  readonly scrub: readonly string[];
   /** Releases what lies outside of the container: delta, view, journal. Called once, after the container is gone. */
   readonly release: (end: "destroyed" | "lost") => Promise<void>;
 }
@@ -98,7 +100,7 @@ export class LocalSandbox implements Sandbox {
 
   async #takeApart(end: "destroyed" | "lost"): Promise<void> {
     this.#parts.watcher.remove(this.id);
-    await this.#parts.container.destroy();
+    await this.#parts.container.destroy(end === "destroyed" ? this.#parts.scrub : []);
     await this.#parts.release(end);
   }
 }

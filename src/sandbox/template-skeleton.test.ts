@@ -1,4 +1,16 @@
-import { chmodSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
@@ -12,8 +24,19 @@ let etcDir = "";
 beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), "corral-skeleton-"));
   etcDir = join(dir, "etc");
-  for (const name of ["ssl/certs", "ssl/private", "java-17-openjdk/security", "alternatives", "default"]) mkdirSync(join(etcDir, name), { recursive: true });
-  const files = ["ssl/certs/root.pem", "ssl/private/host.pem", "ssl/openssl.cnf", "ssl/certs/host.key", "java-17-openjdk/security/java.security", "shadow", "services", "environment", "npmrc"];
+  for (const name of ["ssl/certs", "ssl/private", "java-17-openjdk/security", "alternatives", "default"])
+    mkdirSync(join(etcDir, name), { recursive: true });
+  const files = [
+    "ssl/certs/root.pem",
+    "ssl/private/host.pem",
+    "ssl/openssl.cnf",
+    "ssl/certs/host.key",
+    "java-17-openjdk/security/java.security",
+    "shadow",
+    "services",
+    "environment",
+    "npmrc",
+  ];
   for (const name of files) writeFileSync(join(etcDir, name), name);
   symlinkSync("/usr/bin/vi", join(etcDir, "alternatives/editor"));
 });

@@ -34,7 +34,15 @@ function link(target: string, path: string): void {
 function search(path: readonly string[], changes: Partial<ToolSearch> = {}): ReturnType<typeof findTools> {
   const codebaseDir = join(machine, "project");
   mkdirSync(codebaseDir, { recursive: true });
-  return findTools({ path: path.join(":"), homes: [home], shown: ["/usr", "/bin", "/sbin"], codebaseDir, workspace: "/workspace", own: [], ...changes });
+  return findTools({
+    path: path.join(":"),
+    homes: [home],
+    shown: ["/usr", "/bin", "/sbin"],
+    codebaseDir,
+    workspace: "/workspace",
+    own: [],
+    ...changes,
+  });
 }
 
 describe("the tool directories of the host template", () => {
@@ -160,6 +168,11 @@ describe("the tool directories of the host template", () => {
   });
 
   it("has no row that shows a whole home or a folder with a known secret in it", () => {
-    for (const { show, tool } of TOOL_LAYOUTS) for (const name of show) expect({ tool, name }).not.toEqual({ tool, name: expect.stringMatching(/^(\.cargo|\.rustup|\.local|\.local\/share|\.config|\.linuxbrew|go|\.bun|\.deno|\.volta)$/) });
+    for (const { show, tool } of TOOL_LAYOUTS)
+      for (const name of show)
+        expect({ tool, name }).not.toEqual({
+          tool,
+          name: expect.stringMatching(/^(\.cargo|\.rustup|\.local|\.local\/share|\.config|\.linuxbrew|go|\.bun|\.deno|\.volta)$/),
+        });
   });
 });

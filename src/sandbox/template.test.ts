@@ -1,4 +1,15 @@
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, statSync, utimesSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  utimesSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -17,7 +28,8 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
-const plan = (codebaseDir = join(dir, "project"), memoryBytes = 1024 ** 3): TemplatePlan => openHostTemplate(options).plan({ codebaseDir, memoryBytes });
+const plan = (codebaseDir = join(dir, "project"), memoryBytes = 1024 ** 3): TemplatePlan =>
+  openHostTemplate(options).plan({ codebaseDir, memoryBytes });
 
 function rootOf(made: TemplatePlan): string {
   const root = made.mounts[0];
@@ -40,7 +52,19 @@ describe("the host template", () => {
 
   it("copies nothing of /etc that an ordinary user of the host cannot read", () => {
     const etc = join(rootOf(plan()), "etc");
-    const made = new Set(["passwd", "group", "nsswitch.conf", "hosts", "hostname", "resolv.conf", "machine-id", "profile", "gitconfig", "environment", "mtab"]);
+    const made = new Set([
+      "passwd",
+      "group",
+      "nsswitch.conf",
+      "hosts",
+      "hostname",
+      "resolv.conf",
+      "machine-id",
+      "profile",
+      "gitconfig",
+      "environment",
+      "mtab",
+    ]);
     for (const name of readdirSync(etc, { recursive: true }).map(String)) {
       if (made.has(name)) continue;
       const source = statSync(join("/etc", name), { throwIfNoEntry: false });
@@ -52,7 +76,8 @@ describe("the host template", () => {
     const before = process.umask(0o077);
     try {
       const root = rootOf(plan());
-      for (const name of ["", "etc", "home", "usr", "dev", "dev/pts", "workspace"]) expect(statSync(join(root, name)).mode & 0o777).toBe(0o755);
+      for (const name of ["", "etc", "home", "usr", "dev", "dev/pts", "workspace"])
+        expect(statSync(join(root, name)).mode & 0o777).toBe(0o755);
       expect(statSync(join(root, "etc/passwd")).mode & 0o777).toBe(0o444);
     } finally {
       process.umask(before);
@@ -83,13 +108,17 @@ describe("the host template", () => {
     }
   });
 
-  verifies("template/covered-codebase", "a codebase inside a folder that is shown is covered there, so that only its policy shows it", () => {
-    const inside = ["/usr/local", "/usr/share", "/usr/lib"].find((path) => existsSync(path)) ?? "/usr";
-    const made = plan(inside);
-    const cover = made.mounts.findIndex((mount) => mount.target === inside);
-    expect(made.mounts[cover]).toMatchObject({ kind: "tmpfs", sizeBytes: 4096, inodes: 1, mode: 0o555, own: false });
-    expect(made.mounts.findIndex((mount) => mount.target === "/usr")).toBeLessThan(cover);
-  });
+  verifies(
+    "template/covered-codebase",
+    "a codebase inside a folder that is shown is covered there, so that only its policy shows it",
+    () => {
+      const inside = ["/usr/local", "/usr/share", "/usr/lib"].find((path) => existsSync(path)) ?? "/usr";
+      const made = plan(inside);
+      const cover = made.mounts.findIndex((mount) => mount.target === inside);
+      expect(made.mounts[cover]).toMatchObject({ kind: "tmpfs", sizeBytes: 4096, inodes: 1, mode: 0o555, own: false });
+      expect(made.mounts.findIndex((mount) => mount.target === "/usr")).toBeLessThan(cover);
+    },
+  );
 
   it("refuses a codebase that holds the system's programs", () => {
     for (const codebaseDir of ["/", "/usr"]) {
@@ -104,7 +133,10 @@ describe("the host template", () => {
   });
 
   it("takes nothing of the caller's environment but pointers into what is shown", () => {
-    options = { ...options, env: { JAVA_HOME: "/usr/lib/jvm/x", GOROOT: join(dir, "home/go"), SECRET: "s", LD_PRELOAD: "/x.so", NODE_OPTIONS: "--x" } };
+    options = {
+      ...options,
+      env: { JAVA_HOME: "/usr/lib/jvm/x", GOROOT: join(dir, "home/go"), SECRET: "s", LD_PRELOAD: "/x.so", NODE_OPTIONS: "--x" },
+    };
     const { env } = plan();
     expect(Object.keys(env).sort()).toEqual(["HOME", "JAVA_HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TERM", "USER"]);
   });
@@ -143,9 +175,28 @@ describe("/proc of a sandbox", () => {
   });
 
   it("covers what would tell of the node, and a name that nobody judged", () => {
-    const names = ["kcore", "keys", "kallsyms", "kmsg", "timer_list", "sysrq-trigger", "kpageflags", "iomem", "config.gz", "pressure", "interrupts", "locks", "cmdline", "brand-new"];
+    const names = [
+      "kcore",
+      "keys",
+      "kallsyms",
+      "kmsg",
+      "timer_list",
+      "sysrq-trigger",
+      "kpageflags",
+      "iomem",
+      "config.gz",
+      "pressure",
+      "interrupts",
+      "locks",
+      "cmdline",
+      "brand-new",
+    ];
     const proc = procMount({ memoryBytes: 1024 ** 3 }, [...names, "cpuinfo", "sys"]);
-    expect(proc).toMatchObject({ hide: names, readOnly: ["sys"], files: { "sys/kernel/random/boot_id": expect.stringMatching(/^[0-9a-f-]{36}\n$/) } });
+    expect(proc).toMatchObject({
+      hide: names,
+      readOnly: ["sys"],
+      files: { "sys/kernel/random/boot_id": expect.stringMatching(/^[0-9a-f-]{36}\n$/) },
+    });
   });
 
   it("keeps no list twice", () => {

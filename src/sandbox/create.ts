@@ -1,0 +1,188 @@
+// Makes one sandbox: journal first, then the view, the record of its delta, the container. The order is the crash argument: whatever is
+// in the kernel or on disk was written down before, so a kill at any line leaves nothing that the next start does not find.
+// Not the choice of runtime and engine: that is choose.ts's. Invariant: a create that fails leaves nothing behind.
+
+import { realpathSync, statSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { CorralError } from "../api/errors.ts";
+import { ID_BODY_LENGTH, ID_PREFIX } from "../api/ids.ts";
+import type { CreateRequest, EngineName } from "../api/sandbox.ts";
+import type { Clock } from "../base/clock.ts";
+import type { ProcessIdentity } from "../base/process-identity.ts";
+import { randomText } from "../base/random-text.ts";
+import type { Container, Runtime } from "../runtime/runtime.ts";
+import { type DeltaDir, deltaDir, type KeptRecord, makeKept, writeKept } from "../view/kept.ts";
+import type { KernelView, PreparedView } from "../view/kernel.ts";
+import { type DataDir, refuseOverlap } from "./data-dir.ts";
+import { type JournalEntry, removeJournal, writeJournal } from "./journal.ts";
+import { type HeldLimits, heldLimits } from "./limits.ts";
+import { LocalSandbox } from "./sandbox.ts";
+import type { HostTemplate, TemplatePlan } from "./template.ts";
+import type { QuotaWatcher } from "./watcher.ts";
+
+/** What sandboxes of one runtime are made with. */
+export interface Workshop {
+  readonly data: DataDir;
+  readonly clock: Clock;
+  readonly maker: ProcessIdentity;
+  readonly runtime: Runtime;
+  readonly view: KernelView;
+  readonly template: HostTemplate;
+  readonly watcher: QuotaWatcher;
+  /** Called when a sandbox of ours is no more. */
+  readonly onGone: (id: string) => void;
+}
+
+export interface Choice {
+  readonly engine: EngineName;
+  readonly reasons: readonly string[];
+  /** Stages that came before, ms. */
+  readonly timings: Readonly<Record<string, number>>;
+}
+
+interface Draft {
+  readonly id: string;
+  readonly base: string;
+  readonly request: CreateRequest;
+  readonly limits: HeldLimits;
+  readonly record: KeptRecord;
+  readonly delta: DeltaDir;
+  readonly journalFile: string;
+}
+
+export async function createSandbox(shop: Workshop, request: CreateRequest, choice: Choice): Promise<LocalSandbox> {
+  const timings: Record<string, number> = { ...choice.timings };
+  const stage = stopwatch(shop.clock, timings);
+  const draft = writeDown(shop, request);
+  stage("journalMs");
+  let prepared: PreparedView | undefined;
+  try {
+    const plan = shop.template.plan({ codebaseDir: draft.base, memoryBytes: draft.limits.memoryBytes });
+    stage("templateMs");
+    prepared = await shop.view.prepare({ dir: draft.base, policy: request.policy, presetDirs: request.policy.dirs ?? [] });
+    timings["walkMs"] = prepared.stats.walkMs;
+    timings["maskMs"] = prepared.stats.maskMs;
+    makeKept(shop.data.deltas, draft.record, prepared.manifestFile);
+    stage("viewMs");
+    const container = await contain(shop, draft, plan, prepared);
+    stage("containMs");
+    return present({ shop, draft, choice, plan, prepared, container, timings: { ...timings, ...container.timings } });
+  } catch (error) {
+    prepared?.release();
+    await undo(shop, draft);
+    throw asDiskFull(error);
+  }
+}
+
+function stopwatch(clock: Clock, timings: Record<string, number>): (stage: string) => void {
+  let last = clock.monotonicMs();
+  return (stage) => {
+    const now = clock.monotonicMs();
+    timings[stage] = now - last;
+    last = now;
+  };
+}
+
+/** Checks what was asked and writes down what is about to be made. */
+function writeDown(shop: Workshop, request: CreateRequest): Draft {
+  const limits = heldLimits(request.limits);
+  const base = located(request.codebaseDir);
+  refuseOverlap(shop.data, base);
+  const id = `${ID_PREFIX.sandbox}${randomText(ID_BODY_LENGTH)}`;
+  const createdAt = new Date(shop.clock.wallMs()).toISOString();
+  const delta = request.delta ?? "ephemeral";
+  const entry: JournalEntry = { version: 1, id, maker: shop.maker, runtime: shop.runtime.name, createdAt, delta };
+  const journalFile = writeJournal(shop.data.journal, entry);
+  const record: KeptRecord = {
+    sandboxId: id,
+    codebaseDir: base,
+    createdAt,
+    cutOff: false,
+    policy: request.policy,
+    trusted: shop.runtime.ids.trusted,
+    kept: false,
+  };
+  return { id, base, request, limits, record, journalFile, delta: deltaDir(shop.data.deltas, id) };
+}
+
+/** The codebase's real path. */
+function located(dir: string): string {
+  let real: string;
+  try {
+    real = realpathSync(dir);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ENOTDIR") throw new CorralError("codebase_not_found", `there is no directory ${dir}`, { cause: error });
+    throw new CorralError("codebase_unreadable", `${dir} cannot be looked at (${code ?? "unknown"})`, { cause: error });
+  }
+  if (!statSync(real).isDirectory()) throw new CorralError("codebase_unreadable", `${dir} is not a directory; name the directory that holds the code`);
+  return real;
+}
+
+function asDiskFull(error: unknown): unknown {
+  const { code } = error as NodeJS.ErrnoException;
+  if (code !== "ENOSPC" && code !== "EDQUOT") return error;
+  return new CorralError("disk_full", "the disk that holds the data directory is full; free some space or use --data DIR", { cause: error });
+}
+
+async function contain(shop: Workshop, draft: Draft, plan: TemplatePlan, prepared: PreparedView): Promise<Container> {
+  const { memoryBytes, cpus, pids, openFiles } = draft.limits;
+  return await shop.runtime.create({
+    id: draft.id,
+    mounts: [...plan.mounts, prepared.mount({ upper: draft.delta.upper, work: draft.delta.work })],
+    hostname: plan.hostname,
+    limits: { memoryBytes, cpus, pids, openFiles },
+    env: { ...plan.env, ...draft.request.env },
+    journalFile: draft.journalFile,
+  });
+}
+
+interface Made {
+  readonly shop: Workshop;
+  readonly draft: Draft;
+  readonly choice: Choice;
+  readonly plan: TemplatePlan;
+  readonly prepared: PreparedView;
+  readonly container: Container;
+  readonly timings: Readonly<Record<string, number>>;
+}
+
+function present({ shop, draft, choice, plan, prepared, container, timings }: Made): LocalSandbox {
+  const { id, limits, request } = draft;
+  const sandbox = new LocalSandbox({
+    container,
+    clock: shop.clock,
+    watcher: shop.watcher,
+    info: {
+      id,
+      runtime: shop.runtime.name,
+      engine: choice.engine,
+      reasons: choice.reasons,
+      weakenings: [...new Set([...container.weakenings, ...prepared.remarks, "quota-watched"])],
+      toolDirs: plan.toolDirs,
+      timings,
+    },
+    scrub: request.delta === "keep" ? [] : [draft.delta.path],
+    release: async (end) => {
+      prepared.release();
+      if (end === "lost") writeKept(shop.data.deltas, { ...draft.record, kept: true, cutOff: true });
+      else if (request.delta === "keep") writeKept(shop.data.deltas, { ...draft.record, kept: true });
+      removeJournal(shop.data.journal, id);
+      shop.onGone(id);
+    },
+  });
+  const onRunaway = (limit: Parameters<LocalSandbox["runaway"]>[0]): void => sandbox.runaway(limit);
+  shop.watcher.add({ id, dir: draft.delta.upper, diskBytes: limits.diskBytes, inodes: limits.inodes, tool: shop.runtime.tool, onRunaway });
+  return sandbox;
+}
+
+/** The delta holds nothing: no command ever ran. The journal goes last. */
+async function undo(shop: Workshop, draft: Draft): Promise<void> {
+  try {
+    await shop.runtime.tool(["remove", draft.delta.path]).done;
+  } catch {
+    // Without a spawner: what is left then belongs to us, or to the reaper.
+    await rm(draft.delta.path, { recursive: true, force: true });
+  }
+  removeJournal(shop.data.journal, draft.id);
+}
