@@ -190,13 +190,13 @@ export class Planner {
     if (!own) frame.mixed = true;
     this.#visible++;
     if (entry.kind === "link") {
-      this.#sink.link(entry.name, { own, mode: 0o777 }, entry.target, time);
+      this.#sink.link(entry.name, { own, mode: shownMode(entry, permission) }, entry.target, time);
     } else if (entry.kind === "other") {
       // SAFETY: a FIFO, socket or device of the codebase would join the sandbox with the host, or with other sandboxes.
       tally(this.#special, path, entry.name);
-      this.#sink.file(entry.name, { own, mode: 0 }, 0, time, false);
+      this.#sink.file(entry.name, { own, mode: shownMode(entry, permission) }, 0, time, false);
     } else {
-      this.#sink.file(entry.name, { own, mode: fileMode(permission, entry.mode) }, entry.size, time, permission !== "view");
+      this.#sink.file(entry.name, { own, mode: shownMode(entry, permission) }, entry.size, time, permission !== "view");
     }
   }
 
@@ -251,11 +251,16 @@ function later(entry: WalkEntry, than: Time): boolean {
   return entry.mtimeSeconds > than.seconds || (entry.mtimeSeconds === than.seconds && entry.mtimeNs > than.ns);
 }
 
-/** The mode that a file of the codebase shows under a level. Execute bits are content: they come with `read`. Set-id bits never pass. */
-export function fileMode(permission: Permission, mode: number): number {
-  if (permission === "view") return 0;
-  if (permission === "write") return (mode & 0o777) | 0o400;
-  return (mode & 0o111) !== 0 ? 0o555 : 0o444;
+/**
+ * The permission bits that an entry of the codebase shows under a level; a directory at `write` may show 1777 instead (it holds
+ * something below `write`). Execute bits are content: they come with `read`. Set-id bits never pass.
+ */
+export function shownMode(entry: WalkEntry, permission: Permission): number {
+  if (entry.kind === "link") return 0o777;
+  if (entry.kind === "dir") return 0o755;
+  if (entry.kind === "other" || permission === "none" || permission === "view") return 0;
+  if (permission === "write") return (entry.mode & 0o777) | 0o400;
+  return (entry.mode & 0o111) !== 0 ? 0o555 : 0o444;
 }
 
 /**
