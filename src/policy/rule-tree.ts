@@ -4,7 +4,7 @@
 
 import { PERMISSIONS, type Permission } from "../api/policy.ts";
 import { createNameAutomaton, type NameAutomaton } from "./name-automaton.ts";
-import type { ReadRule } from "./rules.ts";
+import { trimmed, type ReadRule } from "./rules.ts";
 import type { Segment } from "./segment.ts";
 import { addChild, childAt, createTrie, NONE, type Trie } from "./trie.ts";
 
@@ -31,15 +31,10 @@ export const SELF_DIR = 3;
 export function buildRuleTree(rules: readonly ReadRule[]): RuleTree {
   const names = createNameAutomaton();
   const trie = createTrie();
+  // Trimmed, so that a walk stops where nothing can change any more.
   const ends = rules.map((rule) => trimmed(rule).reduce((node, segment) => addChild(trie, node, labelOf(names, segment)), 0));
   const decided = rules.map(({ index, permission }) => ({ index, permission }));
   return { rules: decided, trie, names, ending: endingsOf(rules, ends, trie.size), below: belowOf(rules, ends, trie) };
-}
-
-/** Without a last `**`: for a rule that covers, `/a/**` says what `/a` says. Trees then stop where nothing can change any more. */
-function trimmed(rule: ReadRule): readonly Segment[] {
-  const { segments } = rule.pattern;
-  return rule.covers && segments.at(-1)?.kind === "deep" ? segments.slice(0, -1) : segments;
 }
 
 function labelOf(names: NameAutomaton, segment: Segment): number {

@@ -5,6 +5,7 @@ import { CorralError } from "../api/errors.ts";
 import { MAX_POLICY_BYTES, MAX_RULES } from "../api/limits.ts";
 import { PERMISSIONS, type Permission, type Policy, type PolicyProblem, type Rule } from "../api/policy.ts";
 import { parsePattern, type Pattern } from "./pattern.ts";
+import type { Segment } from "./segment.ts";
 
 export interface ReadRule {
   /** Index into `policy.rules`. */
@@ -53,6 +54,12 @@ export function readRules(rules: readonly Rule[]): { readonly rules: readonly Re
 
 function endsDeep(pattern: Pattern): boolean {
   return pattern.segments.at(-1)?.kind === "deep" && !pattern.dirOnly;
+}
+
+/** Without a last `**`: for a rule that covers, `/a/**` says what `/a` says. */
+export function trimmed(rule: Pick<ReadRule, "covers" | "pattern">): readonly Segment[] {
+  const { segments } = rule.pattern;
+  return rule.covers && segments.at(-1)?.kind === "deep" ? segments.slice(0, -1) : segments;
 }
 
 /** What the type system cannot promise of a rule that came from a file or a wire. */

@@ -33,6 +33,12 @@ export function judge(rules: readonly ReadRule[], path: string, { kind, leadsToO
   return leadsToOpen(`/${names.join("/")}`) ? { permission: "view", passage: true } : { permission, ...decided };
 }
 
+/** Indices of the rules that match `path` or cover it, the deciding one first. */
+export function matchingRules(policy: Policy, path: string, kind: EntryKind): readonly number[] {
+  const names = namesOf(path);
+  return rankedRules(policy).filter((rule) => matches(rule, names, kind)).map((rule) => rule.index).toReversed();
+}
+
 /** Whether the rule matches the path itself, or covers it from a directory above. */
 function matches(rule: ReadRule, names: readonly string[], kind: EntryKind): boolean {
   const lengths = matchedLengths(rule.pattern, names);
