@@ -189,9 +189,10 @@ void on_destroy(struct spawner *spawner, const struct frame *frame) {
         answer_error(spawner, frame->id, EALREADY, 0, "it is being destroyed already");
         return;
     }
-    /* One that is gone already: only its trees are left to remove. */
+    /* One that is gone already, or whose spawner is: level-triggered, what is left of it under that name goes. */
     bool gone = !sandbox;
     if (gone) sandbox = sandbox_new(spawner, request.id);
+    if (gone && sandbox) sandbox->has_cgroup = true;
     if (!sandbox || !take_scrubs(sandbox, &request)) {
         answer_error(spawner, frame->id, ENOMEM, 0, "out of memory");
         return;

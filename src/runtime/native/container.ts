@@ -49,6 +49,8 @@ export class GuestContainer implements Container, ExecOwner {
   /** Why nothing can be asked of it any more. */
   #over: string | undefined;
   #destroyed: Promise<void> | undefined;
+  /** The cleaning that followed its loss. */
+  #cleaned: Promise<void> = Promise.resolve();
 
   constructor(parts: ContainerParts) {
     this.#parts = parts;
@@ -95,14 +97,14 @@ export class GuestContainer implements Container, ExecOwner {
   }
 
   destroy(scrub: readonly string[] = []): Promise<void> {
-    this.#destroyed ??= this.#destroy(scrub, "the sandbox was destroyed");
+    this.#destroyed ??= this.#over === undefined ? this.#take(scrub, "the sandbox was destroyed") : this.#takeRest(scrub);
     return this.#destroyed;
   }
 
   /** The spawner says that PID 1 has ended. */
   died(death: Death): void {
     this.#death.resolve(death);
-    void this.#lose(death.reason);
+    this.#lose(death.reason);
   }
 
   forget(id: number): void {
@@ -110,7 +112,7 @@ export class GuestContainer implements Container, ExecOwner {
   }
 
   broke(what: string): void {
-    void this.#lose(`its guest broke the protocol: ${what}`);
+    this.#lose(`its guest broke the protocol: ${what}`);
   }
 
   #refuseIfOver(): void {
@@ -167,18 +169,24 @@ export class GuestContainer implements Container, ExecOwner {
     const timer = setTimeout(resolve, REASON_MS, undefined);
     const death = await Promise.race([this.#death.promise, promise]);
     clearTimeout(timer);
-    void this.#lose(death?.reason ?? "its guest closed the connection");
+    this.#lose(death?.reason ?? "its guest closed the connection");
   }
 
-  async #lose(reason: string): Promise<void> {
+  #lose(reason: string): void {
     if (this.#over !== undefined) return;
-    this.#destroyed = this.#destroy([], reason);
+    this.#cleaned = this.#take([], reason);
+    // A failure to clean is told to whoever destroys it, and else by the journal at the next start.
+    this.#cleaned.catch(() => undefined);
     this.#lost.resolve(reason);
-    // What it could not clean is told by the destroy that somebody awaits, or by the journal at the next start.
-    await this.#destroyed.catch(() => undefined);
   }
 
-  async #destroy(scrub: readonly string[], reason: string): Promise<void> {
+  /** After a loss: what the cleaning then left, and the trees. */
+  async #takeRest(scrub: readonly string[]): Promise<void> {
+    await this.#cleaned;
+    if (scrub.length > 0) await this.#parts.end(scrub);
+  }
+
+  async #take(scrub: readonly string[], reason: string): Promise<void> {
     this.#over = reason;
     this.writer.close();
     this.#socket.destroy();
