@@ -21,12 +21,19 @@ export function engineNeeds(policy: Policy): EngineNeed {
   const rules = rankedRules(policy);
   // Only `write` makes names: a name that is not there cannot come to be at a lower level, and what is there is masked exactly.
   const granting = [...rules.entries()].filter(([, rule]) => rule.permission === "write" && trimmed(rule).at(-1)?.kind === "glob");
-  if (granting.length * rules.length > MAX_PAIRS) return { engine: "fuse", why: `${granting.length} rules grant \`write\` by a wildcard, too many to tell that none does so in a directory of a lower level` };
+  if (granting.length * rules.length > MAX_PAIRS)
+    return {
+      engine: "fuse",
+      why: `${granting.length} rules grant \`write\` by a wildcard, too many to tell that none does so in a directory of a lower level`,
+    };
   const found = granting.find(([rank]) => grantsInLower(rules, rank));
   if (found === undefined) return { engine: "kernel", why: "no rule grants `write` by a wildcard in a directory of a lower level" };
   const [, { index }] = found;
   const pattern = policy.rules[index]?.pattern ?? "";
-  return { engine: "fuse", why: `rule ${index + 1} grants \`write\` by name (\`${pattern}\`) in directories that are not \`write\`: the kernel engine cannot make new files there` };
+  return {
+    engine: "fuse",
+    why: `rule ${index + 1} grants \`write\` by name (\`${pattern}\`) in directories that are not \`write\`: the kernel engine cannot make new files there`,
+  };
 }
 
 /** Whether some directory, in which a name that the rule grants could appear, may be below `write`. */

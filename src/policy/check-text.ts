@@ -44,9 +44,18 @@ function* summaryLines(report: CheckReport): Generator<string> {
   const { counts, hidden, aliases, idle, policy } = report;
   const levels: readonly Permission[] = ["write", "read", "view", "none"];
   yield levels.map((level) => `${level} ${counts[level]}`).join("  ");
-  yield* listed(hidden, `hidden (${hidden.length}, each with all below):`, (entry) => `${printable(entry.path)}  ${ruleText(report, entry.ruleIndex)}`);
+  yield* listed(
+    hidden,
+    `hidden (${hidden.length}, each with all below):`,
+    (entry) => `${printable(entry.path)}  ${ruleText(report, entry.ruleIndex)}`,
+  );
   yield* listed(aliases, "visible, though they give a hidden path away:", (alias) => {
-    const how = alias.by === "link" ? "its text names" : alias.content ? "is another name of the same file, content included, as" : "is another name of the same file as";
+    const how =
+      alias.by === "link"
+        ? "its text names"
+        : alias.content
+          ? "is another name of the same file, content included, as"
+          : "is another name of the same file as";
     return `${printable(alias.path)}  ${how} ${printable(alias.hidden)}`;
   });
   if (report.gitReadable) yield "warning: `.git/objects` is readable and may hold the content of hidden paths; hide `.git/` too";

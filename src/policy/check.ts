@@ -81,7 +81,13 @@ export async function checkTree(policy: Policy, entries: Iterable<TreeEntry> | A
 }
 
 function grow(compiled: CompiledPolicy, state: PolicyState, entry: TreeEntry, parent?: Growing): Growing {
-  const own = { path: entry.path, kind: entry.kind, permission: compiled.permissionOf(state), passage: false, ruleIndex: compiled.ruleIndexOf(state) };
+  const own = {
+    path: entry.path,
+    kind: entry.kind,
+    permission: compiled.permissionOf(state),
+    passage: false,
+    ruleIndex: compiled.ruleIndexOf(state),
+  };
   return { ...own, children: [], state, entry, ...(parent === undefined ? {} : { parent }) };
 }
 

@@ -7,7 +7,19 @@ import type { EntryKind, Permission, Policy, Verdict } from "../api/policy.ts";
 import { namesOf } from "./bytes.ts";
 import { hashOf, sameNumbers, type NameMatch } from "./name-automaton.ts";
 import { rankedRules } from "./rules.ts";
-import { buildRuleTree, COVER, COVER_DIR, deepOf, globLabel, isDeep, literalLabel, rankOf, SELF, SELF_DIR, type RuleTree } from "./rule-tree.ts";
+import {
+  buildRuleTree,
+  COVER,
+  COVER_DIR,
+  deepOf,
+  globLabel,
+  isDeep,
+  literalLabel,
+  rankOf,
+  SELF,
+  SELF_DIR,
+  type RuleTree,
+} from "./rule-tree.ts";
 import { childAt, NONE } from "./trie.ts";
 import type { LeadsToOpen } from "./verdict.ts";
 
@@ -65,7 +77,15 @@ interface Walker {
 export function compilePolicy(policy: Policy): CompiledPolicy {
   const tree = buildRuleTree(rankedRules(policy));
   const { size } = tree.trie;
-  const walker: Walker = { tree, states: new Map(), cells: 0, found: new Int32Array(size), foundCount: 0, mark: new Uint32Array(size), stamp: 0 };
+  const walker: Walker = {
+    tree,
+    states: new Map(),
+    cells: 0,
+    found: new Int32Array(size),
+    foundCount: 0,
+    mark: new Uint32Array(size),
+    stamp: 0,
+  };
   forget(walker);
   find(walker, 0);
   const root = arrive(walker, { cover: NONE, isDir: true });
@@ -107,7 +127,10 @@ function isNoName(path: string, start: number, end: number): boolean {
 }
 
 function walkNames(walker: Walker, root: PolicyState, names: readonly string[], isDir: boolean): PolicyState {
-  return names.reduce((state, text, index) => step(walker, state, { text, start: 0, end: text.length, isDir: index < names.length - 1 || isDir }), root);
+  return names.reduce(
+    (state, text, index) => step(walker, state, { text, start: 0, end: text.length, isDir: index < names.length - 1 || isDir }),
+    root,
+  );
 }
 
 /** One name, where it stands in a text. */
@@ -197,13 +220,20 @@ function arrive(walker: Walker, { cover, isDir }: { readonly cover: number; read
 
 function canOutrank(below: Int32Array, place: number, cover: number): boolean {
   const at = place * 4;
-  return (below[at] ?? NONE) > cover || (below[at + 1] ?? NONE) > cover || (below[at + 2] ?? NONE) > cover || (below[at + 3] ?? NONE) > cover;
+  return (
+    (below[at] ?? NONE) > cover || (below[at + 1] ?? NONE) > cover || (below[at + 2] ?? NONE) > cover || (below[at + 3] ?? NONE) > cover
+  );
 }
 
-function keep(walker: Walker, { places, own, cover, isDir }: Pick<PolicyState, "places" | "own" | "cover"> & { readonly isDir: boolean }): PolicyState {
+function keep(
+  walker: Walker,
+  { places, own, cover, isDir }: Pick<PolicyState, "places" | "own" | "cover"> & { readonly isDir: boolean },
+): PolicyState {
   const hash = hashOf(places) ^ Math.imul(own + 1, 0x9e3779b1) ^ Math.imul(cover + 1, 0x85ebca6b) ^ (isDir ? 1 : 0);
   const bucket = walker.states.get(hash) ?? [];
-  const known = bucket.find((state) => state.own === own && state.cover === cover && isDir === (state.steps !== undefined) && sameNumbers(state.places, places));
+  const known = bucket.find(
+    (state) => state.own === own && state.cover === cover && isDir === (state.steps !== undefined) && sameNumbers(state.places, places),
+  );
   if (known !== undefined) return known;
   const full = walker.cells + places.length + 64 > CACHE_CELLS;
   const state: PolicyState = {
@@ -227,7 +257,10 @@ function verdictOf(tree: RuleTree, own: number): Verdict {
 }
 
 /** What a directory's state can say of all that is, or could be, below it. */
-function outlook(tree: RuleTree, { places, own, cover }: Pick<PolicyState, "places" | "own" | "cover">): { readonly mayOpenBelow: boolean; readonly mayLead: boolean } {
+function outlook(
+  tree: RuleTree,
+  { places, own, cover }: Pick<PolicyState, "places" | "own" | "cover">,
+): { readonly mayOpenBelow: boolean; readonly mayLead: boolean } {
   const level = rankOf(tree.rules[own]?.permission ?? "none");
   const coverLevel = rankOf(tree.rules[cover]?.permission ?? "none");
   const outranking = (wanted: (level: number) => boolean): boolean =>

@@ -44,7 +44,14 @@ export function explain(policy: Policy, path: string, options: ExplainOptions = 
   const { permission, ruleIndex, passage = false } = verdict(policy, plain, kind, options.leadsToOpen);
   const named = matchingRules(policy, plain, kind).map((index) => namedRule(policy, index, options.places));
   const rule = named.find(({ index }) => index === ruleIndex);
-  return { path: printable(plain), kind, permission, passage, ...(rule === undefined ? {} : { rule }), outranked: named.filter((other) => other !== rule) };
+  return {
+    path: printable(plain),
+    kind,
+    permission,
+    passage,
+    ...(rule === undefined ? {} : { rule }),
+    outranked: named.filter((other) => other !== rule),
+  };
 }
 
 function namedRule(policy: Policy, index: number, places: ExplainOptions["places"]): NamedRule {
@@ -69,12 +76,14 @@ export function explainText(explanation: Explanation, source?: string): string {
   if (passage) lines.push("  no rule opens it, but something below can be: it lists only what leads there");
   else if (rule === undefined) lines.push("  no rule matches, and what no rule matches is none");
   else lines.push(`  by ${ruleText(rule, source)}`);
-  for (const other of outranked.slice(0, MAX_OUTRANKED)) lines.push(`  ${passage ? "not opened by" : "wins over"} ${ruleText(other, source)}`);
+  for (const other of outranked.slice(0, MAX_OUTRANKED))
+    lines.push(`  ${passage ? "not opened by" : "wins over"} ${ruleText(other, source)}`);
   if (outranked.length > MAX_OUTRANKED) lines.push(`  and over ${outranked.length - MAX_OUTRANKED} more`);
   return `${lines.join("\n")}\n`;
 }
 
 function ruleText(rule: NamedRule, source: string | undefined): string {
-  const where = rule.place === undefined ? `rule ${rule.index + 1}` : `${source ?? "line "}${source === undefined ? "" : ":"}${rule.place.line}`;
+  const where =
+    rule.place === undefined ? `rule ${rule.index + 1}` : `${source ?? "line "}${source === undefined ? "" : ":"}${rule.place.line}`;
   return `\`${rule.permission} ${printable(toBytes(rule.pattern)).replaceAll("\\\\", "\\")}\` (${where})`;
 }

@@ -26,7 +26,9 @@ const MAX_NAMED = 5;
 export function lintText(text: string, options: ParseOptions & Pick<LintFacts, "inGit"> = {}): readonly PolicyProblem[] {
   const parsed = parsePolicy(text, options);
   if (parsed.policy === undefined) return parsed.problems;
-  return [...parsed.problems, ...lintPolicy(parsed.policy, { ...options, places: parsed.places })].toSorted((a, b) => a.line - b.line || a.column - b.column);
+  return [...parsed.problems, ...lintPolicy(parsed.policy, { ...options, places: parsed.places })].toSorted(
+    (a, b) => a.line - b.line || a.column - b.column,
+  );
 }
 
 /** Warnings only. Throws `policy_invalid`. */
@@ -51,11 +53,17 @@ function shadowed(policy: Policy, rules: readonly ReadRule[], facts: LintFacts):
     const place = placeOf(facts, rule.index);
     if (place === undefined) continue;
     pairs += rules.length - rank;
-    if (pairs > MAX_PAIRS) return [...problems, warning(place, "the policy is large: from this rule on it was not looked for rules that can never decide")];
+    if (pairs > MAX_PAIRS)
+      return [...problems, warning(place, "the policy is large: from this rule on it was not looked for rules that can never decide")];
     const above = rules.slice(rank + 1).find((later) => includes(later, rule));
     if (above === undefined) continue;
     const where = facts.places === undefined ? `rule ${above.index + 1}` : lineOf(facts, above.index);
-    problems.push(warning(place, `this rule can never decide: \`${policy.rules[above.index]?.permission ?? ""} ${policy.rules[above.index]?.pattern ?? ""}\` (${where}) outranks it on every path that it matches`));
+    problems.push(
+      warning(
+        place,
+        `this rule can never decide: \`${policy.rules[above.index]?.permission ?? ""} ${policy.rules[above.index]?.pattern ?? ""}\` (${where}) outranks it on every path that it matches`,
+      ),
+    );
   }
   return problems;
 }
@@ -72,9 +80,12 @@ function spellings(policy: Policy, rules: readonly ReadRule[], facts: LintFacts)
     if (place === undefined) return [];
     const found: PolicyProblem[] = [];
     if (!rule.pattern.anchored && text.startsWith("workspace/") && facts.hasWorkspaceEntry !== true) {
-      found.push(warning(place, "`workspace` is looked for inside the codebase; `/workspace` is where it is mounted and no part of its paths"));
+      found.push(
+        warning(place, "`workspace` is looked for inside the codebase; `/workspace` is where it is mounted and no part of its paths"),
+      );
     }
-    if (/\\[A-Za-z0-9]/.test(text)) found.push(warning(place, "`\\` before a letter or digit means that letter or digit; names are parted by `/`"));
+    if (/\\[A-Za-z0-9]/.test(text))
+      found.push(warning(place, "`\\` before a letter or digit means that letter or digit; names are parted by `/`"));
     return found;
   });
 }
@@ -97,6 +108,9 @@ function keptByGit(policy: Policy, facts: LintFacts): readonly PolicyProblem[] {
   return [...kept].map(([index, paths]) => {
     const named = paths.slice(0, MAX_NAMED).map(printable).join(", ");
     const more = paths.length > MAX_NAMED ? " and more" : "";
-    return warning((index === -1 ? undefined : placeOf(facts, index)) ?? { line: 1, column: 1 }, `the content of ${named}${more} can be read from the git history in \`/.git\`, which the policy leaves readable; hide \`.git/\` too`);
+    return warning(
+      (index === -1 ? undefined : placeOf(facts, index)) ?? { line: 1, column: 1 },
+      `the content of ${named}${more} can be read from the git history in \`/.git\`, which the policy leaves readable; hide \`.git/\` too`,
+    );
   });
 }

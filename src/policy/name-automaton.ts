@@ -318,7 +318,8 @@ function findSilent(machine: Machine): void {
   for (let at = 0; at < machine.foundCount; at++) {
     const node = found[at] ?? 0;
     find(machine, childAt(trie, node, STAR));
-    for (let silent = columns.silent[node] ?? NONE; silent !== NONE; silent = columns.silentNext[silent] ?? NONE) find(machine, columns.silentTo[silent] ?? NONE);
+    for (let silent = columns.silent[node] ?? NONE; silent !== NONE; silent = columns.silentNext[silent] ?? NONE)
+      find(machine, columns.silentTo[silent] ?? NONE);
   }
 }
 
@@ -352,7 +353,7 @@ function keep(machine: Machine): State {
 function answer(machine: Machine, state: State, literal: number): NameMatch {
   const cached = literal === 0 ? state.match : machine.ofLiteral[literal];
   if (cached !== undefined) return cached;
-  const globs = [...state.nodes.map((node) => machine.columns.glob[node] ?? NONE).filter((glob) => glob !== NONE)];
+  const globs = Array.from(state.nodes, (node) => machine.columns.glob[node] ?? NONE).filter((glob) => glob !== NONE);
   const key = `${literal} ${globs.join(",")}`;
   const known = machine.matches.get(key);
   const cost = globs.length + 16;

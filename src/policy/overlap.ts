@@ -74,7 +74,11 @@ function nameIncludes(outer: Segment, inner: Segment | undefined): boolean {
 }
 
 function endsWith(atom: Atom | undefined, symbols: readonly number[]): boolean {
-  return atom?.kind === "text" && symbols.length <= atom.symbols.length && symbols.every((symbol, i) => atom.symbols[atom.symbols.length - symbols.length + i] === symbol);
+  return (
+    atom?.kind === "text" &&
+    symbols.length <= atom.symbols.length &&
+    symbols.every((symbol, i) => atom.symbols[atom.symbols.length - symbols.length + i] === symbol)
+  );
 }
 
 function startsWith(atom: Atom | undefined, symbols: readonly number[]): boolean {

@@ -41,12 +41,22 @@ function isJson(reader: Reader): boolean {
 
 function readRoot(reader: Reader): Node | undefined {
   try {
-    const document = parseDocument(reader.text, { lineCounter: reader.lines, prettyErrors: false, uniqueKeys: true, merge: false, schema: "core", version: "1.2" });
+    const document = parseDocument(reader.text, {
+      lineCounter: reader.lines,
+      prettyErrors: false,
+      uniqueKeys: true,
+      merge: false,
+      schema: "core",
+      version: "1.2",
+    });
+    if (document.errors.some(({ message }) => message.startsWith("Maximum call stack"))) throw new RangeError("nested too deep");
     for (const error of [...document.errors, ...document.warnings]) {
-      const hint = error.code === "BAD_ALIAS" || error.message.startsWith("Unresolved alias") ? "; a pattern that begins with `*` must be quoted" : "";
+      const hint =
+        error.code === "BAD_ALIAS" || error.message.startsWith("Unresolved alias") ? "; a pattern that begins with `*` must be quoted" : "";
       reader.problems.push(problemAt(placeOf(reader, error.pos[0]), `${error.message}${hint}`));
     }
-    if (document.contents === null && document.errors.length === 0) reader.problems.push(problemAt({ line: 1, column: 1 }, "the file is empty; a policy without rules is `rules: []`"));
+    if (document.contents === null && document.errors.length === 0)
+      reader.problems.push(problemAt({ line: 1, column: 1 }, "the file is empty; a policy without rules is `rules: []`"));
     return document.contents ?? undefined;
   } catch (error) {
     // The reader recurses: brackets nested many thousand deep end its stack. That is a bad file, not a defect.
@@ -60,7 +70,7 @@ function readPolicyMap(reader: Reader, map: YAMLMap): Omit<FilePolicy, "problems
   const known = fieldsOf(reader, map, ["extends", "rules", "live", "audit"]);
   const { extends: base, rules, live, audit } = known;
   if (rules === undefined && base === undefined) fail(reader, map, "`rules` is missing");
-  const name = base === undefined ? undefined : text(reader, base, "`extends` is the name of a preset");
+  const name = base === undefined ? undefined : scalarText(reader, base, "`extends` is the name of a preset");
   if (rules !== undefined && !isSeq(rules)) fail(reader, rules, "`rules` is a list");
   const read = isSeq(rules) ? rules.items.flatMap((item) => readRule(reader, item)) : [];
   return {
@@ -74,7 +84,13 @@ function readPolicyMap(reader: Reader, map: YAMLMap): Omit<FilePolicy, "problems
 function readRule(reader: Reader, item: unknown): readonly FileRule[] {
   const node = item as Node | null;
   if (!isMap(node)) {
-    fail(reader, node, isAlias(node) ? "aliases are not part of a policy; a pattern that begins with `*` must be quoted" : "a rule is `{ pattern, permission }`");
+    fail(
+      reader,
+      node,
+      isAlias(node)
+        ? "aliases are not part of a policy; a pattern that begins with `*` must be quoted"
+        : "a rule is `{ pattern, permission }`",
+    );
     return [];
   }
   const { pattern, permission, priority, subtree } = fieldsOf(reader, node, ["pattern", "permission", "priority", "subtree"]);
@@ -82,9 +98,10 @@ function readRule(reader: Reader, item: unknown): readonly FileRule[] {
     fail(reader, node, `\`${pattern === undefined ? "pattern" : "permission"}\` is missing`);
     return [];
   }
-  const glob = text(reader, pattern, "`pattern` is a text; quote it");
-  const level = text(reader, permission, `\`permission\` is one of ${PERMISSIONS.join(", ")}`);
-  if (level !== undefined && !(PERMISSIONS as readonly string[]).includes(level)) fail(reader, permission, `\`${level}\` is no permission; write one of ${PERMISSIONS.join(", ")}`);
+  const glob = scalarText(reader, pattern, "`pattern` is a text; quote it");
+  const level = scalarText(reader, permission, `\`permission\` is one of ${PERMISSIONS.join(", ")}`);
+  if (level !== undefined && !(PERMISSIONS as readonly string[]).includes(level))
+    fail(reader, permission, `\`${level}\` is no permission; write one of ${PERMISSIONS.join(", ")}`);
   const rank = priority === undefined ? undefined : integer(reader, priority);
   const below = subtree === undefined ? undefined : bool(reader, subtree, "subtree");
   if (glob === undefined || level === undefined) return [];
@@ -106,7 +123,7 @@ function fieldsOf<Name extends string>(reader: Reader, map: YAMLMap, names: read
   return found;
 }
 
-function text(reader: Reader, node: Node, message: string): string | undefined {
+function scalarText(reader: Reader, node: Node, message: string): string | undefined {
   if (isScalar(node) && typeof node.value === "string") return node.value;
   return fail(reader, node, isAlias(node) ? "aliases are not part of a policy; a pattern that begins with `*` must be quoted" : message);
 }

@@ -17,13 +17,24 @@ export function readLines(text: string): FilePolicy {
     if (first.text !== "extends" && !isPermission(first.text)) {
       problems.push(problemAt(place(first), `\`${first.text}\` is no permission; write one of ${PERMISSIONS.join(", ")}, then a pattern`));
     } else if (second === undefined) {
-      problems.push(problemAt({ line: index + 1, column: first.at + first.text.length + 1 }, `a ${first.text === "extends" ? "preset" : "pattern"} must follow \`${first.text}\``));
+      problems.push(
+        problemAt(
+          { line: index + 1, column: first.at + first.text.length + 1 },
+          `a ${first.text === "extends" ? "preset" : "pattern"} must follow \`${first.text}\``,
+        ),
+      );
     } else if (third !== undefined) {
       problems.push(problemAt(place(third), "a line holds one pattern; a space in a name is `\\ `"));
     } else if (isPermission(first.text)) {
-      const problem = quoted(second.text) ? problemAt(place(second), "this format has no quotes; a literal quote is `\\\"` or `\\'`") : undefined;
+      const problem = quoted(second.text)
+        ? problemAt(place(second), "this format has no quotes; a literal quote is `\\\"` or `\\'`")
+        : undefined;
       if (problem !== undefined) problems.push(problem);
-      rules.push({ rule: { pattern: second.text, permission: first.text }, place: place(first), placeAt: (offset) => ({ line: index + 1, column: second.at + offset + 1 }) });
+      rules.push({
+        rule: { pattern: second.text, permission: first.text },
+        place: place(first),
+        placeAt: (offset) => ({ line: index + 1, column: second.at + offset + 1 }),
+      });
     } else if (base !== undefined || rules.length > 0) {
       problems.push(problemAt(place(first), "`extends` stands once, before all rules: the rules after it win over the preset's"));
     } else base = { name: second.text, place: place(second) };

@@ -31,7 +31,8 @@ export interface ParsedPolicy {
 }
 
 export function parsePolicy(text: string, options: ParseOptions = {}): ParsedPolicy {
-  if (text.length > MAX_POLICY_BYTES) return { problems: [problemAt({ line: 1, column: 1 }, `the file is longer than ${MAX_POLICY_BYTES} bytes`)], places: [] };
+  if (text.length > MAX_POLICY_BYTES)
+    return { problems: [problemAt({ line: 1, column: 1 }, `the file is longer than ${MAX_POLICY_BYTES} bytes`)], places: [] };
   const format = options.format ?? formatOf(text);
   const source = text.startsWith("\ufeff") ? text.slice(1) : text;
   const file = format === "lines" ? readLines(source) : readDocument(source, format);
@@ -58,7 +59,11 @@ function byPlace(a: PolicyProblem, b: PolicyProblem): number {
 
 /** Fixed expressions over our own words; no pattern of a user is ever compiled to one. */
 function formatOf(text: string): PolicyFormat {
-  const first = text.split("\n").map((line) => line.replace(/^\ufeff/, "").trim()).find((line) => line !== "" && !line.startsWith("#")) ?? "";
+  const first =
+    text
+      .split("\n")
+      .map((line) => line.replace(/^\ufeff/, "").trim())
+      .find((line) => line !== "" && !line.startsWith("#")) ?? "";
   if (first.startsWith("{") || first.startsWith("[")) return "yaml";
   return /^(---|%YAML|-(\s|$)|["']?[a-z]+["']?\s*:)/i.test(first) ? "yaml" : "lines";
 }
@@ -88,7 +93,12 @@ function patternProblems(rules: readonly FileRule[], hasWorkspaceEntry: boolean)
     const rule = rules[index];
     if (!pattern.anchored || rule === undefined || first?.kind !== "literal" || first.name !== "workspace") return [];
     const rest = rule.rule.pattern.slice("/workspace".length) || "/";
-    return [problemAt(rule.placeAt(0), `\`/workspace\` is where the codebase is mounted, not a part of its paths, so this matches nothing; write \`${rest}\``)];
+    return [
+      problemAt(
+        rule.placeAt(0),
+        `\`/workspace\` is where the codebase is mounted, not a part of its paths, so this matches nothing; write \`${rest}\``,
+      ),
+    ];
   });
   return [...malformed, ...mounted];
 }

@@ -59,8 +59,10 @@ function wholeProblem(text: string): Problem | undefined {
   }
   const nul = text.indexOf("\0");
   if (nul !== -1) return { offset: nul, message: "no file name holds a NUL byte" };
-  if (text.startsWith("!")) return { offset: 0, message: "there is no negation: write a later rule, the last match wins; a literal `!` is `\\!`" };
-  if (text === "~" || text.startsWith("~/")) return { offset: 0, message: "`~` is no home directory here: paths are relative to the codebase; a literal `~` is `\\~`" };
+  if (text.startsWith("!"))
+    return { offset: 0, message: "there is no negation: write a later rule, the last match wins; a literal `!` is `\\!`" };
+  if (text === "~" || text.startsWith("~/"))
+    return { offset: 0, message: "`~` is no home directory here: paths are relative to the codebase; a literal `~` is `\\~`" };
   return undefined;
 }
 

@@ -21,7 +21,7 @@ function characters(name: string): string[] {
     const length = [1, 2, 3, 4].find((size) => {
       const part = bytes.subarray(at, at + size);
       const text = part.toString("utf8");
-      return [...text].length === 1 && Buffer.from(text, "utf8").equals(part);
+      return Array.from(text).length === 1 && Buffer.from(text, "utf8").equals(part);
     });
     found.push(length === undefined ? `raw ${bytes[at]}` : bytes.subarray(at, at + length).toString("utf8"));
     at += length ?? 1;
@@ -127,7 +127,10 @@ function oracle(policy: Policy, names: readonly string[], kind: EntryKind): Verd
   const permission = policy.rules[ruleIndex]?.permission ?? "none";
   const cover = best(policy, (rule) => coversBelow(rule) && ruleMatches(rule, names, "dir"));
   const opens = (rule: Rule | undefined): boolean => rule !== undefined && rule.permission !== "none";
-  const mayLead = kind === "dir" && (opens(policy.rules[cover]) || policy.rules.some((rule, index) => opens(rule) && outranks(policy, index, cover) && partsReach(partsOf(rule.pattern).parts, names)));
+  const mayLead =
+    kind === "dir" &&
+    (opens(policy.rules[cover]) ||
+      policy.rules.some((rule, index) => opens(rule) && outranks(policy, index, cover) && partsReach(partsOf(rule.pattern).parts, names)));
   const decided = ruleIndex === -1 ? { permission } : { permission, ruleIndex };
   return permission === "none" && mayLead ? { permission: "view", passage: true, mayLead } : { ...decided, mayLead };
 }
@@ -135,11 +138,23 @@ function oracle(policy: Policy, names: readonly string[], kind: EntryKind): Verd
 // ---- what is tried ----
 
 const LETTERS = ["a", "b", "c", ".", "-", " ", "é", "日", "\u{1f600}", "e\u0301", "\n", "#", "K", "\u212a"];
-const escaped = (letter: string): string => [...letter].map((character) => (" -#,!^".includes(character) ? `\\${character}` : character)).join("");
+const escaped = (letter: string): string =>
+  Array.from(letter)
+    .map((character) => (" -#,!^".includes(character) ? `\\${character}` : character))
+    .join("");
 const letter = fc.constantFrom(...LETTERS);
 const plainLetter = fc.constantFrom("a", "b", "c", "a", "b", "é");
 const set = fc
-  .tuple(fc.boolean(), fc.array(fc.oneof(letter.map((text) => escaped([...text][0] ?? "a")), fc.constantFrom("a-b", "b-z", "à-ü", "\\]", "\\\\")), { minLength: 1, maxLength: 3 }))
+  .tuple(
+    fc.boolean(),
+    fc.array(
+      fc.oneof(
+        letter.map((text) => escaped(Array.from(text)[0] ?? "a")),
+        fc.constantFrom("a-b", "b-z", "à-ü", "\\]", "\\\\"),
+      ),
+      { minLength: 1, maxLength: 3 },
+    ),
+  )
   .map(([negated, members]) => `[${negated ? "!" : ""}${members.join("")}]`);
 const { glob } = fc.letrec<{ glob: string; atom: string; either: string }>((tie) => ({
   either: fc.array(tie("glob"), { minLength: 2, maxLength: 3 }).map((options) => `{${options.join(",")}}`),
@@ -152,30 +167,45 @@ const { glob } = fc.letrec<{ glob: string; atom: string; either: string }>((tie)
     { arbitrary: fc.constantFrom("\\*", "\\?", "\\[", "\\{", "\\\\"), weight: 1 },
     { arbitrary: tie("either"), weight: 1 },
   ),
-  glob: fc.array(tie("atom"), { minLength: 1, maxLength: 4 }).map((atoms) => atoms.filter((atom, at) => atom !== "*" || atoms[at - 1] !== "*").join("")),
+  glob: fc
+    .array(tie("atom"), { minLength: 1, maxLength: 4 })
+    .map((atoms) => atoms.filter((atom, at) => atom !== "*" || atoms[at - 1] !== "*").join("")),
 }));
-const part = fc.oneof({ arbitrary: glob.filter((text) => !/^(\\?\.){1,2}$/.test(text)), weight: 4 }, { arbitrary: fc.constant("**"), weight: 2 });
+const part = fc.oneof(
+  { arbitrary: glob.filter((text) => !/^(\\?\.){1,2}$/.test(text)), weight: 4 },
+  { arbitrary: fc.constant("**"), weight: 2 },
+);
 const pattern = fc
   .tuple(fc.boolean(), fc.array(part, { minLength: 1, maxLength: 4 }), fc.boolean(), fc.integer({ min: 0, max: 30 }))
   .map(([anchored, parts, dirOnly, root]) => (root === 0 ? "/" : `${anchored ? "/" : ""}${parts.join("/")}${dirOnly ? "/" : ""}`))
   .filter((text) => !text.startsWith("!") && !text.startsWith("~"));
-const rule: fc.Arbitrary<Rule> = fc
-  .record(
-    {
-      pattern,
-      permission: fc.constantFrom<Permission>("none", "view", "read", "write"),
-      priority: fc.constantFrom(0, 0, 1, -1),
-      subtree: fc.constantFrom(true, false),
-    },
-    { requiredKeys: ["pattern", "permission"] },
-  );
+const rule: fc.Arbitrary<Rule> = fc.record(
+  {
+    pattern,
+    permission: fc.constantFrom<Permission>("none", "view", "read", "write"),
+    priority: fc.constantFrom(0, 0, 1, -1),
+    subtree: fc.constantFrom(true, false),
+  },
+  { requiredKeys: ["pattern", "permission"] },
+);
 const policies: fc.Arbitrary<Policy> = fc.array(rule, { maxLength: 7 }).map((rules) => ({ rules }));
-const anyByte = fc.integer({ min: 1, max: 255 }).filter((byte) => byte !== 0x2f).map((byte) => String.fromCharCode(byte));
+const anyByte = fc
+  .integer({ min: 1, max: 255 })
+  .filter((byte) => byte !== 0x2f)
+  .map((byte) => String.fromCharCode(byte));
 const asBytes = (text: string): string => Buffer.from(text, "utf8").toString("latin1");
 const name = fc
   .oneof(
-    { arbitrary: fc.array(fc.oneof({ arbitrary: plainLetter, weight: 5 }, { arbitrary: letter, weight: 2 }), { minLength: 1, maxLength: 4 }).map((letters) => asBytes(letters.join(""))), weight: 6 },
-    { arbitrary: fc.array(fc.oneof(anyByte, letter.map(asBytes)), { minLength: 1, maxLength: 5 }).map((bytes) => bytes.join("")), weight: 1 },
+    {
+      arbitrary: fc
+        .array(fc.oneof({ arbitrary: plainLetter, weight: 5 }, { arbitrary: letter, weight: 2 }), { minLength: 1, maxLength: 4 })
+        .map((letters) => asBytes(letters.join(""))),
+      weight: 6,
+    },
+    {
+      arbitrary: fc.array(fc.oneof(anyByte, letter.map(asBytes)), { minLength: 1, maxLength: 5 }).map((bytes) => bytes.join("")),
+      weight: 1,
+    },
   )
   .filter((text) => text !== "." && text !== "..");
 const paths = fc.array(name, { maxLength: 5 });
@@ -189,38 +219,44 @@ function walked(compiled: CompiledPolicy, names: readonly string[], kind: EntryK
 }
 
 describe("a policy means the same to the definition, the compiled form and a slow reading", () => {
-  verifies("policy/one-verdict", "100,000 random paths get one verdict from all readings", () => {
-    let pairs = 0;
-    const met = new Map<string, number>();
-    fc.assert(
-      fc.property(trials, ([policy, entries]) => {
-        const rules = rankedRules(policy);
-        const compiled = compilePolicy(policy);
-        for (const [names, someKind] of entries) {
-          const kind = names.length === 0 ? "dir" : someKind;
-          const { mayLead, ...wanted } = oracle(policy, names, kind);
-          const path = `/${names.join("/")}`;
-          const state = walked(compiled, names, kind);
-          const closed = compiled.verdict(path, kind, () => false);
-          const answers = [
-            judge(rules, path, { kind, leadsToOpen: () => true }),
-            compiled.verdict(path, kind),
-            compiled.mayLead(state),
-            { permission: compiled.permissionOf(state), ruleIndex: compiled.ruleIndexOf(state) },
-            judge(rules, path, { kind, leadsToOpen: () => false }),
-          ];
-          const expected = [wanted, wanted, mayLead, { permission: closed.permission, ruleIndex: closed.ruleIndex ?? -1 }, closed];
-          // Text first: the slow comparison is only wanted for its message.
-          if (JSON.stringify(answers) !== JSON.stringify(expected)) deepEqual(answers, expected);
-          pairs++;
-          const seen = wanted.passage === true ? "passage" : wanted.ruleIndex === undefined ? "no rule" : wanted.permission;
-          met.set(seen, (met.get(seen) ?? 0) + 1);
-        }
-      }),
-      { numRuns: POLICIES },
-    );
-    ok(pairs >= 100_000, `${pairs} pairs`);
-    // A generator that never meets a case proves nothing about it.
-    for (const seen of ["passage", "no rule", "none", "view", "read", "write"]) ok((met.get(seen) ?? 0) > 1_000, `${seen}: ${met.get(seen)}`);
-  }, 120_000);
+  verifies(
+    "policy/one-verdict",
+    "100,000 random paths get one verdict from all readings",
+    () => {
+      let pairs = 0;
+      const met = new Map<string, number>();
+      fc.assert(
+        fc.property(trials, ([policy, entries]) => {
+          const rules = rankedRules(policy);
+          const compiled = compilePolicy(policy);
+          for (const [names, someKind] of entries) {
+            const kind = names.length === 0 ? "dir" : someKind;
+            const { mayLead, ...wanted } = oracle(policy, names, kind);
+            const path = `/${names.join("/")}`;
+            const state = walked(compiled, names, kind);
+            const closed = compiled.verdict(path, kind, () => false);
+            const answers = [
+              judge(rules, path, { kind, leadsToOpen: () => true }),
+              compiled.verdict(path, kind),
+              compiled.mayLead(state),
+              { permission: compiled.permissionOf(state), ruleIndex: compiled.ruleIndexOf(state) },
+              judge(rules, path, { kind, leadsToOpen: () => false }),
+            ];
+            const expected = [wanted, wanted, mayLead, { permission: closed.permission, ruleIndex: closed.ruleIndex ?? -1 }, closed];
+            // Text first: the slow comparison is only wanted for its message.
+            if (JSON.stringify(answers) !== JSON.stringify(expected)) deepEqual(answers, expected);
+            pairs++;
+            const seen = wanted.passage === true ? "passage" : wanted.ruleIndex === undefined ? "no rule" : wanted.permission;
+            met.set(seen, (met.get(seen) ?? 0) + 1);
+          }
+        }),
+        { numRuns: POLICIES },
+      );
+      ok(pairs >= 100_000, `${pairs} pairs`);
+      // A generator that never meets a case proves nothing about it.
+      for (const seen of ["passage", "no rule", "none", "view", "read", "write"])
+        ok((met.get(seen) ?? 0) > 1_000, `${seen}: ${met.get(seen)}`);
+    },
+    120_000,
+  );
 });

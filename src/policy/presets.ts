@@ -57,10 +57,16 @@ export function isPresetName(name: string): boolean {
 export function preset(name: string): Preset {
   const [base = "", version, ...rest] = name.split("@");
   if (!Object.hasOwn(PRESETS, base)) {
-    throw new CorralError("preset_unknown", `There is no preset \`${name}\`. Presets: ${PRESET_NAMES.join(", ")}; a path to a policy file works too.`);
+    throw new CorralError(
+      "preset_unknown",
+      `There is no preset \`${name}\`. Presets: ${PRESET_NAMES.join(", ")}; a path to a policy file works too.`,
+    );
   }
   if (rest.length > 0 || (version !== undefined && version !== String(VERSION))) {
-    throw new CorralError("preset_unknown", `There is no version \`${version}\` of the preset \`${base}\`; this Corral knows \`${base}@${VERSION}\`.`);
+    throw new CorralError(
+      "preset_unknown",
+      `There is no version \`${version}\` of the preset \`${base}\`; this Corral knows \`${base}@${VERSION}\`.`,
+    );
   }
   return { id: `${base}@${VERSION}`, ...PRESETS[base as PresetName] };
 }

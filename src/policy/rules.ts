@@ -35,11 +35,19 @@ export function rankedRules(policy: Policy): readonly ReadRule[] {
 export function readRules(rules: readonly Rule[]): { readonly rules: readonly ReadRule[]; readonly problems: readonly RuleProblem[] } {
   const read: ReadRule[] = [];
   const problems: RuleProblem[] = [];
-  if (rules.length > MAX_RULES) return { rules: read, problems: [{ index: MAX_RULES, message: `a policy holds at most ${MAX_RULES} rules, this one has ${rules.length}` }] };
+  if (rules.length > MAX_RULES)
+    return {
+      rules: read,
+      problems: [{ index: MAX_RULES, message: `a policy holds at most ${MAX_RULES} rules, this one has ${rules.length}` }],
+    };
   let bytes = 0;
   for (const [index, rule] of rules.entries()) {
     bytes += Buffer.byteLength(rule.pattern, "utf8");
-    if (bytes > MAX_POLICY_BYTES) return { rules: read, problems: [...problems, { index, message: `the patterns of a policy hold at most ${MAX_POLICY_BYTES} bytes together` }] };
+    if (bytes > MAX_POLICY_BYTES)
+      return {
+        rules: read,
+        problems: [...problems, { index, message: `the patterns of a policy hold at most ${MAX_POLICY_BYTES} bytes together` }],
+      };
     const problem = fieldProblem(rule);
     if (problem !== undefined) {
       problems.push({ index, message: problem });
@@ -47,7 +55,13 @@ export function readRules(rules: readonly Rule[]): { readonly rules: readonly Re
     }
     const result = parsePattern(rule.pattern);
     if ("problem" in result) problems.push({ index, offset: result.problem.offset, message: result.problem.message });
-    else read.push({ index, permission: rule.permission, pattern: result.pattern, covers: rule.subtree !== false || endsDeep(result.pattern) });
+    else
+      read.push({
+        index,
+        permission: rule.permission,
+        pattern: result.pattern,
+        covers: rule.subtree !== false || endsDeep(result.pattern),
+      });
   }
   return { rules: read, problems };
 }
@@ -64,19 +78,27 @@ export function trimmed(rule: Pick<ReadRule, "covers" | "pattern">): readonly Se
 
 /** What the type system cannot promise of a rule that came from a file or a wire. */
 function fieldProblem(rule: Rule): string | undefined {
-  if (!PERMISSIONS.includes(rule.permission)) return `\`${String(rule.permission)}\` is no permission; write one of ${PERMISSIONS.join(", ")}`;
+  if (!PERMISSIONS.includes(rule.permission)) return `\`${rule.permission}\` is no permission; write one of ${PERMISSIONS.join(", ")}`;
   if (rule.priority !== undefined && !Number.isSafeInteger(rule.priority)) return "`priority` must be a whole number";
   return undefined;
 }
 
 function asPolicyProblem(problem: RuleProblem): PolicyProblem {
-  return { severity: "error", line: problem.index + 1, column: (problem.offset ?? 0) + 1, message: `rule ${problem.index + 1}: ${problem.message}` };
+  return {
+    severity: "error",
+    line: problem.index + 1,
+    column: (problem.offset ?? 0) + 1,
+    message: `rule ${problem.index + 1}: ${problem.message}`,
+  };
 }
 
 /** The error of a policy that is refused. Line and column of the first problem stand in the message, all of them in `details`. */
 export function invalidPolicy(problems: readonly PolicyProblem[]): CorralError {
   const [first] = problems;
   const more = problems.length > 1 ? ` (and ${problems.length - 1} more)` : "";
-  const text = first === undefined ? "The policy is invalid." : `The policy is invalid: line ${first.line}, column ${first.column}: ${first.message}${more}.`;
+  const text =
+    first === undefined
+      ? "The policy is invalid."
+      : `The policy is invalid: line ${first.line}, column ${first.column}: ${first.message}${more}.`;
   return new CorralError("policy_invalid", text, { details: { problems } });
 }

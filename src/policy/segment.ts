@@ -134,7 +134,8 @@ function specialAtom(cursor: Cursor, at: { readonly character: string; readonly 
 
 function literalSymbol(cursor: Cursor, character: string, start: number): number {
   if (character !== "\\") return character.codePointAt(0) ?? 0;
-  if (cursor.at >= cursor.text.length) throw new Malformed(start, "`\\` escapes the character after it, and none follows; a name cannot hold `/`");
+  if (cursor.at >= cursor.text.length)
+    throw new Malformed(start, "`\\` escapes the character after it, and none follows; a name cannot hold `/`");
   return take(cursor).codePointAt(0) ?? 0;
 }
 
@@ -213,7 +214,10 @@ function placesAfter(atoms: readonly Atom[], symbols: readonly number[], places:
     for (const place of from) {
       const length = atom.kind === "set" ? 1 : atom.symbols.length;
       const taken = symbols.slice(place, place + length);
-      const fits = atom.kind === "set" ? taken.some((symbol) => takes(atom, symbol)) : taken.length === length && taken.every((symbol, i) => symbol === atom.symbols[i]);
+      const fits =
+        atom.kind === "set"
+          ? taken.some((symbol) => takes(atom, symbol))
+          : taken.length === length && taken.every((symbol, i) => symbol === atom.symbols[i]);
       if (fits) to.add(place + length);
     }
     return to;

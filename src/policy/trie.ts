@@ -71,5 +71,6 @@ export function grown(column: Int32Array): Int32Array {
 
 function growSlots(trie: Trie): void {
   trie.slots = new Int32Array(trie.slots.length * 2);
-  for (let child = 1; child < trie.size; child++) trie.slots[slotOf(trie, trie.parent[child] ?? NONE, trie.label[child] ?? NONE)] = child + 1;
+  for (let child = 1; child < trie.size; child++)
+    trie.slots[slotOf(trie, trie.parent[child] ?? NONE, trie.label[child] ?? NONE)] = child + 1;
 }

@@ -24,7 +24,11 @@ export function verdict(policy: Policy, path: string, kind: EntryKind, leadsToOp
 }
 
 /** `verdict` over rules that are read already, lowest rank first. */
-export function judge(rules: readonly ReadRule[], path: string, { kind, leadsToOpen }: { readonly kind: EntryKind; readonly leadsToOpen: LeadsToOpen }): Verdict {
+export function judge(
+  rules: readonly ReadRule[],
+  path: string,
+  { kind, leadsToOpen }: { readonly kind: EntryKind; readonly leadsToOpen: LeadsToOpen },
+): Verdict {
   const names = namesOf(path);
   const rule = rules.findLast((candidate) => matches(candidate, names, kind));
   const decided = rule === undefined ? {} : { ruleIndex: rule.index };
@@ -36,7 +40,10 @@ export function judge(rules: readonly ReadRule[], path: string, { kind, leadsToO
 /** Indices of the rules that match `path` or cover it, the deciding one first. */
 export function matchingRules(policy: Policy, path: string, kind: EntryKind): readonly number[] {
   const names = namesOf(path);
-  return rankedRules(policy).filter((rule) => matches(rule, names, kind)).map((rule) => rule.index).toReversed();
+  return rankedRules(policy)
+    .filter((rule) => matches(rule, names, kind))
+    .map((rule) => rule.index)
+    .toReversed();
 }
 
 /** Whether the rule matches the path itself, or covers it from a directory above. */
