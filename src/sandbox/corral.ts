@@ -1,0 +1,99 @@
+// Corral in this process over one data directory: the client that commands see, built from the rooms. It composes; each act is elsewhere.
+// Invariant: before the first sandbox is made, what runs that were cut off left behind is cleared or adopted; when it is disposed
+// of, every sandbox of it is gone.
+
+import { lstat } from "node:fs/promises";
+import { join } from "node:path";
+import type { CensusEntry, Corral, Deltas, DoctorReport, KeptDelta } from "../api/corral.ts";
+import { CorralError } from "../api/errors.ts";
+import type { EntryKind, Policy, PolicyProblem } from "../api/policy.ts";
+import type { CreateRequest, Sandbox } from "../api/sandbox.ts";
+import { type Clock, systemClock } from "../base/clock.ts";
+import { engineNeeds } from "../policy/auto-engine.ts";
+import { explain, explainText } from "../policy/explain.ts";
+import { lintText } from "../policy/lint.ts";
+import { createSandbox } from "./create.ts";
+import { type DataDir, openDataDir } from "./data-dir.ts";
+import { formatByName, holdsWorkspace, loadPolicy, readPolicyFile } from "./policies.ts";
+import { Workshops } from "./workshops.ts";
+
+export interface LocalCorralOptions {
+  /** As given; absent = the default place. */
+  readonly dataDir?: string;
+  /** The guest program. */
+  readonly guestFile: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly uid: number;
+  readonly clock?: Clock;
+}
+
+export async function openLocalCorral(options: LocalCorralOptions): Promise<Corral> {
+  const data = openDataDir({ env: options.env, uid: options.uid, ...(options.dataDir === undefined ? {} : { path: options.dataDir }) });
+  const corral = new LocalCorral(data, options);
+  return corral;
+}
+
+class LocalCorral implements Corral {
+  readonly policies: Corral["policies"] = { load: loadPolicy, lint: lintFile, explain: explainPath, check: () => Promise.resolve("") };
+  readonly reaped: { objects: number; deltas: readonly KeptDelta[] } = { objects: 0, deltas: [] };
+  readonly #clock: Clock;
+  readonly #workshops: Workshops;
+  readonly #sandboxes = new Map<string, Sandbox>();
+
+  constructor(data: DataDir, options: LocalCorralOptions) {
+    this.#clock = options.clock ?? systemClock;
+    const { guestFile, env, uid } = options;
+    this.#workshops = new Workshops({ data, clock: this.#clock, guestFile, env, uid, onGone: (id) => this.#sandboxes.delete(id) });
+  }
+
+  async create(request: CreateRequest): Promise<Sandbox> {
+    const startedMs = this.#clock.monotonicMs();
+    const engineReason = chooseEngine(request);
+    const { shop, reasons } = await this.#workshops.choose(request.runtime);
+    const timings = { probeMs: this.#clock.monotonicMs() - startedMs };
+    const sandbox = await createSandbox(shop, request, { engine: "kernel", reasons: [...reasons, engineReason], timings });
+    this.#sandboxes.set(sandbox.id, sandbox);
+    return sandbox;
+  }
+
+  get deltas(): Deltas {
+    throw new CorralError("internal", "no deltas yet");
+  }
+
+  doctor(): Promise<DoctorReport> {
+    throw new CorralError("internal", "no doctor yet");
+  }
+
+  census(): Promise<readonly CensusEntry[]> {
+    throw new CorralError("internal", "no census yet");
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.allSettled([...this.#sandboxes.values()].map((sandbox) => sandbox.destroy()));
+    await this.#workshops[Symbol.asyncDispose]();
+  }
+}
+
+/** Why the kernel engine is taken. Throws `engine_unavailable` where the policy needs another and nobody accepted the gap by name. */
+function chooseEngine({ engine = "auto", policy }: CreateRequest): string {
+  if (engine === "kernel") return "engine kernel: asked for";
+  const need = engineNeeds(policy);
+  if (need.engine === "kernel") return `engine kernel: ${need.why}`;
+  throw new CorralError("engine_unavailable", `this policy needs the fuse engine, which this version does not have: ${need.why}. --engine kernel accepts the gap: such names are refused at commit`);
+}
+
+async function lintFile(file: string): Promise<readonly PolicyProblem[]> {
+  return lintText(await readPolicyFile(file), formatByName(file));
+}
+
+async function explainPath(policy: Policy, path: string, dir?: string): Promise<string> {
+  const kind = dir === undefined ? undefined : await kindOf(join(dir, path));
+  return explainText(explain(policy, path, { hasWorkspaceEntry: await holdsWorkspace(dir), ...(kind === undefined ? {} : { kind }) }));
+}
+
+async function kindOf(path: string): Promise<EntryKind | undefined> {
+  const stats = await lstat(path).catch(() => undefined); // nothing there: a name that may come to be
+  if (stats === undefined) return undefined;
+  return stats.isFile() ? "file" : stats.isDirectory() ? "dir" : stats.isSymbolicLink() ? "link" : "other";
+}
+

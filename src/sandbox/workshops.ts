@@ -1,0 +1,108 @@
+// Opens runtimes and what sandboxes of each are made with, once, when first needed; chooses the runtime where none was named.
+// Order of preference: native, then bwrap. Invariant: no fallback is silent: why a runtime was not taken stands in the reasons.
+
+import { CorralError } from "../api/errors.ts";
+import type { RuntimeName } from "../api/sandbox.ts";
+import type { Clock } from "../base/clock.ts";
+import { identify, type ProcessIdentity } from "../base/process-identity.ts";
+import { openNativeRuntime } from "../runtime/native/runtime.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import { filterArch, seccompProgram } from "../runtime/seccomp/filter.ts";
+import { openKernelView } from "../view/kernel.ts";
+import type { Workshop } from "./create.ts";
+import type { DataDir } from "./data-dir.ts";
+import { openHostTemplate } from "./template.ts";
+import { QuotaWatcher } from "./watcher.ts";
+
+export interface WorkshopOptions {
+  readonly data: DataDir;
+  readonly clock: Clock;
+  readonly guestFile: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly uid: number;
+  readonly onGone: (id: string) => void;
+}
+
+export interface Chosen {
+  readonly shop: Workshop;
+  readonly reasons: readonly string[];
+}
+
+const PREFERENCE: readonly RuntimeName[] = ["native", "bwrap"];
+
+export class Workshops {
+  readonly #options: WorkshopOptions;
+  readonly #maker: ProcessIdentity;
+  readonly #watcher: QuotaWatcher;
+  readonly #open = new Map<RuntimeName, Promise<Workshop>>();
+
+  constructor(options: WorkshopOptions) {
+    this.#options = options;
+    this.#watcher = new QuotaWatcher(options.data.deltas, options.clock);
+    const maker = identify(process.pid);
+    if (maker === undefined) throw new CorralError("internal", "this process cannot read /proc/self/stat, so its sandboxes could not be told from leftovers; mount /proc");
+    this.#maker = maker;
+  }
+
+  /** The workshop of the named runtime, or of the first that this machine can have. Throws `runtime_unavailable`. */
+  async choose(name: RuntimeName | undefined): Promise<Chosen> {
+    if (name !== undefined) return { shop: await this.#get(name), reasons: [`runtime ${name}: asked for`] };
+    const refusals: string[] = [];
+    for (const candidate of PREFERENCE) {
+      try {
+        const shop = await this.#get(candidate);
+        return { shop, reasons: [...refusals, `runtime ${candidate}: the first of ${PREFERENCE.join(", ")} that works here`] };
+      } catch (error) {
+        if (!(error instanceof CorralError) || (error.code !== "runtime_unavailable" && error.code !== "engine_unavailable")) throw error;
+        refusals.push(`no runtime ${candidate}: ${error.message}`);
+      }
+    }
+    throw new CorralError("runtime_unavailable", `no runtime works on this machine; ${refusals.join("; ")}. corral doctor tells what mends it`);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const opened = await Promise.allSettled(this.#open.values());
+    this.#open.clear();
+    for (const one of opened) if (one.status === "fulfilled") await one.value.runtime[Symbol.asyncDispose]();
+  }
+
+  #get(name: RuntimeName): Promise<Workshop> {
+    let opening = this.#open.get(name);
+    if (opening === undefined) {
+      opening = this.#make(name);
+      this.#open.set(name, opening);
+      // A machine that is mended meanwhile is asked anew.
+      opening.catch(() => this.#open.delete(name));
+    }
+    return opening;
+  }
+
+  async #make(name: RuntimeName): Promise<Workshop> {
+    const { data, clock, env, onGone } = this.#options;
+    const runtime = await openRuntime(name, this.#options);
+    try {
+      const { ids, tool } = runtime;
+      const view = openKernelView({ tool, ids, cacheDir: data.masks });
+      const template = openHostTemplate({
+        dataDir: data.root,
+        path: env["PATH"] ?? "/usr/bin:/bin",
+        home: env["HOME"] ?? "/",
+        env,
+        uid: ids.uid,
+        gid: ids.gid,
+        trusted: ids.trusted,
+      });
+      return { data, clock, maker: this.#maker, runtime, view, template, watcher: this.#watcher, onGone };
+    } catch (error) {
+      await runtime[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+}
+
+async function openRuntime(name: RuntimeName, { data, guestFile }: WorkshopOptions): Promise<Runtime> {
+  const arch = filterArch();
+  if (arch === undefined) throw new CorralError("runtime_unavailable", `there is no system call filter for ${process.arch}; Corral runs on x86-64 and arm64`);
+  if (name === "bwrap") throw new CorralError("runtime_unavailable", "the bwrap runtime is not there yet");
+  return await openNativeRuntime({ guestBinary: guestFile, runDir: data.run, mode: "auto", seccomp: seccompProgram({ arch, pid1Clone3: true }) });
+}
