@@ -3,8 +3,7 @@
 // Invariant: exit 0 means that tests ran, none failed, and each skip says why. A run of nothing is a failure.
 
 import { startVitest, type Reporter, type TestCase, type TestModule } from "vitest/node";
-
-const ROOT = new URL("../..", import.meta.url).pathname;
+import { ROOT } from "./tree.ts";
 
 interface Tally {
   passed: number;
@@ -13,8 +12,8 @@ interface Tally {
   readonly skipped: { readonly name: string; readonly reason: string | undefined }[];
 }
 
-/** What the closing lines say of a finished run. Pure, so that its own tests need no second vitest. */
-export function closing(tally: Tally): { readonly lines: readonly string[]; readonly exitCode: number } {
+/** What the closing lines say of a finished run. */
+function closing(tally: Tally): { readonly lines: readonly string[]; readonly exitCode: number } {
   const lines = tally.skipped.map(({ name, reason }) => `skipped: ${name}: ${reason ?? "NO REASON GIVEN"}`);
   const unexplained = tally.skipped.filter(({ reason }) => reason === undefined).length;
   const ran = tally.passed + tally.failed.length;
@@ -48,18 +47,19 @@ function count(modules: readonly TestModule[], unhandled: number): Tally {
   return tally;
 }
 
-async function main(filters: string[]): Promise<number> {
+/** Runs the tests below `root` that match a filter, prints skips and the closing line, returns the exit code. */
+export async function run(root: string, filters: string[]): Promise<number> {
   let tally: Tally = { passed: 0, failed: [], skipped: [] };
   const reporter: Reporter = {
     onTestRunEnd: (modules, errors) => {
       tally = count(modules, errors.length);
     },
   };
-  const vitest = await startVitest("test", filters, { root: ROOT, watch: false, reporters: ["default", reporter] });
+  const vitest = await startVitest("test", filters, { root, watch: false, reporters: ["default", reporter] });
   await vitest.close();
   const { lines, exitCode } = closing(tally);
   process.stdout.write(`\n${lines.join("\n")}\n`);
   return exitCode;
 }
 
-if (import.meta.main) process.exitCode = await main(process.argv.slice(2));
+if (import.meta.main) process.exitCode = await run(ROOT, process.argv.slice(2));
