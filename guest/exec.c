@@ -78,9 +78,14 @@ static void climb(struct timer *timer) {
 }
 
 void exec_stop(struct exec *exec, uint32_t why) {
-    if (exec->phase != EXEC_RUNNING || exec->rung > 0) return;
-    exec->exit_flags |= why;
-    climb(&exec->ladder);
+    if (exec->rung > 0) return;
+    if (exec->phase == EXEC_RUNNING) {
+        exec->exit_flags |= why;
+        climb(&exec->ladder);
+    } else {
+        exec->rung = 1; /* it has ended; what its reader does not take is no longer waited for */
+        exec_progress(exec);
+    }
 }
 
 static void kill_now(struct exec *exec) {

@@ -29,6 +29,7 @@ enum handover_fd {
  *    `work` and PID 1's own cgroup writable by it (chown them to that uid; nothing else of the tree);
  *  - where the tree is mounted `nsdelegate`: the cgroup namespace rooted at that ancestor or above, not at PID 1's own leaf;
  *  - no domain controller enabled in work/cgroup.subtree_control.
+ *  - nobody writes cgroup.kill of `work` or above while the sandbox is to live on: see slot_renew in tree.c.
  * DESTROY removes `work/N` too: PID 1 leaves up to 1,024 empty ones. */
 
 /* The memfd: u32 magic, u32 bytes of records, u32 bytes of the seccomp program (struct sock_filter[], may be 0 only with `weaken 22`), then both.

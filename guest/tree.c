@@ -21,6 +21,7 @@ enum { MAX_SLOTS = 1024, LOOK_AT_HELD = 32 };
 
 static bool is_empty(const struct slot *slot) {
     char text[128];
+    if (slot->events < 0) return true; /* could not be made anew the last time */
     ssize_t count = pread(slot->events, text, sizeof text - 1, 0);
     if (count <= 0) return false;
     text[count] = 0;
@@ -28,26 +29,47 @@ static bool is_empty(const struct slot *slot) {
     return strncmp(text, "populated ", 10) == 0 && count_find(text, "populated") == 0;
 }
 
-static void slot_free(struct slot *slot) {
+static void slot_close(struct slot *slot) {
     if (slot->events >= 0) close(slot->events);
     if (slot->directory >= 0) close(slot->directory);
-    free(slot);
+    slot->events = slot->directory = -1;
+}
+
+/* Makes the directory and opens it. False with errno. */
+static bool slot_open(const struct trees *trees, struct slot *slot) {
+    char name[16];
+    snprintf(name, sizeof name, "%d", slot->number);
+    if (mkdirat(trees->work, name, 0755) != 0 && errno != EEXIST) return false;
+    slot->spent = false;
+    slot->directory = openat(trees->work, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    slot->events = slot->directory < 0 ? -1 : openat(slot->directory, "cgroup.events", O_RDONLY | O_CLOEXEC);
+    if (slot->events >= 0) return true;
+    int error = errno;
+    slot_close(slot);
+    errno = error;
+    return false;
+}
+
+/* From 6.14 on the kernel kills a child at birth when it is cloned into a cgroup on which cgroup.kill was ever used (it compares the
+ * cgroup's count of kills with that of the parent's cgroup). So such a slot is removed and made anew before its next command. */
+static bool slot_renew(const struct trees *trees, struct slot *slot) {
+    char name[16];
+    snprintf(name, sizeof name, "%d", slot->number);
+    slot_close(slot);
+    if (unlinkat(trees->work, name, AT_REMOVEDIR) != 0 && errno != ENOENT) return false;
+    return slot_open(trees, slot);
 }
 
 static struct slot *slot_make(struct trees *trees) {
-    char name[16];
-    snprintf(name, sizeof name, "%d", trees->made);
-    if (mkdirat(trees->work, name, 0755) != 0 && errno != EEXIST) return NULL;
     struct slot *slot = calloc(1, sizeof *slot);
     if (!slot) {
         errno = ENOMEM;
         return NULL;
     }
-    slot->directory = openat(trees->work, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    slot->events = slot->directory < 0 ? -1 : openat(slot->directory, "cgroup.events", O_RDONLY | O_CLOEXEC);
-    if (slot->events < 0) {
+    *slot = (struct slot){.number = trees->made, .directory = -1, .events = -1};
+    if (!slot_open(trees, slot)) {
         int error = errno;
-        slot_free(slot);
+        free(slot);
         errno = error;
         return NULL;
     }
@@ -76,13 +98,23 @@ static struct slot *slot_recover(struct trees *trees) {
     return NULL;
 }
 
+static void hold(struct trees *trees, struct slot *slot) {
+    struct slot **last = &trees->held;
+    while (*last) last = &(*last)->next;
+    slot->next = NULL;
+    *last = slot;
+}
+
 struct slot *slot_take(struct trees *trees) {
     struct slot *slot = trees->empty;
-    if (slot) {
-        trees->empty = slot->next;
-        return slot;
+    if (slot) trees->empty = slot->next;
+    else slot = slot_recover(trees);
+    if (slot && slot->spent && !slot_renew(trees, slot)) {
+        int error = errno;
+        hold(trees, slot);
+        errno = error;
+        return NULL;
     }
-    slot = slot_recover(trees);
     if (slot) return slot;
     if (trees->made >= MAX_SLOTS) {
         errno = EAGAIN;
@@ -97,10 +129,7 @@ void slot_release(struct trees *trees, struct slot *slot) {
         trees->empty = slot;
         return;
     }
-    struct slot **last = &trees->held;
-    while (*last) last = &(*last)->next;
-    slot->next = NULL;
-    *last = slot;
+    hold(trees, slot);
 }
 
 static bool kill_by_kernel(const struct slot *slot) {
@@ -136,8 +165,9 @@ static int signal_each(const struct slot *slot, int number) {
     return found;
 }
 
-void slot_signal(const struct slot *slot, int number) {
+void slot_signal(struct slot *slot, int number) {
     if (number == SIGKILL) {
+        slot->spent = true;
         if (kill_by_kernel(slot)) return;
         /* New children appear between the passes; each pass stops those it saw from making more. */
         for (int pass = 0; pass < 100 && signal_each(slot, SIGKILL) > 0; pass++) {}
@@ -156,7 +186,10 @@ void trees_open(struct trees *trees, int work, const struct clone_key *key) {
         return;
     }
     /* Told in READY as `kill all`, where the server decides whether that will do. */
-    if (slot) slot_free(slot);
+    if (slot) {
+        slot_close(slot);
+        free(slot);
+    }
     close(work);
     trees->work = -1;
 }

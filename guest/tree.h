@@ -9,8 +9,10 @@ struct clone_key;
 
 /* One child cgroup of `work`, for one command at a time. */
 struct slot {
+    int number; /* its name */
     int directory;
     int events;
+    bool spent; /* cgroup.kill was used: see slot_renew */
     struct slot *next;
 };
 
@@ -28,7 +30,7 @@ void trees_open(struct trees *trees, int work, const struct clone_key *key);
 struct slot *slot_take(struct trees *trees);
 /* The command ended or never began. */
 void slot_release(struct trees *trees, struct slot *slot);
-void slot_signal(const struct slot *slot, int number);
+void slot_signal(struct slot *slot, int number);
 /* Without slots. `alone`: no other command runs, so everything but PID 1 is its tree. */
 void session_signal(pid_t leader, int number, bool alone);
 
