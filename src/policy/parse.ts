@@ -46,6 +46,7 @@ function assemble(file: FilePolicy, problems: readonly PolicyProblem[]): ParsedP
   const inherited = base === undefined ? [] : [...base.open, ...base.hidden];
   const policy: Policy = {
     rules: [...inherited, ...file.rules.map(({ rule }) => rule)],
+    ...(base === undefined || base.dirs.length === 0 ? {} : { dirs: base.dirs }),
     ...(file.live === undefined ? {} : { live: file.live }),
     ...(file.audit === undefined ? {} : { audit: file.audit }),
   };

@@ -82,9 +82,10 @@ export interface Additions {
 
 /** The preset's rules with additions in their places. Throws `preset_unknown`, `policy_invalid`. */
 export function extendPreset(name: string, additions: Additions = {}): Policy {
-  const { open, hidden } = preset(name);
+  const { open, hidden, dirs } = preset(name);
   const allowed = checked(rules("write", ...(additions.allowWrite ?? [])), "an allowance");
-  return hide({ rules: [...open, ...allowed, ...hidden, ...(additions.rules ?? [])] }, additions.hide);
+  const all = [...open, ...allowed, ...hidden, ...(additions.rules ?? [])];
+  return hide({ rules: all, ...(dirs.length === 0 ? {} : { dirs }) }, additions.hide);
 }
 
 /** `policy` with `patterns` hidden above everything else: the new rules stand last and no priority outranks them. */
