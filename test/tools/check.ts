@@ -78,7 +78,13 @@ function runLock(fix: boolean): Outcome {
 
 function print({ name, problems, durationMs }: Outcome): void {
   process.stdout.write(`${problems === "" ? "ok    " : "FAILED"} ${name.padEnd(12)} ${(durationMs / 1000).toFixed(1)} s\n`);
-  if (problems !== "") process.stdout.write(`${problems.trim().replace(/\n\s*\n/g, "\n").replace(/^/gm, "       ")}\n`);
+  if (problems !== "")
+    process.stdout.write(
+      `${problems
+        .trim()
+        .replace(/\n\s*\n/g, "\n")
+        .replace(/^/gm, "       ")}\n`,
+    );
 }
 
 async function main(argv: readonly string[]): Promise<number> {
