@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "contain.h"
+#include "image.h"
 #include "sys.h"
 
 enum { LIST_BYTES = 256, NUMBER_BYTES = 16, LAYER_FDS = OVERLAY_LAYERS_MAX + 2 };
@@ -81,6 +82,7 @@ static int lower_list(struct making *making, const struct overlay *overlay, stru
         const char *path = making->create->layers[overlay->layer + i];
         bool last = i + 1u == overlay->lowers, data = i >= overlay->lowers;
         int fd = overlay->idmapped && last ? idmapped(making->spawner, overlay, path) : open_source(path, O_DIRECTORY);
+        if (fd < 0 && errno == ENOTDIR && !data) fd = image_mount(path); /* a mask may be one file */
         if ((fd = layer_add(layers, fd)) < 0) {
             making->message = "a lower layer of an overlay could not be opened";
             return fd;
