@@ -67,6 +67,15 @@ export interface CensusEntry {
   readonly owned: boolean;
 }
 
+export interface Reaped {
+  /** Sandboxes whose kernel objects were cleared away. */
+  readonly objects: number;
+  /** Deltas that are kept for a day from now. */
+  readonly deltas: readonly KeptDelta[];
+  /** What could not be put right, for a person: a commit that can neither be finished nor taken back. */
+  readonly failures: readonly string[];
+}
+
 export interface Corral extends AsyncDisposable {
   create(request: CreateRequest): Promise<Sandbox>;
   readonly deltas: Deltas;
@@ -79,6 +88,6 @@ export interface Corral extends AsyncDisposable {
   };
   doctor(): Promise<DoctorReport>;
   census(): Promise<readonly CensusEntry[]>;
-  /** What the last start reaped, and which deltas of cut-off runs it kept. */
-  readonly reaped: { readonly objects: number; readonly deltas: readonly KeptDelta[] };
+  /** What this start cleared and adopted of runs that were cut off. */
+  readonly reaped: Reaped;
 }

@@ -9,4 +9,5 @@ export function tellReaped({ reaped }: Corral): void {
   for (const { sandboxId, codebaseDir } of reaped.deltas) {
     tell(`a run over ${codebaseDir} was cut off; what it wrote is kept for a day: corral diff ${sandboxId} (or commit, discard)`);
   }
+  for (const failure of reaped.failures) tell(failure);
 }

@@ -6,10 +6,26 @@ import { existsSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isId } from "../api/ids.ts";
+import { parseMounts } from "../runtime/native/cgroups.ts";
 
 /** How often and how long a cgroup is asked whether it is empty; a killed process leaves it within milliseconds. */
 const TRIES = 100;
 const PAUSE_MS = 20;
+
+/** Directories that hold, or held, sandboxes' cgroups: one for each runtime instance, of this process and of others. */
+export function cgroupParents(): readonly string[] {
+  const mounts = parseMounts(readFileSync("/proc/self/mountinfo", "latin1"));
+  const own = readFileSync("/proc/self/cgroup", "latin1");
+  const homes = mounts.flatMap(({ type, path }) => (type === "cgroup2" ? [path, ...delegates(path, own)] : [path]));
+  return [...new Set(homes)].flatMap((home) => listDirs(join(home, "corral")).map((instance) => join(home, "corral", instance)));
+}
+
+/** Every directory above this process's own cgroup: an ordinary user's sandboxes lie below one that was handed to that user. */
+function delegates(top: string, own: string): readonly string[] {
+  const path = /^0::(\/.*)$/m.exec(own)?.[1] ?? "/";
+  const names = path.split("/").filter((name) => name !== "");
+  return names.map((_, index) => join(top, ...names.slice(0, index + 1)));
+}
 
 /** Ids of the sandboxes that have a cgroup below `parents`. */
 export function cgroupIds(parents: readonly string[]): ReadonlySet<string> {

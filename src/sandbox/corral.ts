@@ -4,17 +4,22 @@
 
 import { lstat } from "node:fs/promises";
 import { join } from "node:path";
-import type { CensusEntry, Corral, Deltas, DoctorReport, KeptDelta } from "../api/corral.ts";
+import type { CensusEntry, Corral, Deltas, DoctorReport, Reaped } from "../api/corral.ts";
 import { CorralError } from "../api/errors.ts";
 import type { EntryKind, Policy, PolicyProblem } from "../api/policy.ts";
 import type { CreateRequest, Sandbox } from "../api/sandbox.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { engineNeeds } from "../policy/auto-engine.ts";
+import { checkTree } from "../policy/check.ts";
+import { checkLines } from "../policy/check-text.ts";
 import { explain, explainText } from "../policy/explain.ts";
 import { lintText } from "../policy/lint.ts";
+import type { RunTool } from "../view/view.ts";
+import { codebaseEntries } from "./codebase-entries.ts";
 import { createSandbox } from "./create.ts";
 import { type DataDir, openDataDir } from "./data-dir.ts";
 import { formatByName, holdsWorkspace, loadPolicy, readPolicyFile } from "./policies.ts";
+import { NOTHING_REAPED, settle } from "./settle.ts";
 import { Workshops } from "./workshops.ts";
 
 export interface LocalCorralOptions {
@@ -30,20 +35,37 @@ export interface LocalCorralOptions {
 export async function openLocalCorral(options: LocalCorralOptions): Promise<Corral> {
   const data = openDataDir({ env: options.env, uid: options.uid, ...(options.dataDir === undefined ? {} : { path: options.dataDir }) });
   const corral = new LocalCorral(data, options);
+  try {
+    await corral.begin();
+  } catch (error) {
+    await corral[Symbol.asyncDispose]();
+    throw error;
+  }
   return corral;
 }
 
 class LocalCorral implements Corral {
-  readonly policies: Corral["policies"] = { load: loadPolicy, lint: lintFile, explain: explainPath, check: () => Promise.resolve("") };
-  readonly reaped: { objects: number; deltas: readonly KeptDelta[] } = { objects: 0, deltas: [] };
+  readonly policies: Corral["policies"] = { load: loadPolicy, lint: lintFile, explain: explainPath, check: checkDir };
+  readonly #data: DataDir;
   readonly #clock: Clock;
   readonly #workshops: Workshops;
   readonly #sandboxes = new Map<string, Sandbox>();
+  #reaped = NOTHING_REAPED;
 
   constructor(data: DataDir, options: LocalCorralOptions) {
+    this.#data = data;
     this.#clock = options.clock ?? systemClock;
     const { guestFile, env, uid } = options;
     this.#workshops = new Workshops({ data, clock: this.#clock, guestFile, env, uid, onGone: (id) => this.#sandboxes.delete(id) });
+  }
+
+  get reaped(): Reaped {
+    return this.#reaped;
+  }
+
+  async begin(): Promise<void> {
+    const openTool = async (): Promise<RunTool> => (await this.#workshops.choose(undefined)).shop.runtime.tool;
+    this.#reaped = await settle({ data: this.#data, clock: this.#clock, openTool });
   }
 
   async create(request: CreateRequest): Promise<Sandbox> {
@@ -89,6 +111,11 @@ async function lintFile(file: string): Promise<readonly PolicyProblem[]> {
 async function explainPath(policy: Policy, path: string, dir?: string): Promise<string> {
   const kind = dir === undefined ? undefined : await kindOf(join(dir, path));
   return explainText(explain(policy, path, { hasWorkspaceEntry: await holdsWorkspace(dir), ...(kind === undefined ? {} : { kind }) }));
+}
+
+async function checkDir(policy: Policy, dir: string): Promise<string> {
+  const report = await checkTree(policy, codebaseEntries(dir));
+  return [...checkLines(report)].join("\n");
 }
 
 async function kindOf(path: string): Promise<EntryKind | undefined> {

@@ -5,6 +5,7 @@ import { CorralError } from "../api/errors.ts";
 import type { RuntimeName } from "../api/sandbox.ts";
 import type { Clock } from "../base/clock.ts";
 import { identify, type ProcessIdentity } from "../base/process-identity.ts";
+import { openBwrapRuntime } from "../runtime/bwrap/runtime.ts";
 import { openNativeRuntime } from "../runtime/native/runtime.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { filterArch, seccompProgram } from "../runtime/seccomp/filter.ts";
@@ -103,6 +104,6 @@ export class Workshops {
 async function openRuntime(name: RuntimeName, { data, guestFile }: WorkshopOptions): Promise<Runtime> {
   const arch = filterArch();
   if (arch === undefined) throw new CorralError("runtime_unavailable", `there is no system call filter for ${process.arch}; Corral runs on x86-64 and arm64`);
-  if (name === "bwrap") throw new CorralError("runtime_unavailable", "the bwrap runtime is not there yet");
-  return await openNativeRuntime({ guestBinary: guestFile, runDir: data.run, mode: "auto", seccomp: seccompProgram({ arch, pid1Clone3: true }) });
+  const options = { guestBinary: guestFile, runDir: data.run, mode: "auto", seccomp: seccompProgram({ arch, pid1Clone3: true }) } as const;
+  return name === "bwrap" ? await openBwrapRuntime(options) : await openNativeRuntime(options);
 }

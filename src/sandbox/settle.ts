@@ -1,0 +1,121 @@
+// What happens once at a start: commits that were cut off are ended, what cut-off runs left in the kernel is reaped, their deltas are
+// adopted for a day, and those whose day is over go. It looks first and opens nothing where there is nothing to do.
+// Invariant: a delta with something in it is never removed before its day is over, and is named when it is adopted.
+
+import { existsSync, readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+import type { KeptDelta, Reaped } from "../api/corral.ts";
+import { CorralError } from "../api/errors.ts";
+import { isId } from "../api/ids.ts";
+import { CUT_OFF_DELTA_MS } from "../api/limits.ts";
+import type { Clock } from "../base/clock.ts";
+import { deltaDir, type KeptRecord, listKept, readKept, writeKept } from "../view/kept.ts";
+import { recoverCommits } from "../view/recover.ts";
+import type { RunTool } from "../view/view.ts";
+import { cgroupParents } from "./cgroup-leftovers.ts";
+import type { DataDir } from "./data-dir.ts";
+import { listJournal } from "./journal.ts";
+import { type LockState, reap } from "./reaper.ts";
+
+export interface SettleRequest {
+  readonly data: DataDir;
+  readonly clock: Clock;
+  /** Opens a runtime for its tools; asked only when there is something to do. */
+  readonly openTool: () => Promise<RunTool>;
+}
+
+export const NOTHING_REAPED: Reaped = { objects: 0, deltas: [], failures: [] };
+
+export async function settle(request: SettleRequest): Promise<Reaped> {
+  const { data } = request;
+  const orphans = orphanDeltas(data);
+  const { entries, broken } = listJournal(data.journal);
+  const records = listKept(data.deltas);
+  const expired = records.filter((record) => isExpired(request, record));
+  const commits = records.some(({ sandboxId }) => existsSync(join(deltaDir(data.deltas, sandboxId).path, "commit.json")));
+  if (orphans.length + entries.length + broken.length + expired.length === 0 && !commits) return NOTHING_REAPED;
+  const tool = await request.openTool();
+  const failures = commits ? await endCommits(tool, data) : [];
+  const adopted: KeptDelta[] = [];
+  const adopt = async (id: string): Promise<void> => {
+    const delta = await adoptDelta(tool, data, id);
+    if (delta !== undefined) adopted.push(delta);
+  };
+  const locked = (files: readonly string[]): Promise<readonly LockState[]> => askLocks(tool, files);
+  const objects = await reap({ data, cgroupParents: cgroupParents(), locked, settleDelta: ({ id }) => adopt(id) });
+  for (const id of orphans) await adopt(id);
+  for (const { sandboxId } of expired) await removeDelta(tool, data, sandboxId);
+  return { objects, deltas: adopted, failures };
+}
+
+/** Deltas that no journal knows and nobody keeps: their run was cut off together with its journal. The order of the two listings counts. */
+function orphanDeltas(data: DataDir): readonly string[] {
+  const ids = readdirSync(data.deltas).filter((name) => isId("sandbox", name));
+  if (ids.length === 0) return [];
+  const known = new Set(readdirSync(data.journal).map((name) => name.split(".")[0]));
+  return ids.filter((id) => !known.has(id) && !isKept(data, id) && existsSync(deltaDir(data.deltas, id).path));
+}
+
+function isKept(data: DataDir, id: string): boolean {
+  return recordOf(data, id)?.kept === true;
+}
+
+function recordOf(data: DataDir, id: string): KeptRecord | undefined {
+  try {
+    return readKept(data.deltas, id);
+  } catch (error) {
+    if (error instanceof CorralError && error.code === "delta_not_found") return undefined;
+    throw error;
+  }
+}
+
+/** The record was last written when the delta was adopted. */
+function isExpired({ data, clock }: SettleRequest, { sandboxId, cutOff }: KeptRecord): boolean {
+  if (!cutOff) return false;
+  const stats = statSync(join(deltaDir(data.deltas, sandboxId).path, "delta.json"), { throwIfNoEntry: false });
+  return stats !== undefined && clock.wallMs() - stats.mtimeMs > CUT_OFF_DELTA_MS;
+}
+
+/** One that cannot be ended keeps nothing else waiting: what it says is told at this start, and again by whoever asks for its delta. */
+async function endCommits(tool: RunTool, data: DataDir): Promise<readonly string[]> {
+  const { recovered, failed } = await recoverCommits(tool, data.deltas);
+  for (const { sandboxId, outcome, whole } of recovered) if (outcome === "applied" && whole) await removeDelta(tool, data, sandboxId);
+  return failed.map(({ sandboxId, error }) => `the commit of ${sandboxId}: ${error instanceof Error ? error.message : String(error)}`);
+}
+
+async function adoptDelta(tool: RunTool, data: DataDir, id: string): Promise<KeptDelta | undefined> {
+  const record = recordOf(data, id);
+  if (record === undefined || isEmpty(deltaDir(data.deltas, id).upper)) {
+    await removeDelta(tool, data, id);
+    return undefined;
+  }
+  const adopted = { ...record, kept: true, cutOff: true };
+  writeKept(data.deltas, adopted);
+  const { sandboxId, codebaseDir, createdAt, cutOff } = adopted;
+  return { sandboxId, codebaseDir, createdAt, cutOff };
+}
+
+function isEmpty(upper: string): boolean {
+  try {
+    return readdirSync(upper).length === 0;
+  } catch (error) {
+    // Not ours to list (rootless): then it holds what a sandbox made.
+    return (error as NodeJS.ErrnoException).code === "ENOENT";
+  }
+}
+
+export async function removeDelta(tool: RunTool, data: DataDir, id: string): Promise<void> {
+  await drained(tool(["remove", deltaDir(data.deltas, id).path]));
+}
+
+async function askLocks(tool: RunTool, files: readonly string[]): Promise<readonly LockState[]> {
+  const text = await drained(tool(["locked", ...files]));
+  return text.trim().split("\n") as LockState[];
+}
+
+async function drained(run: ReturnType<RunTool>): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of run.stdout) chunks.push(Buffer.from(chunk));
+  await run.done;
+  return Buffer.concat(chunks).toString("latin1");
+}
