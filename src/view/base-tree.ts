@@ -2,6 +2,8 @@
 // the trees that it removes, moves or hides. Read from the manifest that was kept at the start, never from the live directory.
 // Invariant: only what was asked for stays in memory; a directory that is not in the manifest is not there.
 
+import type { Rebased } from "./kept.ts";
+import type { Signature } from "./stage.ts";
 import type { WalkEntry, WalkEvent } from "./walk.ts";
 
 export interface Wanted {
@@ -20,7 +22,8 @@ export interface BaseTree {
   isListed(path: string): boolean;
 }
 
-export async function readBase(manifest: AsyncIterable<readonly WalkEvent[]>, wanted: Wanted): Promise<BaseTree> {
+/** `rebased`: what stands now where an earlier commit of the same delta changed the codebase; it counts as if it had been so from the start. */
+export async function readBase(manifest: AsyncIterable<readonly WalkEvent[]>, wanted: Wanted, rebased: ReadonlyMap<string, Rebased>): Promise<BaseTree> {
   const lists = new Map<string, readonly WalkEntry[]>();
   let root: WalkEntry | undefined;
   /** Length of the stack of open directories at which a wanted tree began; 0: in none. */
@@ -39,7 +42,40 @@ export async function readBase(manifest: AsyncIterable<readonly WalkEvent[]>, wa
       if (wholeFrom > 0 || wanted.dirs.has(event.path)) lists.set(event.path, event.entries);
     }
   }
+  rebase(lists, rebased);
   return { root, list: (path) => lists.get(path) ?? [], get: (path) => find(lists, root, path), isListed: (path) => lists.has(path) };
+}
+
+function rebase(lists: Map<string, readonly WalkEntry[]>, rebased: ReadonlyMap<string, Rebased>): void {
+  const byDir = new Map<string, Map<string, WalkEntry>>();
+  for (const [path, now] of rebased) {
+    const slash = path.lastIndexOf("/");
+    const [dir, name] = [path.slice(0, slash), path.slice(slash + 1)];
+    if (now.signature?.kind === "dir" && !lists.has(path)) lists.set(path, []);
+    if (now.signature?.kind !== "dir") lists.delete(path);
+    const entries = byDir.get(dir) ?? new Map((lists.get(dir) ?? []).map((entry) => [entry.name, entry]));
+    byDir.set(dir, entries);
+    if (now.signature === undefined) entries.delete(name);
+    else entries.set(name, entryOf(name, now.signature, now.target));
+  }
+  for (const [dir, entries] of byDir) {
+    if (lists.has(dir)) lists.set(dir, [...entries.values()].sort((a, b) => (a.name < b.name ? -1 : 1)));
+  }
+}
+
+function entryOf(name: string, { kind, mode, size, ino, mtimeNs, ctimeNs }: Signature, target: string): WalkEntry {
+  const [mtimeSeconds, mtimeRest] = splitTime(mtimeNs);
+  const [ctimeSeconds, ctimeRest] = splitTime(ctimeNs);
+  const times = { mtimeSeconds, mtimeNs: mtimeRest, ctimeSeconds, ctimeNs: ctimeRest };
+  return { name, kind, errno: 0, mode: mode | TYPE_BITS[kind], uid: 0, gid: 0, nlink: 1, size, ino, ...times, rdevMajor: 0, rdevMinor: 0, mountPoint: false, target };
+}
+
+const TYPE_BITS = { file: 0o100000, dir: 0o040000, link: 0o120000, other: 0 } as const;
+const NS = 1_000_000_000n;
+
+function splitTime(ns: bigint): [number, number] {
+  const rest = ((ns % NS) + NS) % NS;
+  return [Number((ns - rest) / NS), Number(rest)];
 }
 
 function find(lists: ReadonlyMap<string, readonly WalkEntry[]>, root: WalkEntry | undefined, path: string): WalkEntry | undefined {

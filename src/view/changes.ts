@@ -6,9 +6,10 @@ import type { Change, ChangeKind, ChangeType } from "../api/sandbox.ts";
 import type { EntryKind, Permission } from "../api/policy.ts";
 import { printable } from "../policy/bytes.ts";
 import type { CompiledPolicy } from "../policy/compile.ts";
-import { readBase } from "./base-tree.ts";
+import { readBase, type BaseTree } from "./base-tree.ts";
 import { merge, wantedBase, type Difference, type Merge } from "./merge.ts";
-import { compare, type Signature } from "./stage.ts";
+import type { Rebased } from "./kept.ts";
+import { compare } from "./stage.ts";
 import { readUpper } from "./upper.ts";
 import type { RunTool } from "./view.ts";
 import type { WalkEntry, WalkEvent } from "./walk.ts";
@@ -26,7 +27,7 @@ export interface DeltaInput {
   /** Form of the overlay marks. */
   readonly trusted: boolean;
   /** What stands in the codebase now at paths that we ourselves changed since the start (an earlier commit of this delta). */
-  readonly rebased?: ReadonlyMap<string, Signature | undefined>;
+  readonly rebased?: ReadonlyMap<string, Rebased>;
   /** Permission bits that the view gave a base entry of a level. */
   readonly shownMode: ShownMode;
 }
@@ -47,8 +48,8 @@ export interface DeltaChanges {
   /** Sorted by the bytes of the path. */
   readonly changes: readonly DeltaChange[];
   readonly remade: Merge["remade"];
-  /** The codebase directory at the start. */
-  readonly root: WalkEntry;
+  /** The base as far as the delta touches it. */
+  readonly base: BaseTree;
 }
 
 const MODE_BITS = 0o777;
@@ -56,7 +57,7 @@ const MIXED_DIR_MODE = 0o1777;
 
 export async function readChanges(input: DeltaInput): Promise<DeltaChanges> {
   const upper = await readUpper(input.tool, input.upper, input.trusted);
-  const base = await readBase(input.manifest(), wantedBase(upper));
+  const base = await readBase(input.manifest(), wantedBase(upper), input.rebased ?? new Map());
   const { found, remade } = merge({ upper, base, policy: input.policy });
   const equal = await equalContents(input, found);
   const changes: DeltaChange[] = [];
@@ -64,8 +65,7 @@ export async function readChanges(input: DeltaInput): Promise<DeltaChanges> {
     const change = classify(input, difference, equal.has(difference));
     if (change !== undefined) changes.push(change);
   }
-  if (base.root === undefined) throw new Error("the manifest of a codebase has no root");
-  return { changes: pairRenames(changes), remade, root: base.root };
+  return { changes: pairRenames(changes), remade, base };
 }
 
 /** Those of `found` whose bytes are what the codebase holds. */

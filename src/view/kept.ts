@@ -2,12 +2,13 @@
 //
 //   <deltas>/<sandboxId>/upper, work     the layer and overlayfs's work directory; their files belong to ids of the sandbox
 //   <deltas>/<sandboxId>/delta.json      the record (KeptRecord)
+//   <deltas>/<sandboxId>/base.walk.zst   what the codebase held at the start (codebase.ts, keepManifest)
 //   <deltas>/<sandboxId>/commit.json     there while a commit is under way (CommitRecord)
 //   <deltas>/<sandboxId>/rebased.json    what the codebase holds where an earlier commit of this delta changed it
 //
 // It moves no data. Invariant: every file is complete or absent; a record that cannot be read is an error, not an empty delta.
 
-import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { copyFileSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { KeptDelta } from "../api/corral.ts";
 import { CorralError } from "../api/errors.ts";
@@ -22,8 +23,6 @@ const VERSION = 1;
 
 export interface KeptRecord extends KeptDelta {
   readonly policy: Policy;
-  /** File with the walk of the codebase at the start (codebase.ts, keepManifest). */
-  readonly manifest: string;
   /** Form of the overlay marks: `trusted.*` as root, `user.*` rootless. */
   readonly trusted: boolean;
   /** False while its sandbox lives, and for good when the delta goes with it. */
@@ -50,6 +49,7 @@ export interface DeltaDir {
   readonly path: string;
   readonly upper: string;
   readonly work: string;
+  readonly manifest: string;
 }
 
 /** `deltas`: the directory of all deltas. Throws `delta_not_found` for an id that is none. */
@@ -57,7 +57,7 @@ export function deltaDir(deltas: string, sandboxId: string): DeltaDir {
   // SAFETY: the id is joined to a path; an id that is spelled like one cannot climb.
   if (!isId("sandbox", sandboxId)) throw notFound(sandboxId);
   const path = join(deltas, sandboxId);
-  return { path, upper: join(path, "upper"), work: join(path, "work") };
+  return { path, upper: join(path, "upper"), work: join(path, "work"), manifest: join(path, "base.walk.zst") };
 }
 
 function notFound(sandboxId: string): CorralError {
@@ -65,11 +65,29 @@ function notFound(sandboxId: string): CorralError {
 }
 
 /** Makes the delta's directory and record; call it before the sandbox is made. The layer itself is made by the spawner. */
-export function writeKept(deltas: string, record: KeptRecord): DeltaDir {
+export function makeKept(deltas: string, record: KeptRecord, manifestFile: string): DeltaDir {
   const dir = deltaDir(deltas, record.sandboxId);
   mkdirSync(dir.path, { recursive: true, mode: 0o700 });
-  writeFileAtomic(join(dir.path, "delta.json"), JSON.stringify({ version: VERSION, ...record }));
+  keepFile(manifestFile, dir.manifest);
+  writeKept(deltas, record);
   return dir;
+}
+
+/** The record again, e.g. with `kept` or `cutOff` set. */
+export function writeKept(deltas: string, record: KeptRecord): void {
+  writeFileAtomic(join(deltaDir(deltas, record.sandboxId).path, "delta.json"), JSON.stringify({ version: VERSION, ...record }));
+}
+
+/** One more name for a file that its owner will forget; a copy where the file system has no second names. */
+function keepFile(file: string, as: string): void {
+  rmSync(as, { force: true });
+  try {
+    linkSync(file, as);
+  } catch (error) {
+    const { code = "" } = error as NodeJS.ErrnoException;
+    if (!["EXDEV", "EMLINK", "EPERM", "ENOTSUP"].includes(code)) throw error;
+    copyFileSync(file, as);
+  }
 }
 
 /** Throws `delta_not_found`, or `delta_malformed` when the record cannot be read. */
