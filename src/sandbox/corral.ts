@@ -15,6 +15,7 @@ import { checkLines } from "../policy/check-text.ts";
 import { explain, explainText } from "../policy/explain.ts";
 import { lintText } from "../policy/lint.ts";
 import type { RunTool } from "../view/view.ts";
+import { LocalDeltas } from "./deltas.ts";
 import { codebaseEntries } from "./codebase-entries.ts";
 import { createSandbox } from "./create.ts";
 import { type DataDir, openDataDir } from "./data-dir.ts";
@@ -46,6 +47,7 @@ export async function openLocalCorral(options: LocalCorralOptions): Promise<Corr
 
 class LocalCorral implements Corral {
   readonly policies: Corral["policies"] = { load: loadPolicy, lint: lintFile, explain: explainPath, check: checkDir };
+  readonly deltas: Deltas;
   readonly #data: DataDir;
   readonly #clock: Clock;
   readonly #workshops: Workshops;
@@ -57,6 +59,12 @@ class LocalCorral implements Corral {
     this.#clock = options.clock ?? systemClock;
     const { guestFile, env, uid } = options;
     this.#workshops = new Workshops({ data, clock: this.#clock, guestFile, env, uid, onGone: (id) => this.#sandboxes.delete(id) });
+    this.deltas = new LocalDeltas({ data, openTool: () => this.#openTool(), isLive: (id) => this.#sandboxes.has(id) });
+  }
+
+  async #openTool(): Promise<RunTool> {
+    const { shop } = await this.#workshops.choose(undefined);
+    return shop.runtime.tool;
   }
 
   get reaped(): Reaped {
@@ -64,8 +72,7 @@ class LocalCorral implements Corral {
   }
 
   async begin(): Promise<void> {
-    const openTool = async (): Promise<RunTool> => (await this.#workshops.choose(undefined)).shop.runtime.tool;
-    this.#reaped = await settle({ data: this.#data, clock: this.#clock, openTool });
+    this.#reaped = await settle({ data: this.#data, clock: this.#clock, openTool: () => this.#openTool() });
   }
 
   async create(request: CreateRequest): Promise<Sandbox> {
@@ -76,10 +83,6 @@ class LocalCorral implements Corral {
     const sandbox = await createSandbox(shop, request, { engine: "kernel", reasons: [...reasons, engineReason], timings });
     this.#sandboxes.set(sandbox.id, sandbox);
     return sandbox;
-  }
-
-  get deltas(): Deltas {
-    throw new CorralError("internal", "no deltas yet");
   }
 
   doctor(): Promise<DoctorReport> {

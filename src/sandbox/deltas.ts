@@ -1,0 +1,98 @@
+// The deltas of one data directory as clients see them: finds the record, opens a tool, hands the work to view/.
+// It reads no layer itself. Invariant: what a person is shown as changed and refused is what commit judges, from the same record.
+
+import type { CommitOptions, Deltas, KeptDelta } from "../api/corral.ts";
+import { CorralError } from "../api/errors.ts";
+import type { Change, CommitResult, Refusal } from "../api/sandbox.ts";
+import { compilePolicy } from "../policy/compile.ts";
+import { printable } from "../policy/bytes.ts";
+import { type DeltaInput, readChanges, toChange } from "../view/changes.ts";
+import { readManifest } from "../view/codebase.ts";
+import { commitDelta, readFlags } from "../view/commit.ts";
+import { judge } from "../view/judge.ts";
+import { deltaDir, type KeptRecord, listKept, readKept, readRebased } from "../view/kept.ts";
+import { shownMode } from "../view/plan.ts";
+import type { RunTool } from "../view/view.ts";
+import type { DataDir } from "./data-dir.ts";
+import { removeDelta } from "./settle.ts";
+
+export interface LocalDeltasOptions {
+  readonly data: DataDir;
+  readonly openTool: () => Promise<RunTool>;
+  /** Whether a sandbox of this process lives. */
+  readonly isLive: (sandboxId: string) => boolean;
+}
+
+export class LocalDeltas implements Deltas {
+  readonly #options: LocalDeltasOptions;
+
+  constructor(options: LocalDeltasOptions) {
+    this.#options = options;
+  }
+
+  list(): Promise<readonly KeptDelta[]> {
+    return Promise.resolve(listKept(this.#options.data.deltas).filter(({ kept }) => kept).map(publicRecord));
+  }
+
+  async changes(sandboxId: string): Promise<{ changes: readonly Change[]; refused: readonly Refusal[] }> {
+    const input = await this.#input(this.#readable(sandboxId));
+    const delta = await readChanges(input);
+    const { refused, others } = judge(delta, input.policy);
+    const flags = await readFlags(input, delta.changes);
+    return {
+      changes: delta.changes.map((change) => toChange(change, flags.get(change))),
+      refused: [...[...refused].map(([change, reason]) => ({ path: printable(change.path), reason })), ...others],
+    };
+  }
+
+  // oxlint-disable-next-line require-yield
+  async *text(sandboxId: string, _paths?: readonly string[]): AsyncIterable<Uint8Array> {
+    this.#readable(sandboxId);
+    throw new CorralError("internal", "no text yet");
+  }
+
+  // oxlint-disable-next-line require-yield
+  async *export(sandboxId: string): AsyncIterable<Uint8Array> {
+    this.#readable(sandboxId);
+    throw new CorralError("internal", "no export yet");
+  }
+
+  async commit(sandboxId: string, options: CommitOptions = {}): Promise<CommitResult> {
+    const record = this.#readable(sandboxId);
+    const { data } = this.#options;
+    const { whole, ...result } = await commitDelta({ ...(await this.#input(record)), deltas: data.deltas, sandboxId }, options);
+    if (whole && record.kept) await this.discard(sandboxId);
+    return result;
+  }
+
+  async discard(sandboxId: string): Promise<void> {
+    if (!this.#readable(sandboxId).kept) throw new CorralError("sandbox_state", `the sandbox ${sandboxId} still runs; its delta goes when it is destroyed`);
+    await removeDelta(await this.#options.openTool(), this.#options.data, sandboxId);
+  }
+
+  /** A delta that is kept, or that of a sandbox of this process. Another process's is not ours to read while it runs. */
+  #readable(sandboxId: string): KeptRecord {
+    const { data, isLive } = this.#options;
+    const record = readKept(data.deltas, sandboxId);
+    if (!record.kept && !isLive(sandboxId)) throw new CorralError("sandbox_state", `the sandbox ${sandboxId} belongs to another process that still runs; wait for it to end`);
+    return record;
+  }
+
+  async #input(record: KeptRecord): Promise<DeltaInput> {
+    const dir = deltaDir(this.#options.data.deltas, record.sandboxId);
+    return {
+      tool: await this.#options.openTool(),
+      upper: dir.upper,
+      base: record.codebaseDir,
+      manifest: () => readManifest(dir.manifest),
+      policy: compilePolicy(record.policy),
+      trusted: record.trusted,
+      rebased: readRebased(this.#options.data.deltas, record.sandboxId),
+      shownMode,
+    };
+  }
+}
+
+function publicRecord({ sandboxId, codebaseDir, createdAt, cutOff }: KeptRecord): KeptDelta {
+  return { sandboxId, codebaseDir, createdAt, cutOff };
+}
