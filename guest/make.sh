@@ -34,7 +34,7 @@ fi
 if [ $fuzz = yes ]; then
   for harness in test/fuzz_*.c; do
     name=build/$(basename "$harness" .c | tr _ -)
-    sources=$(sed -n 's/^.*fuzz-sources: //p' "$harness")
+    sources=$(sed -n 's/^ \* fuzz-sources: \(.*\) \*\/$/\1/p' "$harness")
     # shellcheck disable=SC2086
     clang $common -g -O1 -D_FORTIFY_SOURCE=0 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined "$harness" $sources -o "$name"
     echo "guest/$name"

@@ -1,0 +1,51 @@
+// Writes the seed corpus of the fuzzers: node guest/test/seeds.ts. Names say what each seed is; crashes found later are added beside them by hand.
+// Invariant: every seed is accepted whole by its parser, so that the fuzzer begins behind the first checks.
+
+import { mkdirSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { execBody, facts, frame, REQUEST, testFilter, u32 } from "./guest.ts";
+
+const FOLDER = join(dirname(fileURLToPath(import.meta.url)), "../../test/fixtures/fuzz");
+
+function write(harness: string, seeds: Readonly<Record<string, Buffer>>): void {
+  mkdirSync(join(FOLDER, harness), { recursive: true });
+  for (const [name, bytes] of Object.entries(seeds)) writeFileSync(join(FOLDER, harness, name), bytes);
+}
+
+function records(parser: number, ...words: readonly string[]): Buffer {
+  return Buffer.concat([Buffer.from([parser]), Buffer.from(words.map((word) => `${word}\0`).join(""), "latin1")]);
+}
+
+write("frames", {
+  exec: frame(REQUEST.exec, 1, execBody({ argv: ["/bin/sh", "-c", "echo hi"], env: ["A=b", "C="], cwd: "/tmp", flags: 3, timeoutMs: 1000, cap: 9 })),
+  "exec-empty": frame(REQUEST.exec, 2, execBody({ argv: [], cwd: "" })),
+  stdin: Buffer.concat([frame(REQUEST.stdin, 1, Buffer.from("abc\0\xff", "latin1")), frame(REQUEST.stdinEof, 1)]),
+  control: Buffer.concat([
+    frame(REQUEST.signal, 1, u32(15, 1)),
+    frame(REQUEST.stop, 1),
+    frame(REQUEST.resize, 1, Buffer.from([24, 0, 80, 0])),
+    frame(REQUEST.credit, 1, u32(65_536)),
+    frame(REQUEST.ping, 9, Buffer.from("ping")),
+    frame(REQUEST.killAll, 3),
+  ]),
+  cut: frame(REQUEST.stdin, 1, Buffer.alloc(300)).subarray(0, 200),
+});
+
+write("records", {
+  create: records(
+    0,
+    ...["id", "sb01", "socket", "/run/c/s", "journal", "/var/j", "hostname", "box", "idmap", "0", "100000", "65536", "user", "1000", "1000"],
+    ...["memory", "268435456", "pids", "100", "cpu", "50000", "100000", "nofile", "1024", "env", "A=b"],
+    ...["overlay", "/", "1", "lower", "/a", "lower", "/b", "data", "/c", "upper", "/u", "work", "/w", "opt", "metacopy=on", "idmap-lower", "0", "0", "1000", "1000", "end"],
+    ...["bind", "/data", "/srv/data", "1", "0", "tmpfs", "/tmp", "1048576", "1000", "1023", "0", "proc", "/proc", "devpts", "/dev/pts", "dev", "/dev"],
+    ...["prochide", "kcore", "procfile", "uptime", "1.0 1.0", "procro", "sys", "file", "/etc/hostname", "420", "box", "weaken", "21"],
+  ),
+  configure: records(1, "seccomp", "060000000000ff7f", "guest", "/usr/lib/corral-guest", "cg2", "/sys/fs/cgroup/corral", "memory,pids", "cg1", "pids", "/cg/pids", "nofile", "65536"),
+  destroy: records(2, "id", "sb01", "scrub", "/var/lib/corral/d/sb01"),
+  tool: records(3, "arg", "walk", "arg", "/srv/base"),
+  facts: Buffer.concat([
+    Buffer.from([4]),
+    facts(["user", "1000", "1000", "ids", "1", "root", "0", "env", "A=b", "nofile", "1024", "nproc", "64", "fsize", "1", "landlock", "/tmp", "rw", "weaken", "21"], testFilter()),
+  ]),
+});
