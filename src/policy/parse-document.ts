@@ -69,7 +69,7 @@ function readRoot(reader: Reader): Node | undefined {
 function readPolicyMap(reader: Reader, map: YAMLMap): Omit<FilePolicy, "problems"> {
   const known = fieldsOf(reader, map, ["extends", "rules", "live", "audit"]);
   const { extends: base, rules, live, audit } = known;
-  if (rules === undefined && base === undefined) fail(reader, map, "`rules` is missing");
+  if (rules === undefined && base === undefined && reader.problems.length === 0) fail(reader, map, "`rules` is missing");
   const name = base === undefined ? undefined : scalarText(reader, base, "`extends` is the name of a preset");
   if (rules !== undefined && !isSeq(rules)) fail(reader, rules, "`rules` is a list");
   const read = isSeq(rules) ? rules.items.flatMap((item) => readRule(reader, item)) : [];
@@ -99,14 +99,18 @@ function readRule(reader: Reader, item: unknown): readonly FileRule[] {
     return [];
   }
   const glob = scalarText(reader, pattern, "`pattern` is a text; quote it");
-  const level = scalarText(reader, permission, `\`permission\` is one of ${PERMISSIONS.join(", ")}`);
-  if (level !== undefined && !(PERMISSIONS as readonly string[]).includes(level))
-    fail(reader, permission, `\`${level}\` is no permission; write one of ${PERMISSIONS.join(", ")}`);
+  const level = permissionOf(reader, permission);
   const rank = priority === undefined ? undefined : integer(reader, priority);
   const below = subtree === undefined ? undefined : bool(reader, subtree, "subtree");
   if (glob === undefined || level === undefined) return [];
-  const rule: Rule = { pattern: glob, permission: level as Permission, ...optional("priority", rank), ...optional("subtree", below) };
+  const rule: Rule = { pattern: glob, permission: level, ...optional("priority", rank), ...optional("subtree", below) };
   return [{ rule, place: placeOfNode(reader, node), placeAt: (offset) => placeInScalar(reader, pattern, offset) }];
+}
+
+function permissionOf(reader: Reader, node: Node): Permission | undefined {
+  const level = isScalar(node) ? PERMISSIONS.find((word) => word === node.value) : undefined;
+  const spelled = isScalar(node) ? `\`${String(node.value)}\`` : "this";
+  return level ?? fail(reader, node, `${spelled} is no permission; write one of ${PERMISSIONS.join(", ")}`);
 }
 
 /** The values of `map` by key; a key that is not in `names` is a problem at its own place. */
