@@ -15,6 +15,7 @@ struct making {
     int facts;
     int barrier[2], fault[2];
     int mount[MOUNTS_MAX];    /* detached mounts made by the spawner; -1: made in the child */
+    bool attach_layers;       /* this kernel wants idmapped layers attached */
     int root, scratch, proc;  /* in the child: the new root; files that are laid over others; the new /proc */
     uint32_t owner_uid, owner_gid; /* outside ids of uid 0 inside */
     struct {
@@ -41,7 +42,7 @@ int ids_become_root(void); /* in the child */
 /* net.c, step 6 */
 int net_prepare(struct spawner *spawner);
 int net_home(struct spawner *spawner);
-void net_later(struct later *later);
+void net_later(struct timer *timer);
 
 /* mount.c, step 4 */
 int mounts_make(struct making *making);

@@ -14,7 +14,7 @@
 #include "contain.h"
 #include "sys.h"
 
-enum { LISTEN_BACKLOG = 16, TIMINGS = 4 };
+enum { LISTEN_BACKLOG = 16, TIMINGS = 4, NEXT_NETWORK_MS = 5 };
 
 static int lock_journal(struct making *making) {
     if (!making->create->journal) return 0;
@@ -196,5 +196,5 @@ void on_create(struct spawner *spawner, const struct frame *frame) {
     ssize_t ignored = write(sandbox->barrier, "x", 1);
     (void)ignored;
     answer_made(&making, frame->id, spent);
-    loop_later(&spawner->loop, &spawner->next_network);
+    if (!spawner->netns_ready) loop_timer(&spawner->loop, &spawner->next_network, in_ms(NEXT_NETWORK_MS));
 }

@@ -12,23 +12,32 @@
 #include "image.h"
 #include "sys.h"
 
-enum { LIST_BYTES = 256, NUMBER_BYTES = 16, LAYER_FDS = OVERLAY_LAYERS_MAX + 2 };
+enum { LIST_BYTES = 256, NUMBER_BYTES = 16 };
 
-/* Layers of the overlay that is being made: open only until the kernel has looked them up. */
+/* Layers of the overlay that is being made: open only until the kernel has looked them up, each on its reserved number. */
 struct layers {
-    int fd[LAYER_FDS];
+    struct spawner *spawner;
     int count;
+    int attached; /* a layer that had to be attached for a moment; -1: none */
 };
 
 static void layers_close(struct layers *layers) {
-    for (int i = 0; i < layers->count; i++) close(layers->fd[i]);
+    char number[NUMBER_BYTES];
+    snprintf(number, sizeof number, "%d", layers->attached);
+    /* SAFETY: what was attached in the spawner's mount namespace would be copied into every later sandbox. */
+    if (layers->attached >= 0) sys_umount(number, DETACH);
+    for (int i = 0; i < layers->count; i++) dup3(layers->spawner->proc, LAYER_FIRST + i, O_CLOEXEC);
     layers->count = 0;
 }
 
 static int layer_add(struct layers *layers, int fd) {
     if (fd < 0) return -errno;
-    layers->fd[layers->count++] = fd;
-    return fd;
+    int number = LAYER_FIRST + layers->count;
+    int error = dup3(fd, number, O_CLOEXEC) < 0 ? -errno : 0;
+    close(fd);
+    if (error) return error;
+    layers->count++;
+    return number;
 }
 
 /* SAFETY: NO_MAGICLINKS, or a link into /proc that somebody left on the way would lead to another process's files. Plain links are
@@ -77,6 +86,14 @@ static bool list_add(char *list, size_t size, const char *separator, int fd) {
     return more > 0 && (size_t)more < size - length;
 }
 
+/* Before 6.15 overlayfs takes no layer from a detached mount: then it is stacked on "/" of the spawner's own mount namespace, where
+ * it hides nothing, until the overlay has its own copy. */
+static int attach_layer(struct layers *layers, int fd) {
+    if (sys_move_mount(fd, AT_FDCWD, "/", 0) != 0) return -errno;
+    layers->attached = fd;
+    return 0;
+}
+
 static int lower_list(struct making *making, const struct overlay *overlay, struct layers *layers, char *list, struct stat *top) {
     for (uint32_t i = 0; i < overlay->lowers + (uint32_t)overlay->datas; i++) {
         const char *path = making->create->layers[overlay->layer + i];
@@ -87,6 +104,8 @@ static int lower_list(struct making *making, const struct overlay *overlay, stru
             making->message = "a lower layer of an overlay could not be opened";
             return fd;
         }
+        int error = overlay->idmapped && last && making->attach_layers ? attach_layer(layers, fd) : 0;
+        if (error) return error;
         if (i == 0 && fstat(fd, top) != 0) return -errno;
         if (!list_add(list, LIST_BYTES, data ? "::" : ":", fd)) {
             making->message = "an overlay has too many layers";
@@ -142,8 +161,8 @@ static int fill(struct making *making, const struct overlay *overlay, struct lay
     return sys_fsconfig(context, FS_CREATE, NULL, NULL) != 0 ? -errno : 0;
 }
 
-int overlay_make(struct making *making, const struct overlay *overlay, uint32_t attributes) {
-    struct layers layers = {0};
+static int overlay_try(struct making *making, const struct overlay *overlay, uint32_t attributes) {
+    struct layers layers = {.spawner = making->spawner, .attached = -1};
     int context = sys_fsopen("overlay");
     if (context < 0) {
         making->message = "this kernel has no overlay file system";
@@ -155,6 +174,13 @@ int overlay_make(struct making *making, const struct overlay *overlay, uint32_t 
     layers_close(&layers);
     close(context);
     return error ? error : mount;
+}
+
+int overlay_make(struct making *making, const struct overlay *overlay, uint32_t attributes) {
+    int mount = overlay_try(making, overlay, attributes);
+    if (mount != -EINVAL || !overlay->idmapped || making->attach_layers) return mount;
+    making->attach_layers = true;
+    return overlay_try(making, overlay, attributes);
 }
 
 static int bind_make(struct making *making, const struct mount *mount, uint32_t attributes) {

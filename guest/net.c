@@ -38,5 +38,6 @@ int net_home(struct spawner *spawner) {
     return setns(spawner->home_netns, NEW_NET) != 0 ? -errno : 0;
 }
 
-/* At the end of the round in which a sandbox took the last one. A failure shows at the next CREATE, as that one's step 6. */
-void net_later(struct later *later) { net_prepare(CONTAINER_OF(later, struct spawner, next_network)); }
+/* A moment after a sandbox took the last one, when its first command has the processors no more. A failure shows at the next CREATE,
+ * as that one's step 6. */
+void net_later(struct timer *timer) { net_prepare(CONTAINER_OF(timer, struct spawner, next_network)); }

@@ -136,6 +136,8 @@ static int open_fixed(struct spawner *spawner) {
     spawner->proc_fds = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     spawner->home_netns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
     if (spawner->proc < 0 || spawner->proc_fds < 0 || spawner->home_netns < 0) return -errno;
+    for (int fd = LAYER_FIRST; fd < LAYER_FIRST + LAYER_FDS; fd++)
+        if (dup3(spawner->proc, fd, O_CLOEXEC) < 0) return -errno;
     /* Overlay layers are spelled as numbers relative to this directory, so that mountinfo inside tells no path of the host. */
     return fchdir(spawner->proc_fds) != 0 ? -errno : 0;
 }
@@ -198,7 +200,7 @@ int spawner_main(int argc, char **argv) {
     if (!arguments.inside && (error = own_mounts())) return fail("own mount namespace (not root?)", error);
     if ((error = open_fixed(spawner))) return fail("/proc", error);
     if ((error = loop_open(&spawner->loop)) || (error = watch_children(spawner))) return fail("event loop", error);
-    spawner->next_network.run = net_later;
+    spawner->next_network.fire = net_later;
     spawner->conn.on_frame = on_frame;
     spawner->conn.on_close = on_close;
     spawner->conn.on_room = on_room;

@@ -29,6 +29,9 @@ enum {
     ANSWER_DIED,
 };
 
+/* Numbers kept for the layers of the overlay that is being made: always the same, so that mountinfo inside does not count sandboxes. */
+enum { LAYER_FIRST = 16, LAYER_FDS = OVERLAY_LAYERS_MAX + 2 };
+
 enum { SOCKET_MAX = 108, CONTROLLER_MAX = 33, IDMAP_CACHE = 16 };
 
 /* The directories under which every sandbox gets its own. */
@@ -84,7 +87,7 @@ struct spawner {
     int proc;              /* the host's /proc */
     int proc_fds;          /* /proc/self/fd: layers of overlays are named by their number, relative to it */
     int home_netns;        /* the one the spawner was started in */
-    struct later next_network;
+    struct timer next_network;
     bool netns_ready;      /* the present network namespace belongs to no sandbox yet */
     struct cgroup_parents cgroups;
     uint8_t filter[SECCOMP_BYTES_MAX];
