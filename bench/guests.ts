@@ -14,7 +14,13 @@ export function guestPids(): readonly string[] {
   });
 }
 
-/** Proportional set size of one process, KiB. */
-export function pssKib(pid: string): number {
-  return Number(/^Pss:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, "latin1"))?.[1] ?? Number.NaN);
+/** Proportional set size of each process, KiB; one that is gone meanwhile is left out. */
+export function pssKib(pids: readonly string[]): readonly number[] {
+  return pids.flatMap((pid) => {
+    try {
+      return [Number(/^Pss:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, "latin1"))?.[1] ?? Number.NaN)];
+    } catch {
+      return []; // gone between listing and reading
+    }
+  });
 }

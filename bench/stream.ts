@@ -50,7 +50,7 @@ async function stalledKib(sandbox: { start(request: { command: readonly string[]
   const gate = Promise.withResolvers<void>();
   const running = await sandbox.start({ command: ["/usr/bin/yes"], outputBytes: Number.POSITIVE_INFINITY, onStdout: () => gate.promise });
   await new Promise((resolve) => setTimeout(resolve, STALL_MS));
-  const kib = Math.max(0, ...guestPids().map(pssKib));
+  const kib = Math.max(0, ...pssKib(guestPids()));
   running.stop();
   gate.resolve();
   await running.result;
