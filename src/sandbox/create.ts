@@ -66,7 +66,9 @@ export async function createSandbox(shop: Workshop, request: CreateRequest, choi
     stage("viewMs");
     const container = await contain(shop, draft, plan, prepared);
     stage("containMs");
-    return present({ shop, draft, choice, plan, prepared, container, timings: { ...timings, ...container.timings } });
+    // The container's own total is what `containMs` says; its parts are told beside it.
+    const { createMs: _, ...parts } = container.timings;
+    return present({ shop, draft, choice, plan, prepared, container, timings: { ...timings, ...parts } });
   } catch (error) {
     prepared?.release();
     await undo(shop, draft);

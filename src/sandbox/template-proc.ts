@@ -9,8 +9,22 @@ import type { SystemMount } from "../runtime/runtime.ts";
 
 /** Shown as the kernel has them: cut by the sandbox's own namespaces, or the same on every machine with this kernel and processor. */
 export const PROC_KEPT: ReadonlySet<string> = new Set([
-  ...["self", "thread-self", "mounts", "net", "sysvipc"],
-  ...["cpuinfo", "version", "version_signature", "filesystems", "devices", "misc", "crypto", "dma", "execdomains", "consoles", "tty"],
+  "self",
+  "thread-self",
+  "mounts",
+  "net",
+  "sysvipc",
+  "cpuinfo",
+  "version",
+  "version_signature",
+  "filesystems",
+  "devices",
+  "misc",
+  "crypto",
+  "dma",
+  "execdomains",
+  "consoles",
+  "tty",
 ]);
 
 /**
@@ -58,7 +72,20 @@ function procFiles(limits: ProcLimits): Readonly<Record<string, string>> {
 
 function meminfo(memoryBytes: number): string {
   const total = Math.floor(memoryBytes / 1024);
-  const zero = ["Buffers", "Cached", "SwapCached", "Active", "Inactive", "SwapTotal", "SwapFree", "Dirty", "Writeback", "AnonPages", "Mapped", "Shmem"];
+  const zero = [
+    "Buffers",
+    "Cached",
+    "SwapCached",
+    "Active",
+    "Inactive",
+    "SwapTotal",
+    "SwapFree",
+    "Dirty",
+    "Writeback",
+    "AnonPages",
+    "Mapped",
+    "Shmem",
+  ];
   const lines: readonly (readonly [string, number])[] = [
     ["MemTotal", total],
     ["MemFree", total],

@@ -53,7 +53,21 @@ const DEV_LINKS: readonly (readonly [string, string])[] = [
   ["/dev/stdout", "/proc/self/fd/1"],
   ["/dev/stderr", "/proc/self/fd/2"],
 ];
-const DIRS = ["/dev/pts", "/dev/shm", "/etc", "/home", "/proc", "/root", "/run", "/tmp", "/usr", "/var/cache", "/var/lib", "/var/log", "/workspace"];
+const DIRS = [
+  "/dev/pts",
+  "/dev/shm",
+  "/etc",
+  "/home",
+  "/proc",
+  "/root",
+  "/run",
+  "/tmp",
+  "/usr",
+  "/var/cache",
+  "/var/lib",
+  "/var/log",
+  "/workspace",
+];
 const LINKS: readonly (readonly [string, string])[] = [
   ["/var/tmp", "../tmp"],
   ["/var/run", "../run"],

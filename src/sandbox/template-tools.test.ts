@@ -46,7 +46,7 @@ function search(path: readonly string[], changes: Partial<ToolSearch> = {}): Ret
 }
 
 describe("the tool directories of the host template", () => {
-  verifies("template/tool-dirs", "each known layout shows the folder of the programs and nothing of the home around it", () => {
+  verifies("runtime/template-tool-dirs", "each known layout shows the folder of the programs and nothing of the home around it", () => {
     const cases: readonly [string, readonly string[]][] = [
       [".nvm/versions/node/v22.1.0/bin", [".nvm/versions/node/v22.1.0"]],
       [".local/share/fnm/node-versions/v20.0.0/installation/bin", [".local/share/fnm/node-versions/v20.0.0"]],

@@ -33,7 +33,13 @@ export const TOOL_LAYOUTS: readonly ToolLayout[] = [
     env: { VOLTA_HOME: ".volta" },
     active: (base) => volta(base),
   },
-  { tool: "nodenv", at: [".nodenv/shims", ".nodenv/bin"], show: [".nodenv"], env: { NODENV_ROOT: ".nodenv" }, active: (base) => chosen(base, ".nodenv") },
+  {
+    tool: "nodenv",
+    at: [".nodenv/shims", ".nodenv/bin"],
+    show: [".nodenv"],
+    env: { NODENV_ROOT: ".nodenv" },
+    active: (base) => chosen(base, ".nodenv"),
+  },
   {
     tool: "pyenv",
     at: [".pyenv/shims", ".pyenv/bin", ".pyenv/plugins/*/shims", ".pyenv/plugins/*/bin", ".pyenv/versions/*/bin"],
@@ -41,9 +47,27 @@ export const TOOL_LAYOUTS: readonly ToolLayout[] = [
     env: { PYENV_ROOT: ".pyenv" },
     active: (base) => chosen(base, ".pyenv"),
   },
-  { tool: "rbenv", at: [".rbenv/shims", ".rbenv/bin"], show: [".rbenv"], env: { RBENV_ROOT: ".rbenv" }, active: (base) => chosen(base, ".rbenv") },
-  { tool: "goenv", at: [".goenv/shims", ".goenv/bin"], show: [".goenv"], env: { GOENV_ROOT: ".goenv" }, active: (base) => chosen(base, ".goenv") },
-  { tool: "asdf", at: [".asdf/shims", ".asdf/bin"], show: [".asdf"], env: { ASDF_DIR: ".asdf", ASDF_DATA_DIR: ".asdf" }, active: (base) => asdf(base) },
+  {
+    tool: "rbenv",
+    at: [".rbenv/shims", ".rbenv/bin"],
+    show: [".rbenv"],
+    env: { RBENV_ROOT: ".rbenv" },
+    active: (base) => chosen(base, ".rbenv"),
+  },
+  {
+    tool: "goenv",
+    at: [".goenv/shims", ".goenv/bin"],
+    show: [".goenv"],
+    env: { GOENV_ROOT: ".goenv" },
+    active: (base) => chosen(base, ".goenv"),
+  },
+  {
+    tool: "asdf",
+    at: [".asdf/shims", ".asdf/bin"],
+    show: [".asdf"],
+    env: { ASDF_DIR: ".asdf", ASDF_DATA_DIR: ".asdf" },
+    active: (base) => asdf(base),
+  },
   {
     tool: "mise",
     at: [".local/share/mise/shims", ".local/share/mise/installs/*/*/bin", ".local/share/mise/installs/*/*"],
@@ -64,13 +88,24 @@ export const TOOL_LAYOUTS: readonly ToolLayout[] = [
     tool: "homebrew",
     at: [".linuxbrew/bin", ".linuxbrew/sbin"],
     // `etc` and `var` hold the settings and data of services.
-    show: ["bin", "sbin", "Cellar", "opt", "lib", "libexec", "include", "share", "etc/ca-certificates", "etc/openssl@3"].map((name) => `.linuxbrew/${name}`),
+    show: ["bin", "sbin", "Cellar", "opt", "lib", "libexec", "include", "share", "etc/ca-certificates", "etc/openssl@3"].map(
+      (name) => `.linuxbrew/${name}`,
+    ),
   },
   { tool: "sdkman", at: [".sdkman/candidates/*/*/bin"], show: [".sdkman/candidates/$1"] },
   { tool: "bun", at: [".bun/bin"], show: [".bun/bin", ".bun/install/global"] },
   { tool: "deno", at: [".deno/bin"], show: [".deno/bin"] },
-  { tool: "pnpm", at: [".local/share/pnpm", ".local/share/pnpm/bin"], show: [".local/share/pnpm"], env: { PNPM_HOME: ".local/share/pnpm" } },
-  { tool: "uv", at: [".local/share/uv/tools/*/bin", ".local/share/uv/python/*/bin"], show: [".local/share/uv/tools", ".local/share/uv/python"] },
+  {
+    tool: "pnpm",
+    at: [".local/share/pnpm", ".local/share/pnpm/bin"],
+    show: [".local/share/pnpm"],
+    env: { PNPM_HOME: ".local/share/pnpm" },
+  },
+  {
+    tool: "uv",
+    at: [".local/share/uv/tools/*/bin", ".local/share/uv/python/*/bin"],
+    show: [".local/share/uv/tools", ".local/share/uv/python"],
+  },
   { tool: "pipx", at: [".local/share/pipx/venvs/*/bin"], show: [".local/share/pipx/venvs"] },
   { tool: "pipx", at: [".local/pipx/venvs/*/bin"], show: [".local/pipx/venvs"] },
   { tool: "poetry", at: [".local/share/pypoetry/venv/bin"], show: [".local/share/pypoetry/venv"] },
@@ -118,8 +153,27 @@ const STANDARD_PATH = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/b
 
 /** Names whose presence says that a folder is somebody's, not a tool's. */
 const CREDENTIAL_NAMES: ReadonlySet<string> = new Set([
-  ...[".ssh", ".aws", ".gnupg", ".netrc", ".npmrc", ".pypirc", ".docker", ".kube", ".git-credentials", ".config", ".azure", ".gcloud"],
-  ...["credentials", "credentials.toml", "credentials.json", ".env", ".condarc", "id_rsa", "id_ed25519", ".vault-token", ".bash_history"],
+  ".ssh",
+  ".aws",
+  ".gnupg",
+  ".netrc",
+  ".npmrc",
+  ".pypirc",
+  ".docker",
+  ".kube",
+  ".git-credentials",
+  ".config",
+  ".azure",
+  ".gcloud",
+  "credentials",
+  "credentials.toml",
+  "credentials.json",
+  ".env",
+  ".condarc",
+  "id_rsa",
+  "id_ed25519",
+  ".vault-token",
+  ".bash_history",
 ]);
 
 /** Links looked at in one directory; more is no directory of programs. */
@@ -196,7 +250,7 @@ function showDirectory(search: ToolSearch, found: Found, dir: string): Match | u
   }
   if (!match.layout.show.some((name) => isUnder(join(match.base, fill(name, match.stars)), [...found.dirs]))) return match;
   for (const name of match.layout.copies ?? []) if (isFile(join(match.base, name))) found.copies.add(join(match.base, name));
-  const env = Object.entries(match.layout.env ?? {}).map(([key, name]) => [key, join(match.base, name)]);
+  const env = Object.entries(match.layout.env ?? {}).map(([key, name]) => [key, join(match.base, name)] as const);
   found.env = { ...found.env, ...Object.fromEntries(env) };
   return match;
 }

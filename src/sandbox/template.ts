@@ -58,8 +58,27 @@ const MAX_LAYOUTS = 64;
 
 /** Kinds of file systems that are no part of a distribution's /usr or /opt. */
 const FOREIGN_FILE_SYSTEMS: ReadonlySet<string> = new Set([
-  ...["proc", "sysfs", "devtmpfs", "devpts", "cgroup", "cgroup2", "autofs", "mqueue", "debugfs", "tracefs", "securityfs", "configfs"],
-  ...["binfmt_misc", "bpf", "nsfs", "pstore", "efivarfs", "hugetlbfs", "fusectl", "rpc_pipefs", "ramfs"],
+  "proc",
+  "sysfs",
+  "devtmpfs",
+  "devpts",
+  "cgroup",
+  "cgroup2",
+  "autofs",
+  "mqueue",
+  "debugfs",
+  "tracefs",
+  "securityfs",
+  "configfs",
+  "binfmt_misc",
+  "bpf",
+  "nsfs",
+  "pstore",
+  "efivarfs",
+  "hugetlbfs",
+  "fusectl",
+  "rpc_pipefs",
+  "ramfs",
 ]);
 
 /** Variables that point a tool to itself; passed on when the place is shown. */
@@ -157,7 +176,10 @@ function makeLayout({ options, host, templatesDir, codebaseDir }: LayoutRequest)
   const system = host.sources.find((source) => source !== "/opt" && isUnder(source, [codebaseDir]));
   if (system !== undefined) {
     // SAFETY: every sandbox is shown the system's programs, so a policy over them would promise what nothing keeps.
-    throw new CorralError("codebase_unreadable", `${codebaseDir} holds ${system}, which every sandbox of the host template shows; name a directory of your own`);
+    throw new CorralError(
+      "codebase_unreadable",
+      `${codebaseDir} holds ${system}, which every sandbox of the host template shows; name a directory of your own`,
+    );
   }
   const tools = findTools({
     path: options.path,
