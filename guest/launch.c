@@ -19,6 +19,7 @@ static int put_in_place(struct making *making, uint32_t index, int mount) {
     char name[NAME_BYTES];
     snprintf(name, sizeof name, "%u", index);
     if (fstat(mount, &st) != 0) return -errno;
+    /* SAFETY: below a tmpfs of our own: a place of the node would be covered for it too, were this namespace shared. */
     if (S_ISDIR(st.st_mode) ? mkdirat(making->scratch, name, 0755) != 0 : mknodat(making->scratch, name, S_IFREG | 0444, 0) != 0) return -errno;
     return sys_move_mount(mount, making->scratch, name, 0) != 0 ? -errno : 0;
 }
@@ -38,6 +39,7 @@ static int stage_one(struct making *making, uint32_t index) {
 int launch_stage(struct making *making) {
     if (!making->create->launches) return 0;
     making->message = "mounts could not be made private";
+    /* SAFETY: without it the stage on /tmp would appear in every namespace that shares mounts with the spawner's. */
     if (sys_mount(NULL, "/", NULL, RECURSIVE | PRIVATE, NULL) != 0) return -errno;
     making->message = "the mounts for the foreign runtime could not be staged on /tmp";
     int error = scratch_make(making, "/tmp");

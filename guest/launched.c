@@ -48,6 +48,7 @@ static void attach_all(struct making *making) {
         const struct mount *mount = &making->create->mount[i];
         int fd = mount->kind == MOUNT_DEVPTS ? devpts_make() : file_make(making, i);
         if (fd < 0) step_fail(STEP_MOUNTS, -fd, mount->target);
+        /* SAFETY: the target is the sandbox's: the runtime has left the node's tree before this program ran. */
         if (sys_move_mount(fd, AT_FDCWD, mount->target, 0) != 0) step_fail(STEP_MOUNTS, errno, mount->target);
         close(fd);
     }
@@ -81,6 +82,7 @@ int launched_main(int argc, char **argv) {
     if (error) step_fail(STEP_MOUNTS, -error, "the small files could not be made");
     attach_all(&making);
     mask(&making);
+    /* SAFETY: left there, it would hide the sandbox's own /tmp and its size. */
     if (sys_umount("/tmp", DETACH) != 0) step_fail(STEP_MOUNTS, errno, "/tmp");
     if (sys_keyctl(JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS) step_fail(STEP_KEYRING, errno, "a session keyring could not be made");
     if (chdir("/") != 0) step_fail(STEP_DESCRIPTORS, errno, "/");

@@ -81,7 +81,10 @@ function launchedArguments(mount: MountSpec | SystemMount, weaken: readonly numb
         ...mount.hide.flatMap((name) => ["hide", name]),
         ...Object.entries(mount.files).flatMap(([name, content]) => ["procfile", name, content]),
       ];
-    default:
+    case "overlay":
+    case "bind":
+    case "tmpfs":
+    case "dev":
       return [];
   }
 }

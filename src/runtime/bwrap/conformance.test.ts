@@ -5,7 +5,11 @@ import { openBwrapRuntime } from "./runtime.ts";
 
 // The same suite as native: bubblewrap builds the root, everything after it is ours.
 
-
 runtimeSuite("bwrap", ({ runDir }) =>
-  openBwrapRuntime({ guestBinary: guestProgram(), runDir, mode: "auto", seccomp: seccompProgram({ arch: filterArch() ?? "x64", pid1Clone3: true }) }),
+  openBwrapRuntime({
+    guestBinary: guestProgram(),
+    runDir,
+    mode: "auto",
+    seccomp: seccompProgram({ arch: filterArch() ?? "x64", pid1Clone3: true }),
+  }),
 );

@@ -32,7 +32,12 @@ export async function findBwrap(path?: string): Promise<Bwrap> {
   if (found === undefined) throw new CorralError("runtime_unavailable", `bubblewrap is not installed; ${INSTALL}`);
   let text: string;
   try {
-    const { stdout } = await promisify(execFile)(found, ["--version"], { env: {}, cwd: "/", timeout: VERSION_TIMEOUT_MS, encoding: "utf8" });
+    const { stdout } = await promisify(execFile)(found, ["--version"], {
+      env: {},
+      cwd: "/",
+      timeout: VERSION_TIMEOUT_MS,
+      encoding: "utf8",
+    });
     text = stdout;
   } catch (cause) {
     throw new CorralError("runtime_unavailable", `${found} could not be run: ${(cause as Error).message}; ${INSTALL}`, { cause });
@@ -63,7 +68,14 @@ export async function probeBwrap(options: BwrapOptions): Promise<RuntimeProbe> {
     return runtime.probe;
   } catch (error) {
     const mode = options.mode === "auto" ? (process.geteuid?.() === 0 ? "root" : "rootless") : options.mode;
-    return { name: "bwrap", available: false, reason: error instanceof Error ? error.message : String(error), mode, weakenings: [], features: {} };
+    return {
+      name: "bwrap",
+      available: false,
+      reason: error instanceof Error ? error.message : String(error),
+      mode,
+      weakenings: [],
+      features: {},
+    };
   }
 }
 

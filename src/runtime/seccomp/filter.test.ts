@@ -27,7 +27,8 @@ function naive(arch: Arch, call: Call, pid1Clone3: boolean): number {
   const name = [...SYSCALL_NUMBERS[arch]].find(([, number]) => number === call.number)?.[0];
   const row = ROWS.find((candidate) => name !== undefined && candidate.calls.split(/\s+/).includes(name));
   if (row === undefined) return valueOf("ENOSYS");
-  if (row.secret && pid1Clone3 && SECRET.every((word, index) => BigInt.asUintN(64, call.args[index + 2] ?? 0n) === word)) return valueOf("allow");
+  if (row.secret && pid1Clone3 && SECRET.every((word, index) => BigInt.asUintN(64, call.args[index + 2] ?? 0n) === word))
+    return valueOf("allow");
   const met = (row.clauses ?? []).find((clause) => clause.when.every((test) => isMet(test, call)));
   return valueOf(met?.answer ?? row.answer);
 }
@@ -44,8 +45,12 @@ function numbers(): number[] {
   return [...low, 999, 0x3fffffff, ...x32, 0x7fffffff, 0x80000000, 0xfffffffe, 0xffffffff];
 }
 
-const SMALL = [0, 1, 2, 3, 4, 5, 6, 8, 10, 16, 17, 35, 38, 40, 44, 136, 262, 0x5412, 0x5413, 0x541c, 0x541d, 0x5423, 0x20000, 0x20008, 0x40000];
-const FLAGS = [0x10000000, 0x02000000, 0x04000000, 0x08000000, 0x20000000, 0x40000000, 0x01200011, 0x003d0f00, 0x80802, 0xffffffff, 0x7e020000];
+const SMALL = [
+  0, 1, 2, 3, 4, 5, 6, 8, 10, 16, 17, 35, 38, 40, 44, 136, 262, 0x5412, 0x5413, 0x541c, 0x541d, 0x5423, 0x20000, 0x20008, 0x40000,
+];
+const FLAGS = [
+  0x10000000, 0x02000000, 0x04000000, 0x08000000, 0x20000000, 0x40000000, 0x01200011, 0x003d0f00, 0x80802, 0xffffffff, 0x7e020000,
+];
 const interesting = fc.constantFrom(...SMALL, ...FLAGS);
 const argument = fc.oneof(
   { weight: 4, arbitrary: interesting.map(BigInt) },
@@ -74,7 +79,11 @@ describe.each(ARCHES)("the filter for %s", (arch) => {
 
   it("answers random numbers, architectures and arguments as a naive reading of the table does", () => {
     const known = fc.constantFrom("clone", "clone3", "socket", "socketpair", "ioctl", "personality", "prctl").map(number);
-    const anyNumber = fc.oneof({ weight: 6, arbitrary: known }, { weight: 2, arbitrary: fc.constantFrom(...numbers()) }, fc.nat(0xffffffff));
+    const anyNumber = fc.oneof(
+      { weight: 6, arbitrary: known },
+      { weight: 2, arbitrary: fc.constantFrom(...numbers()) },
+      fc.nat(0xffffffff),
+    );
     const anyArch = fc.oneof(
       { weight: 12, arbitrary: fc.constant(AUDIT_ARCH[arch]) },
       { weight: 1, arbitrary: fc.constantFrom(0x40000003, 0x40000028, 0xc000003e, 0xc00000b7, 0) },
@@ -128,7 +137,8 @@ describe.each(ARCHES)("the filter for %s", (arch) => {
   it("answers a frequent call in few steps and fits the kernel's limit", () => {
     const program = programs[0]?.program ?? Buffer.alloc(0);
     expect(program.length / 8).toBeLessThanOrEqual(MAX_INSTRUCTIONS);
-    const steps = (name: string): number => interpret(program, { arch: AUDIT_ARCH[arch], number: number(name), args: [0n, 0x5401n, 0n, 0n, 0n, 0n] }).steps;
+    const steps = (name: string): number =>
+      interpret(program, { arch: AUDIT_ARCH[arch], number: number(name), args: [0n, 0x5401n, 0n, 0n, 0n, 0n] }).steps;
     expect(steps("ioctl")).toBeLessThanOrEqual(10);
     for (const name of ["read", "write", "openat", "close", "futex", "mmap", "execve"]) expect(steps(name)).toBeLessThanOrEqual(20);
   });
@@ -150,7 +160,8 @@ describe("the table", () => {
   it("names no call that neither architecture knows, and gives every row a reason", () => {
     for (const row of ROWS) {
       expect(row.why.length).toBeGreaterThan(3);
-      for (const name of row.calls.trim().split(/\s+/)) expect({ name, known: ARCHES.some((arch) => SYSCALL_NUMBERS[arch].has(name)) }).toEqual({ name, known: true });
+      for (const name of row.calls.trim().split(/\s+/))
+        expect({ name, known: ARCHES.some((arch) => SYSCALL_NUMBERS[arch].has(name)) }).toEqual({ name, known: true });
     }
   });
 
@@ -166,7 +177,9 @@ describe("a branch", () => {
     for (const length of [1, 254, 255, 256, 300, 1000]) {
       const unmet = [...Array.from({ length: length - 1 }, () => statement(OP.and, 0xffffffff)), statement(OP.return, 2)];
       const program = [statement(OP.loadWord, 0), ...branch(OP.jumpEqual, 7, [statement(OP.return, 1)], unmet)];
-      const bytes = Buffer.concat(program.map(({ code, jt, jf, k }) => Buffer.from([code, 0, jt, jf, k & 255, (k >> 8) & 255, (k >> 16) & 255, k >>> 24])));
+      const bytes = Buffer.concat(
+        program.map(({ code, jt, jf, k }) => Buffer.from([code, 0, jt, jf, k & 255, (k >> 8) & 255, (k >> 16) & 255, k >>> 24])),
+      );
       expect(interpret(bytes, { arch: 0, number: 7, args: NO_ARGS }).value).toBe(1);
       expect(interpret(bytes, { arch: 0, number: 8, args: NO_ARGS }).value).toBe(2);
     }
@@ -174,13 +187,19 @@ describe("a branch", () => {
 });
 
 function headerNumbers(arch: Arch): Map<string, number> | undefined {
-  const wants = ["RENAMEAT", "NEW_STAT", "SET_GET_RLIMIT", "TIME32_SYSCALLS", "SYS_CLONE3", "MEMFD_SECRET"].map((name) => `-D__ARCH_WANT_${name}`);
+  const wants = ["RENAMEAT", "NEW_STAT", "SET_GET_RLIMIT", "TIME32_SYSCALLS", "SYS_CLONE3", "MEMFD_SECRET"].map(
+    (name) => `-D__ARCH_WANT_${name}`,
+  );
   const own = arch === process.arch;
   const source = own || arch === "x64" ? "#include <asm/unistd.h>\n" : "#include <asm/bitsperlong.h>\n#include <asm-generic/unistd.h>\n";
   if (arch === "x64" && !own) return undefined;
   let text: string;
   try {
-    text = execFileSync("cc", ["-E", "-dM", ...(own ? [] : wants), "-"], { input: source, encoding: "latin1", stdio: ["pipe", "pipe", "ignore"] });
+    text = execFileSync("cc", ["-E", "-dM", ...(own ? [] : wants), "-"], {
+      input: source,
+      encoding: "latin1",
+      stdio: ["pipe", "pipe", "ignore"],
+    });
   } catch {
     return undefined;
   }
@@ -189,7 +208,8 @@ function headerNumbers(arch: Arch): Map<string, number> | undefined {
   for (const [macro, first] of macros) {
     let value = first;
     while (macros.has(value)) value = macros.get(value) ?? "";
-    if (macro.startsWith("__NR_") && /^\d+$/.test(value) && !/^(syscalls|arch_specific_syscall)$/.test(macro.slice(5))) out.set(macro.slice(5), Number(value));
+    if (macro.startsWith("__NR_") && /^\d+$/.test(value) && !/^(syscalls|arch_specific_syscall)$/.test(macro.slice(5)))
+      out.set(macro.slice(5), Number(value));
   }
   return out;
 }

@@ -43,14 +43,22 @@ describe.skipIf(arch === undefined)("the filter in the running kernel", () => {
 
   verifies("runtime/seccomp-table", "every call that the table refuses outright is refused by the kernel with that errno", () => {
     const refused = [...rowsByNumber(arch ?? "x64")].filter(([, row]) => row.answer !== "allow" && row.clauses === undefined);
-    const answers = ask(refused.map(([n]) => line(n)), "plain");
+    const answers = ask(
+      refused.map(([n]) => line(n)),
+      "plain",
+    );
     const want = refused.map(([, row]) => `errno ${row.answer === "allow" ? 0 : ERRNO[row.answer]}`);
     expect(refused.length).toBeGreaterThan(80);
     expect(answers).toEqual(want);
   });
 
   it("refuses numbers that no table knows", () => {
-    expect(ask([999, 0x40000000 + 39, 0x7fffffff].map((n) => line(n)), "plain")).toEqual(Array(3).fill(`errno ${ERRNO.ENOSYS}`));
+    expect(
+      ask(
+        [999, 0x40000000 + 39, 0x7fffffff].map((n) => line(n)),
+        "plain",
+      ),
+    ).toEqual(Array(3).fill(`errno ${ERRNO.ENOSYS}`));
   });
 
   it("kills a process that enters by the 32-bit door", (context) => {
@@ -60,27 +68,36 @@ describe.skipIf(arch === undefined)("the filter in the running kernel", () => {
     expect(ask(["int80 14"], "plain")).toEqual([`signal ${SIGSYS}`]);
   });
 
-  verifies("runtime/seccomp-sockets", "sockets are those of unix, TCP and UDP, and route netlink; the rest is refused as if the kernel lacked it", () => {
-    const socket = (family: bigint, type: bigint, protocol: bigint): string => line(number("socket"), family, type, protocol);
-    const cases: readonly [string, string][] = [
-      [socket(1n, 1n, 0n), "ok"],
-      [socket(2n, 0x80801n, 0n), "ok"],
-      [socket(2n, 2n, 17n), "ok"],
-      [socket(10n, 1n, 6n), "ok"],
-      [socket(16n, 3n, 0n), "ok"],
-      [socket(16n, 3n, 12n), `errno ${ERRNO.EPROTONOSUPPORT}`],
-      [socket(2n, 2n, 1n), `errno ${ERRNO.EPROTONOSUPPORT}`],
-      [socket(2n, 1n, 262n), `errno ${ERRNO.EPROTONOSUPPORT}`],
-      [socket(2n, 2n, 136n), `errno ${ERRNO.EPROTONOSUPPORT}`],
-      [socket(2n, 5n, 0n), `errno ${ERRNO.ESOCKTNOSUPPORT}`],
-      [socket(2n, 3n, 0n), `errno ${ERRNO.EPERM}`],
-      [socket(40n, 1n, 0n), `errno ${ERRNO.EAFNOSUPPORT}`],
-      [socket(38n, 5n, 0n), `errno ${ERRNO.EAFNOSUPPORT}`],
-      [socket(17n, 3n, 0n), `errno ${ERRNO.EAFNOSUPPORT}`],
-      [socket(0xffff_ffff_0000_0001n, 1n, 0n), "ok"],
-    ];
-    expect(ask(cases.map(([asked]) => asked), "plain")).toEqual(cases.map(([, want]) => want));
-  });
+  verifies(
+    "runtime/seccomp-sockets",
+    "sockets are those of unix, TCP and UDP, and route netlink; the rest is refused as if the kernel lacked it",
+    () => {
+      const socket = (family: bigint, type: bigint, protocol: bigint): string => line(number("socket"), family, type, protocol);
+      const cases: readonly [string, string][] = [
+        [socket(1n, 1n, 0n), "ok"],
+        [socket(2n, 0x80801n, 0n), "ok"],
+        [socket(2n, 2n, 17n), "ok"],
+        [socket(10n, 1n, 6n), "ok"],
+        [socket(16n, 3n, 0n), "ok"],
+        [socket(16n, 3n, 12n), `errno ${ERRNO.EPROTONOSUPPORT}`],
+        [socket(2n, 2n, 1n), `errno ${ERRNO.EPROTONOSUPPORT}`],
+        [socket(2n, 1n, 262n), `errno ${ERRNO.EPROTONOSUPPORT}`],
+        [socket(2n, 2n, 136n), `errno ${ERRNO.EPROTONOSUPPORT}`],
+        [socket(2n, 5n, 0n), `errno ${ERRNO.ESOCKTNOSUPPORT}`],
+        [socket(2n, 3n, 0n), `errno ${ERRNO.EPERM}`],
+        [socket(40n, 1n, 0n), `errno ${ERRNO.EAFNOSUPPORT}`],
+        [socket(38n, 5n, 0n), `errno ${ERRNO.EAFNOSUPPORT}`],
+        [socket(17n, 3n, 0n), `errno ${ERRNO.EAFNOSUPPORT}`],
+        [socket(0xffff_ffff_0000_0001n, 1n, 0n), "ok"],
+      ];
+      expect(
+        ask(
+          cases.map(([asked]) => asked),
+          "plain",
+        ),
+      ).toEqual(cases.map(([, want]) => want));
+    },
+  );
 
   it("refuses typing into a terminal, also with high bits set in the command", () => {
     const ioctl = (command: bigint): string => line(number("ioctl"), 0n, command, 0n);

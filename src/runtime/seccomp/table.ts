@@ -226,15 +226,27 @@ export const ROWS: readonly Row[] = [
     answer: "allow",
     why: "waiting",
   },
-  { calls: "io_setup io_destroy io_getevents io_pgetevents io_submit io_cancel", answer: "allow", why: "the old asynchronous I/O of databases" },
+  {
+    calls: "io_setup io_destroy io_getevents io_pgetevents io_submit io_cancel",
+    answer: "allow",
+    why: "the old asynchronous I/O of databases",
+  },
   {
     calls: `mmap munmap mprotect mremap msync mincore madvise brk mlock mlock2 mlockall munlock munlockall remap_file_pages
       pkey_mprotect pkey_alloc pkey_free membarrier map_shadow_stack mseal memfd_create`,
     answer: "allow",
     why: "own memory",
   },
-  { calls: "shmget shmat shmctl shmdt semget semop semtimedop semctl msgget msgsnd msgrcv msgctl", answer: "allow", why: "System V objects of the own ipc namespace" },
-  { calls: "mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr", answer: "allow", why: "POSIX queues of the own ipc namespace" },
+  {
+    calls: "shmget shmat shmctl shmdt semget semop semtimedop semctl msgget msgsnd msgrcv msgctl",
+    answer: "allow",
+    why: "System V objects of the own ipc namespace",
+  },
+  {
+    calls: "mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr",
+    answer: "allow",
+    why: "POSIX queues of the own ipc namespace",
+  },
   {
     calls: `connect accept accept4 bind listen shutdown sendto sendmsg sendmmsg recvfrom recvmsg recvmmsg getsockname getpeername
       setsockopt getsockopt`,
@@ -273,7 +285,11 @@ export const ROWS: readonly Row[] = [
     answer: "allow",
     why: "ids; only mapped ones exist and no capability is held (uid 0 inside: its own namespace)",
   },
-  { calls: "getrlimit setrlimit prlimit64 getrusage sysinfo uname getrandom", answer: "allow", why: "limits, usage, identity; hard limits only sink" },
+  {
+    calls: "getrlimit setrlimit prlimit64 getrusage sysinfo uname getrandom",
+    answer: "allow",
+    why: "limits, usage, identity; hard limits only sink",
+  },
   {
     calls: "seccomp landlock_create_ruleset landlock_add_rule landlock_restrict_self",
     answer: "allow",
