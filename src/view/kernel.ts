@@ -169,14 +169,14 @@ interface Built {
   readonly kept?: KeptDir | undefined;
 }
 
-function planner(sink: PlanSink, request: PrepareRequest): Planner {
-  return new Planner(compilePolicy(request.policy), sink, request.presetDirs ?? []);
+function planner(engine: Engine, sink: PlanSink, request: PrepareRequest): Planner {
+  return new Planner(compilePolicy(request.policy), sink, { presetDirs: request.presetDirs ?? [], refuseMounts: !engine.ids.trusted });
 }
 
 /** Walk, plan and image at the same time. `undefined`: this kernel mounts no images; from now on trees are made. */
 async function buildImage(engine: Engine, events: AsyncIterable<WalkEvent[]>, request: PrepareRequest): Promise<Built | undefined> {
   const bytes = new PlanBytes();
-  const plan = planner(bytes, request);
+  const plan = planner(engine, bytes, request);
   const draft = engine.masks.begin("image");
   const failure: { error?: unknown } = {};
   async function* pieces(): AsyncGenerator<Buffer> {
@@ -207,7 +207,7 @@ async function buildImage(engine: Engine, events: AsyncIterable<WalkEvent[]>, re
 /** Brings the lineage's old tree up to date where that is less work, else makes a new one. */
 async function buildTree(engine: Engine, lineage: string, version: CodebaseVersion, request: PrepareRequest): Promise<Built> {
   const tree = new PlanTree();
-  const plan = planner(tree, request);
+  const plan = planner(engine, tree, request);
   for await (const batch of replay(version)) plan.take(batch);
   const old = engine.masks.takeOld(lineage);
   const kept = old?.kept as KeptDir | undefined;

@@ -81,7 +81,7 @@ class Collect implements PlanSink {
 }
 
 function plan<S extends PlanSink>(tree: Dir, of: Policy, sink: S): S {
-  new Planner(compilePolicy(of), sink, []).take(walkOf(tree));
+  new Planner(compilePolicy(of), sink).take(walkOf(tree));
   return sink;
 }
 

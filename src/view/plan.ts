@@ -30,6 +30,13 @@ export interface PlanSink {
   leave(attributes: Attributes, time: Time): void;
 }
 
+export interface PlannerOptions {
+  /** Directories in the root (`/output`) that are made when the codebase has no such entry and the policy lets them be written. */
+  readonly presetDirs?: readonly string[];
+  /** A user namespace cannot make a layer of a tree in which something is mounted, be it hidden: told before the mount fails. */
+  readonly refuseMounts?: boolean;
+}
+
 export interface PlanNotes {
   /** Of the root directory. */
   readonly root: Attributes;
@@ -80,6 +87,7 @@ export class Planner {
   readonly #policy: CompiledPolicy;
   readonly #sink: PlanSink;
   readonly #presetDirs: ReadonlySet<string>;
+  readonly #refuseMounts: boolean;
   readonly #stack: Frame[] = [];
   #root: Attributes = { own: false, mode: 0o755 };
   #visible = 0;
@@ -88,11 +96,11 @@ export class Planner {
   #mounts: Count = { count: 0, first: "" };
   #long: Count = { count: 0, first: "" };
 
-  /** `presetDirs`: directories in the root (`/output`) that are made when the codebase has no such entry and the policy lets them be written. */
-  constructor(policy: CompiledPolicy, sink: PlanSink, presetDirs: readonly string[]) {
+  constructor(policy: CompiledPolicy, sink: PlanSink, options: PlannerOptions = {}) {
     this.#policy = policy;
     this.#sink = sink;
-    this.#presetDirs = new Set(presetDirs.map((dir) => dir.slice(1)).filter((name) => name !== "" && !name.includes("/")));
+    this.#presetDirs = new Set((options.presetDirs ?? []).map((dir) => dir.slice(1)).filter((name) => name !== "" && !name.includes("/")));
+    this.#refuseMounts = options.refuseMounts ?? false;
   }
 
   /** Throws `codebase_unreadable` when something visible cannot be read. */
@@ -118,6 +126,7 @@ export class Planner {
     const parent = this.#stack.at(-1);
     const frame = parent === undefined ? this.#rootFrame() : this.#childFrame(parent, event.index, event.entry.name);
     this.#stack.push(frame);
+    if (this.#refuseMounts) refuseMounts(event.path, event.entries);
     if (frame.skipped) {
       this.#hidden += event.entries.length;
       return;
@@ -245,6 +254,15 @@ export class Planner {
     if (parent === undefined) this.#root = attributes;
     this.#sink.leave(attributes, frame.time);
   }
+}
+
+function refuseMounts(path: string, entries: readonly WalkEntry[]): void {
+  const mounted = entries.find((entry) => entry.mountPoint);
+  if (mounted === undefined) return;
+  const shown = printable(`${path}/${mounted.name}`);
+  throw new CorralError("codebase_unreadable", `something is mounted at ${shown} of the codebase, and without root no view can be made over it; unmount it, or run Corral as root`, {
+    details: { path: shown },
+  });
 }
 
 function later(entry: WalkEntry, than: Time): boolean {
