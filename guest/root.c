@@ -10,7 +10,7 @@
 #include "contain.h"
 #include "sys.h"
 
-enum { VALUE_BYTES = 32, NAME_BYTES = 16 };
+enum { VALUE_BYTES = 32, NAME_BYTES = 16, STACKED_MAX = 16 };
 
 /* Moves a detached mount onto `target`. IN_ROOT: a link in the template is read as the sandbox would read it. */
 static int attach(const struct making *making, int mount, const char *target) {
@@ -31,8 +31,7 @@ int scratch_make(struct making *making, const char *place) {
     making->scratch = ok ? sys_fsmount(context, ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC) : -1;
     int error = making->scratch < 0 ? -errno : 0;
     close(context);
-    /* Attached, because a detached tree may not be cloned from on older kernels. "/" needs no directory and hides nothing:
-     * absolute paths begin below what is stacked on it. Whoever places it takes it off. */
+    /* Attached, because a detached tree may not be cloned from on older kernels. */
     if (!error && sys_move_mount(making->scratch, AT_FDCWD, place, 0) != 0) error = -errno;
     return error;
 }
@@ -72,8 +71,9 @@ int root_attach(struct making *making) {
     /* A mount point of its own, stacked on the old root: pivot_root refuses anything less, and a locked mount. */
     if (sys_move_mount(making->root, AT_FDCWD, "/", 0) != 0 || fchdir(making->root) != 0) return -errno;
     making->message = "the small files could not be made";
-    /* On top of the new root, so that root_pivot can take it off first. */
-    int error = scratch_make(making, "/");
+    /* Over the old /proc, which nobody needs by path any more, so that it goes with the old root. Never over "/": umount takes the
+     * topmost mount of a path, the small files would go in the old root's place, and `/..` inside would be the node. */
+    int error = scratch_make(making, "/proc");
     return error ? error : scratch_fill(making);
 }
 
@@ -175,10 +175,11 @@ static int root_is_bare(void) {
 int root_pivot(struct making *making) {
     making->message = "the root could not be exchanged";
     if (fchdir(making->root) != 0) return -errno;
-    /* SAFETY: umount takes the topmost mount of a path. Were the small files still above the old root, they would go in its place
-     * and `/..` would be the node. */
-    if (sys_umount("/", DETACH) != 0) return -errno;
     /* The old root lands on top of the new one and is taken off at once: last use of the node's paths. */
-    if (sys_pivot_root(".", ".") != 0 || sys_umount(".", DETACH) != 0 || chdir("/") != 0) return -errno;
-    return root_is_bare();
+    if (sys_pivot_root(".", ".") != 0) return -errno;
+    int error = -EXDEV;
+    /* SAFETY: umount takes the topmost mount of a path. A node whose own root has something stacked on it brings that along: taken
+     * off once, `/..` would be the node. */
+    for (int stacked = 0; error == -EXDEV && stacked < STACKED_MAX; stacked++) error = sys_umount(".", DETACH) != 0 ? -errno : root_is_bare();
+    return error ? error : chdir("/") != 0 ? -errno : 0;
 }
