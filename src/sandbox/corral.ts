@@ -15,6 +15,7 @@ import { checkLines } from "../policy/check-text.ts";
 import { explain, explainText } from "../policy/explain.ts";
 import { lintText } from "../policy/lint.ts";
 import type { RunTool } from "../view/view.ts";
+import { takeCensus } from "./census.ts";
 import { LocalDeltas } from "./deltas.ts";
 import { codebaseEntries } from "./codebase-entries.ts";
 import { createSandbox } from "./create.ts";
@@ -90,7 +91,7 @@ class LocalCorral implements Corral {
   }
 
   census(): Promise<readonly CensusEntry[]> {
-    throw new CorralError("internal", "no census yet");
+    return Promise.resolve(takeCensus(this.#data));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -8,7 +8,7 @@ import { EXIT_CORRAL, EXIT_SIGNAL } from "../exit-codes.ts";
 import type { CliHost } from "../host.ts";
 import { type Interruption, interruption } from "../interrupt.ts";
 import { type Attached, runAttached } from "../run-attach.ts";
-import { endRun, type RunEnd } from "../run-end.ts";
+import { endRun, type RunEnd, tellKept } from "../run-end.ts";
 import type { RunOptions } from "../run-options.ts";
 import { tell, tellError } from "../tell.ts";
 import { tellReaped } from "../reaped.ts";
@@ -28,7 +28,10 @@ export async function run(options: RunOptions, host: CliHost): Promise<number> {
     await sandbox.destroy();
   }
   const info = sandbox.info();
-  const end = await endRun({ corral, info, result: attached?.result, ending: options.ending, json: options.json, stop });
+  const end = await endRun({ corral, info, result: attached?.result, ending: options.ending, json: options.json, stop }).catch((error: unknown) => {
+    tellKept(info.id, "what the command wrote is still there");
+    throw error;
+  });
   const timings = { createMs, ...(attached?.result === undefined ? {} : { execMs: attached.result.durationMs }), ...info.timings };
   const object = options.json && attached?.result !== undefined ? jsonObject(attached.result, end, timings, sandbox) : undefined;
   await attached?.finish(object);
@@ -51,7 +54,7 @@ async function create(corral: Corral, options: RunOptions): Promise<Sandbox> {
     ...(options.memoryBytes === undefined ? {} : { limits: { memoryBytes: options.memoryBytes } }),
   });
   const { weakenings } = sandbox.info();
-  if (weakenings.length > 0) tell(`weaker on this machine: ${weakenings.join("; ")}`);
+  if (weakenings.length > 0) tell(`weaker here: ${weakenings.join(", ")} (corral doctor says more)`);
   return sandbox;
 }
 
