@@ -109,12 +109,13 @@ describe("output", () => {
   });
 
   verifies("guest/background-lives", "a process left behind lives on, and what it still writes is read and dropped", async () => {
-    const script = "(while echo noise; do :; done; echo broke > /tmp/corral-bg) & echo $!; exit 0";
+    const script = "(exec 2>&-; while echo noise; do :; done) & echo $! >&2; exit 0";
     const running = await client.run(...sh(script));
     expect(running.result.code).toBe(0);
-    const pid = running.text.split("\n")[0] as string;
+    const pid = running.errors.trim();
     const state = async () => (await client.run("/bin/sh", "-c", `cat /proc/${pid}/stat | cut -d' ' -f3,14`)).text;
     const before = await state();
+    expect(before).toMatch(/^[RSD] \d+\n$/);
     // It still makes progress: its pipe is being emptied.
     let now = before;
     while (now === before) now = await state();
