@@ -20,7 +20,8 @@ const FROM_ROOT =
   /^(?:src|guest|test|bench|docs|examples|npm|web)\/|^\.ci\/|^corral$|^[A-Z]+(?:\.zh)?\.md$|^(?:package|package-lock|tsconfig|biome|knip)\.json$/;
 
 /** Paths in backticks and what links lead to, each with its place. */
-function named(paper: string, text: string): { readonly path: string; readonly line: number }[] {
+function named(paper: string, whole: string): { readonly path: string; readonly line: number }[] {
+  const text = whole.replace(/^- `[^`]+`/gm, (id) => " ".repeat(id.length)); // ids of promises look like paths
   const found: { path: string; line: number }[] = [];
   for (const match of text.matchAll(/\]\(([^)#\s]+)(?:#[^)]*)?\)|<img[^>]* src="([^"]+)"/g)) {
     const target = match[1] ?? match[2] ?? "";
