@@ -74,7 +74,7 @@ function processes(): readonly CensusEntry[] {
     // A spawner that lost its server was given to init or to a reaper of orphans; it is about to end.
     const served = spawner !== undefined && identify(spawner.parent) !== undefined && spawner.parent !== 1;
     const owned = one.cgroup === undefined ? served : isLiveInstance(one.cgroup);
-    return { kind: "process", name: `${one.pid} ${one.role ?? "command"}`, ...(one.sandboxId === undefined ? {} : { sandboxId: one.sandboxId }), owned };
+    return { kind: "process", name: [one.pid, one.role ?? "command", one.cgroup ?? ""].join(" ").trimEnd(), ...(one.sandboxId === undefined ? {} : { sandboxId: one.sandboxId }), owned };
   });
 }
 

@@ -32,6 +32,8 @@ export interface LocalCorralOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly uid: number;
   readonly clock?: Clock;
+  /** For negative controls of the security suite alone: containment steps that every sandbox leaves out. */
+  readonly weaken?: readonly number[];
 }
 
 export async function openLocalCorral(options: LocalCorralOptions): Promise<Corral> {
@@ -58,8 +60,8 @@ class LocalCorral implements Corral {
   constructor(data: DataDir, options: LocalCorralOptions) {
     this.#data = data;
     this.#clock = options.clock ?? systemClock;
-    const { guestFile, env, uid } = options;
-    this.#workshops = new Workshops({ data, clock: this.#clock, guestFile, env, uid, onGone: (id) => this.#sandboxes.delete(id) });
+    const { guestFile, env, uid, weaken = [] } = options;
+    this.#workshops = new Workshops({ data, clock: this.#clock, guestFile, env, uid, weaken, onGone: (id) => this.#sandboxes.delete(id) });
     this.deltas = new LocalDeltas({ data, openTool: () => this.#openTool(), isLive: (id) => this.#sandboxes.has(id) });
   }
 

@@ -29,6 +29,8 @@ export interface Workshop {
   readonly view: KernelView;
   readonly template: HostTemplate;
   readonly watcher: QuotaWatcher;
+  /** Containment steps to leave out; empty outside the security suite. */
+  readonly weaken: readonly number[];
   /** Called when a sandbox of ours is no more. */
   readonly onGone: (id: string) => void;
 }
@@ -136,6 +138,7 @@ async function contain(shop: Workshop, draft: Draft, plan: TemplatePlan, prepare
     limits: { memoryBytes, cpus, pids, openFiles },
     env: { ...plan.env, ...draft.request.env },
     journalFile: draft.journalFile,
+    weaken: shop.weaken,
   });
 }
 

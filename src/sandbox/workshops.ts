@@ -21,6 +21,8 @@ export interface WorkshopOptions {
   readonly guestFile: string;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly uid: number;
+  /** Containment steps to leave out; empty outside the security suite. */
+  readonly weaken: readonly number[];
   readonly onGone: (id: string) => void;
 }
 
@@ -79,7 +81,7 @@ export class Workshops {
   }
 
   async #make(name: RuntimeName): Promise<Workshop> {
-    const { data, clock, env, onGone } = this.#options;
+    const { data, clock, env, weaken, onGone } = this.#options;
     const runtime = await openRuntime(name, this.#options);
     try {
       const { ids, tool } = runtime;
@@ -93,7 +95,7 @@ export class Workshops {
         gid: ids.gid,
         trusted: ids.trusted,
       });
-      return { data, clock, maker: this.#maker, runtime, view, template, watcher: this.#watcher, onGone };
+      return { data, clock, maker: this.#maker, runtime, view, template, watcher: this.#watcher, weaken, onGone };
     } catch (error) {
       await runtime[Symbol.asyncDispose]();
       throw error;
@@ -101,9 +103,9 @@ export class Workshops {
   }
 }
 
-async function openRuntime(name: RuntimeName, { data, guestFile }: WorkshopOptions): Promise<Runtime> {
+async function openRuntime(name: RuntimeName, { data, guestFile, weaken }: WorkshopOptions): Promise<Runtime> {
   const arch = filterArch();
   if (arch === undefined) throw new CorralError("runtime_unavailable", `there is no system call filter for ${process.arch}; Corral runs on x86-64 and arm64`);
-  const options = { guestBinary: guestFile, runDir: data.run, mode: "auto", seccomp: seccompProgram({ arch, pid1Clone3: true }) } as const;
+  const options = { guestBinary: guestFile, runDir: data.run, mode: "auto", allowWeaken: weaken.length > 0, seccomp: seccompProgram({ arch, pid1Clone3: true }) } as const;
   return name === "bwrap" ? await openBwrapRuntime(options) : await openNativeRuntime(options);
 }

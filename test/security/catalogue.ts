@@ -32,7 +32,7 @@ export async function demandControl(row: SecurityRow, bed: Bed): Promise<void> {
   for (const word of controlWords(row)) {
     // One process each: a call that succeeds (a new root, say) must not spoil the next.
     const answer = parse((await bed.outside([bed.program("calls"), word])).stdout).get(word);
-    const holds = row.calls[word] ?? [];
+    const holds: readonly string[] = row.calls[word] ?? [];
     assert.ok(answer !== undefined && !holds.includes(answer), `${word} answers ${answer ?? "nothing"} outside too: this row proves nothing here`);
   }
 }
