@@ -30,6 +30,8 @@ export const MAX_EXECS = 1_024;
 export const MAX_RULES = 100_000;
 /** Bytes of one pattern. */
 export const MAX_PATTERN_BYTES = 4_096;
+/** Bytes of a policy written as YAML or JSON: the reader that gives places slows down faster than the text grows. Lines may be longer. */
+export const MAX_POLICY_DOCUMENT_BYTES = 1024 ** 2;
 /** Bytes of a policy file, and of all patterns of a policy together. */
 export const MAX_POLICY_BYTES = 4 * 1024 ** 2;
 /** How long the delta of a run that was cut off is kept, ms. */

@@ -129,27 +129,31 @@ function linkAliases(all: readonly Growing[], byPath: ReadonlyMap<string, Growin
 /** As many links as the kernel follows. */
 const MAX_LINKS = 40;
 
-/** What a link leads to, or the first hidden entry on its way. `/workspace` is where the codebase is mounted. */
+/** What a link leads to; when its way passes hidden entries, the last of those. `/workspace` is where the codebase is mounted. */
 function followed(link: Growing, byPath: ReadonlyMap<string, Growing>): Growing | undefined {
   const at: string[] = namesOf(link.path).slice(0, -1);
   const rest = partsOf(link.entry.target ?? "", at);
-  for (let links = 1; ; ) {
-    const part = rest?.shift();
-    if (rest === undefined || part === undefined) return byPath.get(`/${at.join("/")}`);
+  if (rest === undefined) return undefined;
+  let hidden: Growing | undefined;
+  for (let links = 1; links <= MAX_LINKS; ) {
+    const part = rest.shift();
+    if (part === undefined) return hidden ?? byPath.get(`/${at.join("/")}`);
     if (part === "..") {
       at.pop();
       continue;
     }
     at.push(part);
     const found = byPath.get(`/${at.join("/")}`);
-    if (found === undefined || found.permission === "none") return found;
+    if (found === undefined) return hidden;
+    if (found.permission === "none") hidden = found;
     if (found.kind !== "link") continue;
-    if (++links > MAX_LINKS) return undefined;
+    links++;
     at.pop();
     const more = partsOf(found.entry.target ?? "", at);
-    if (more === undefined) return undefined;
+    if (more === undefined) return hidden;
     rest.unshift(...more);
   }
+  return hidden;
 }
 
 /** The names that a link's text adds to `at`, which it empties when the text begins at the mount. `undefined`: it leads out. */

@@ -18,7 +18,8 @@ function expectAgreement(policy: Policy, paths: readonly string[]): void {
   const compiled = compilePolicy(policy);
   const rules = rankedRules(policy);
   // Twice: the second time from the caches.
-  for (const path of [...paths, ...paths]) deepEqual(compiled.verdict(path, "file"), judge(rules, path, { kind: "file", leadsToOpen: () => true }), path);
+  for (const path of [...paths, ...paths])
+    deepEqual(compiled.verdict(path, "file"), judge(rules, path, { kind: "file", leadsToOpen: () => true }), path);
 }
 
 /** A repeatable sequence of numbers below `limit`. */
@@ -33,7 +34,9 @@ function numbers(seed: number): (limit: number) => number {
 const part = fc.constantFrom("a", "b", "*", "a*", "?", "**");
 const rule: fc.Arbitrary<Rule> = fc.record(
   {
-    pattern: fc.tuple(fc.constantFrom("/", ""), fc.array(part, { minLength: 1, maxLength: 3 }), fc.constantFrom("", "/")).map(([root, parts, end]) => `${root}${parts.join("/")}${end}`),
+    pattern: fc
+      .tuple(fc.constantFrom("/", ""), fc.array(part, { minLength: 1, maxLength: 3 }), fc.constantFrom("", "/"))
+      .map(([root, parts, end]) => `${root}${parts.join("/")}${end}`),
     permission: fc.constantFrom<Permission>("none", "view", "read", "write"),
     subtree: fc.boolean(),
   },
@@ -54,7 +57,11 @@ verifies("policy/walk-may-stop", "a walker that stops where nothing can differ b
 });
 
 /** The levels found below `state`; checks what the state said of them. */
-function expectOutlook(compiled: CompiledPolicy, state: PolicyState, at: { readonly depth: number; readonly seen: { stopped: number; differing: number } }): ReadonlySet<Permission> {
+function expectOutlook(
+  compiled: CompiledPolicy,
+  state: PolicyState,
+  at: { readonly depth: number; readonly seen: { stopped: number; differing: number } },
+): ReadonlySet<Permission> {
   const below = new Set<Permission>();
   if (at.depth === 0) return below;
   for (const name of NAMES) {
@@ -75,7 +82,13 @@ function expectOutlook(compiled: CompiledPolicy, state: PolicyState, at: { reado
 }
 
 it("a uniform tree is told as one, a mixed one is not", () => {
-  const compiled = compilePolicy({ rules: [{ pattern: "**", permission: "read" }, { pattern: "/secrets/**", permission: "none" }, { pattern: "/a/*.key", permission: "none" }] });
+  const compiled = compilePolicy({
+    rules: [
+      { pattern: "**", permission: "read" },
+      { pattern: "/secrets/**", permission: "none" },
+      { pattern: "/a/*.key", permission: "none" },
+    ],
+  });
   const at = (...names: string[]): PolicyState => names.reduce((state, name) => compiled.step(state, name, "dir"), compiled.root);
   equal(compiled.mayOpenBelow(compiled.root), true);
   equal(compiled.mayOpenBelow(at("secrets")), false);
@@ -112,7 +125,8 @@ verifies("policy/no-blow-up", "no pattern blows up: bombs compile and judge in t
   ];
   for (const policy of bombs) {
     const compiled = compilePolicy(policy);
-    for (const path of [long, `/${"a".repeat(255)}`, `/${"a".repeat(254)}z`, `/${"a".repeat(4_095)}`]) ok(compiled.verdict(path, "file").permission);
+    for (const path of [long, `/${"a".repeat(255)}`, `/${"a".repeat(254)}z`, `/${"a".repeat(4_095)}`])
+      ok(compiled.verdict(path, "file").permission);
   }
 });
 
@@ -130,6 +144,11 @@ it("100,000 rules compile, and find their paths", () => {
 });
 
 it("many globs that match one name at once agree with the definition", () => {
-  const policy: Policy = { rules: Array.from({ length: 200 }, (_, i) => ({ pattern: i % 2 === 0 ? `*${"?".repeat(i / 2)}/x${i}` : `/*${"a".repeat(i % 9)}*/**/y*`, permission: i % 3 === 0 ? "none" : "read" })) };
+  const policy: Policy = {
+    rules: Array.from({ length: 200 }, (_, i) => ({
+      pattern: i % 2 === 0 ? `*${"?".repeat(i / 2)}/x${i}` : `/*${"a".repeat(i % 9)}*/**/y*`,
+      permission: i % 3 === 0 ? "none" : "read",
+    })),
+  };
   expectAgreement(policy, ["/aaaaaaaaaa/x4", "/aaaaaaaaaa/x8/z", "/aaaa/b/y", "/b/y", "/b/x100", `/${"c".repeat(60)}/x100`]);
 });

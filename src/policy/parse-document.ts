@@ -4,6 +4,7 @@
 
 import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type Node, type Pair, type YAMLMap } from "yaml";
 import { PERMISSIONS, type Permission, type PolicyProblem, type Rule } from "../api/policy.ts";
+import { jsonProblemAt } from "./json-place.ts";
 import { problemAt, type FilePolicy, type FileRule, type Place } from "./place.ts";
 
 interface Reader {
@@ -30,17 +31,30 @@ function isJson(reader: Reader): boolean {
     JSON.parse(reader.text);
     return true;
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    const at = /position (\d+)/.exec(message);
-    const offset = at === null ? reader.text.length : Number(at[1]);
-    const before = reader.text.slice(0, offset).split("\n");
-    reader.problems.push(problemAt({ line: before.length, column: (before.at(-1)?.length ?? 0) + 1 }, `this is not JSON: ${message}`));
+    if (!(error instanceof SyntaxError)) throw error;
+    const before = reader.text.slice(0, jsonProblemAt(reader.text)).split("\n");
+    reader.problems.push(problemAt({ line: before.length, column: (before.at(-1)?.length ?? 0) + 1 }, "this is not JSON from here on"));
     return false;
   }
 }
 
+/** Unclosed brackets up to here are read; a policy needs three. The reader's time grows faster than their number. */
+const MAX_UNCLOSED = 500;
+
+/** Brackets are counted wherever they stand, in texts too: those come in pairs, or a few are too many. */
+function nestsTooDeep(text: string): boolean {
+  let unclosed = 0;
+  for (let at = 0; at < text.length && unclosed <= MAX_UNCLOSED; at++) {
+    const character = text.charAt(at);
+    if (character === "[" || character === "{") unclosed++;
+    else if (character === "]" || character === "}") unclosed = Math.max(0, unclosed - 1);
+  }
+  return unclosed > MAX_UNCLOSED;
+}
+
 function readRoot(reader: Reader): Node | undefined {
   try {
+    if (nestsTooDeep(reader.text)) throw new RangeError("nested too deep");
     const document = parseDocument(reader.text, {
       lineCounter: reader.lines,
       prettyErrors: false,
@@ -49,7 +63,6 @@ function readRoot(reader: Reader): Node | undefined {
       schema: "core",
       version: "1.2",
     });
-    if (document.errors.some(({ message }) => message.startsWith("Maximum call stack"))) throw new RangeError("nested too deep");
     for (const error of [...document.errors, ...document.warnings]) {
       const hint =
         error.code === "BAD_ALIAS" || error.message.startsWith("Unresolved alias") ? "; a pattern that begins with `*` must be quoted" : "";
@@ -59,7 +72,7 @@ function readRoot(reader: Reader): Node | undefined {
       reader.problems.push(problemAt({ line: 1, column: 1 }, "the file is empty; a policy without rules is `rules: []`"));
     return document.contents ?? undefined;
   } catch (error) {
-    // The reader recurses: brackets nested many thousand deep end its stack. That is a bad file, not a defect.
+    // Ours, or the reader's: it recurses, and block lists nested thousands deep end its stack. A bad file, not a defect.
     if (!(error instanceof RangeError)) throw error;
     reader.problems.push(problemAt({ line: 1, column: 1 }, "the file nests too deep to be a policy"));
     return undefined;

@@ -1,7 +1,7 @@
 // Reads a policy file: one rule a line (`.corralpolicy`), YAML or JSON. It opens no file and judges no path.
 // Invariant: a file with an error gives no policy, only problems with line and column. It never leaves a line out.
 
-import { MAX_POLICY_BYTES } from "../api/limits.ts";
+import { MAX_POLICY_BYTES, MAX_POLICY_DOCUMENT_BYTES } from "../api/limits.ts";
 import type { Policy, PolicyProblem } from "../api/policy.ts";
 import { readDocument } from "./parse-document.ts";
 import { readLines } from "./parse-lines.ts";
@@ -31,9 +31,12 @@ export interface ParsedPolicy {
 }
 
 export function parsePolicy(text: string, options: ParseOptions = {}): ParsedPolicy {
-  if (text.length > MAX_POLICY_BYTES)
-    return { problems: [problemAt({ line: 1, column: 1 }, `the file is longer than ${MAX_POLICY_BYTES} bytes`)], places: [] };
   const format = options.format ?? formatOf(text);
+  const most = format === "lines" ? MAX_POLICY_BYTES : MAX_POLICY_DOCUMENT_BYTES;
+  if (text.length > most) {
+    const hint = format === "lines" ? "" : "; one rule a line may be longer";
+    return { problems: [problemAt({ line: 1, column: 1 }, `the file is longer than ${most} bytes${hint}`)], places: [] };
+  }
   const source = text.startsWith("\ufeff") ? text.slice(1) : text;
   const file = format === "lines" ? readLines(source) : readDocument(source, format);
   const problems = [...file.problems, ...extendsProblems(file), ...patternProblems(file.rules, options.hasWorkspaceEntry ?? false)];
@@ -62,6 +65,7 @@ function byPlace(a: PolicyProblem, b: PolicyProblem): number {
 function formatOf(text: string): PolicyFormat {
   const first =
     text
+      .slice(0, 65_536)
       .split("\n")
       .map((line) => line.replace(/^\ufeff/, "").trim())
       .find((line) => line !== "" && !line.startsWith("#")) ?? "";

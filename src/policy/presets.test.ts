@@ -15,13 +15,32 @@ const SECRET = [
   ...["secrets/a", "secrets/deep/er/b", "secrets/.env.example", ".ssh/config", ".ssh/known_hosts", ".aws/config", ".gnupg/pubring.kbx"],
   ...[".netrc", ".npmrc", ".pypirc", ".netrc/x", "server.key", "a.b.key", ".key", "tls.pem", "ca.p12", "ca.pfx", "store.jks"],
   ...["id_rsa", "id_rsa.pub", "id_rsa_old", "id_ed25519", "id_ed25519.pub", "id_ed25519_sk", "credentials", "credentials/x"],
-  ...["credentials.json", "credentials.yml", "credentials.yaml", "credentials.toml", "credentials.ini", "credentials.csv", "credentials.xml"],
+  ...[
+    "credentials.json",
+    "credentials.yml",
+    "credentials.yaml",
+    "credentials.toml",
+    "credentials.ini",
+    "credentials.csv",
+    "credentials.xml",
+  ],
   ...["terraform.tfstate", "terraform.tfstate.backup", "x.tfstate.d/y", ".kube/config", ".kube/cache/z", ".docker/config.json"],
 ];
 const HISTORY = [".git/config", ".git/objects/ab/cd", ".git/HEAD", ".git/hooks/pre-commit"];
 /** Ordinary names that look like them. */
 const PLAIN = [
-  ...["credentials.ts", "credentials.py", "credentials.json.md", "my-credentials.json", "secrets.ts", "secret/a", "key", "keys/a", "x.keys", "a.key.md"],
+  ...[
+    "credentials.ts",
+    "credentials.py",
+    "credentials.json.md",
+    "my-credentials.json",
+    "secrets.ts",
+    "secret/a",
+    "key",
+    "keys/a",
+    "x.keys",
+    "a.key.md",
+  ],
   ...["env", "x.env", ".gitignore", ".github/workflows/ci.yml", ".gitattributes", "ssh/config", "pem", "id_dsa", "my_id_rsa", "tfstate"],
   ...[".docker/Dockerfile", "docker/config.json", "kube/config", ".npmignore", "src/index.ts", "README.md", "package.json", "Makefile"],
 ];
@@ -30,7 +49,9 @@ const DEPTHS = ["", "a/", "a/b/", "a/b/c/", "a/b/c/d/", "a/b/c/d/e/"];
 
 function levels(policy: Policy, names: readonly string[]): ReadonlyMap<string, Permission> {
   const compiled = compilePolicy(policy);
-  return new Map(DEPTHS.flatMap((depth) => names.map((name) => [`/${depth}${name}`, compiled.verdict(`/${depth}${name}`, "file").permission] as const)));
+  return new Map(
+    DEPTHS.flatMap((depth) => names.map((name) => [`/${depth}${name}`, compiled.verdict(`/${depth}${name}`, "file").permission] as const)),
+  );
 }
 
 function expectAll(policy: Policy, names: readonly string[], permission: Permission): void {
@@ -46,7 +67,10 @@ verifies("policy/preset-table", "each preset gives a hundred names their levels 
     ["view-only", "view", "view", "view", "view"],
     ["full-access", "write", "write", "write", "write"],
   ];
-  deepEqual(levelsOf.map(([name]) => name), PRESET_NAMES);
+  deepEqual(
+    levelsOf.map(([name]) => name),
+    PRESET_NAMES,
+  );
   for (const [name, plain, secret, history, template] of levelsOf) {
     const policy = extendPreset(name);
     expectAll(policy, PLAIN, plain);
@@ -72,21 +96,34 @@ it("agent-safe writes to /output and /tmp at the root, and hides secrets there t
 
 it("an unknown preset or version is refused by name", () => {
   for (const name of ["safe", "agent-safe@2", "agent-safe@", "agent-safe@1@1", "toString", ""]) {
-    throws(() => preset(name), (error) => errorCode(error) === "preset_unknown", name);
+    throws(
+      () => preset(name),
+      (error) => errorCode(error) === "preset_unknown",
+      name,
+    );
   }
   equal(preset("read-only").id, "read-only@1");
 });
 
-verifies("policy/command-line-opens-nothing", "what the command line allows opens nothing that the preset hides, what it hides is hidden", () => {
-  const policy = extendPreset("agent-safe", { allowWrite: ["**", "secrets/**", "/.git/**", ".env"], hide: ["/private", "*.md"], rules: [{ pattern: "/private/x", permission: "write" }] });
-  expectAll(policy, SECRET, "none");
-  expectAll(policy, HISTORY, "none");
-  const compiled = compilePolicy(policy);
-  equal(compiled.verdict("/src/a.ts", "file").permission, "write");
-  equal(compiled.verdict("/private/x", "file").permission, "none");
-  equal(compiled.verdict("/output/README.md", "file").permission, "none");
-  for (const name of ["read-only", "view-only"]) equal(compilePolicy(extendPreset(name, { allowWrite: ["/a"] })).verdict("/a/b", "file").permission, "write");
-});
+verifies(
+  "policy/command-line-opens-nothing",
+  "what the command line allows opens nothing that the preset hides, what it hides is hidden",
+  () => {
+    const policy = extendPreset("agent-safe", {
+      allowWrite: ["**", "secrets/**", "/.git/**", ".env"],
+      hide: ["/private", "*.md"],
+      rules: [{ pattern: "/private/x", permission: "write" }],
+    });
+    expectAll(policy, SECRET, "none");
+    expectAll(policy, HISTORY, "none");
+    const compiled = compilePolicy(policy);
+    equal(compiled.verdict("/src/a.ts", "file").permission, "write");
+    equal(compiled.verdict("/private/x", "file").permission, "none");
+    equal(compiled.verdict("/output/README.md", "file").permission, "none");
+    for (const name of ["read-only", "view-only"])
+      equal(compilePolicy(extendPreset(name, { allowWrite: ["/a"] })).verdict("/a/b", "file").permission, "write");
+  },
+);
 
 it("a hidden path outranks every priority", () => {
   const policy = hide({ rules: [{ pattern: "**", permission: "write", priority: 7 }] }, ["/a"]);
@@ -96,7 +133,10 @@ it("a hidden path outranks every priority", () => {
 
 it("a malformed addition is refused and named", () => {
   for (const additions of [{ allowWrite: ["/a[b"] }, { hide: ["/ok", "/a//b"] }]) {
-    throws(() => extendPreset("agent-safe", additions), (error: Error) => errorCode(error) === "policy_invalid" && /\/a(\[b|\/\/b)/.test(error.message));
+    throws(
+      () => extendPreset("agent-safe", additions),
+      (error: Error) => errorCode(error) === "policy_invalid" && /\/a(\[b|\/\/b)/.test(error.message),
+    );
   }
 });
 

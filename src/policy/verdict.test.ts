@@ -68,7 +68,12 @@ verifies("policy/covers-below", "a rule that matches a directory covers all belo
   equal(judged(rules("read **", "none /secrets"), "/secrets/a/b").permission, "none");
   equal(judged(rules("read **", "none **/secrets/**"), "/secrets").permission, "none");
   equal(judged(rules("read **", "none **/secrets/**"), "/a/secrets/b").permission, "none");
-  const narrow: Policy = { rules: [{ pattern: "**", permission: "read" }, { pattern: "/a", permission: "none", subtree: false }] };
+  const narrow: Policy = {
+    rules: [
+      { pattern: "**", permission: "read" },
+      { pattern: "/a", permission: "none", subtree: false },
+    ],
+  };
   equal(judged(narrow, "/a", "file").permission, "none");
   equal(judged(narrow, "/a/b").permission, "read");
   equal(judged({ rules: [{ pattern: "/a/**", permission: "read", subtree: false }] }, "/a/b/c").permission, "read");
@@ -78,7 +83,13 @@ verifies("policy/last-match-wins", "the last matching rule wins, a higher priori
   deepEqual(judged(rules("read **", "write /a", "none /a"), "/a"), { permission: "none", ruleIndex: 2 });
   deepEqual(judged(rules("none /a/very/exact/path", "read **"), "/a/very/exact/path"), { permission: "read", ruleIndex: 1 });
   deepEqual(judged(rules("read /a", "read /a"), "/a"), { permission: "read", ruleIndex: 1 });
-  const ranked: Policy = { rules: [{ pattern: "/a", permission: "none", priority: 1 }, { pattern: "**", permission: "write" }, { pattern: "/b", permission: "read", priority: -1 }] };
+  const ranked: Policy = {
+    rules: [
+      { pattern: "/a", permission: "none", priority: 1 },
+      { pattern: "**", permission: "write" },
+      { pattern: "/b", permission: "read", priority: -1 },
+    ],
+  };
   equal(judged(ranked, "/a").permission, "none");
   equal(judged(ranked, "/b").permission, "write");
   const many: Policy = { rules: Array.from({ length: 50 }, (_, i) => ({ pattern: "/a", permission: i % 2 === 0 ? "none" : "write" })) };
@@ -101,8 +112,14 @@ verifies("policy/opened-can-be-reached", "the directories on the way to what is 
   // A wildcard could open something below any directory; what is really there decides when the caller can tell.
   const wild = rules("read **/x.md");
   deepEqual(judged(wild, "/a/b/"), { permission: "view", passage: true });
-  deepEqual(verdict(wild, "/a/b", "dir", (path) => path !== "/a/b"), { permission: "none" });
-  deepEqual(compilePolicy(wild).verdict("/a/b/", "dir", (path) => path !== "/a/b"), { permission: "none" });
+  deepEqual(
+    verdict(wild, "/a/b", "dir", (path) => path !== "/a/b"),
+    { permission: "none" },
+  );
+  deepEqual(
+    compilePolicy(wild).verdict("/a/b/", "dir", (path) => path !== "/a/b"),
+    { permission: "none" },
+  );
   // A rule that a higher one outranks below the directory leads nowhere.
   deepEqual(judged(rules("read /a/b", "none /a"), "/a/"), { permission: "none", ruleIndex: 1 });
 });
@@ -130,7 +147,16 @@ function judgedBytes(policy: Policy, bytes: string): Permission {
 
 verifies("policy/plain-spelling", "every spelling of a path gets the verdict of its plain one", () => {
   const policy = rules("read **", "none /secrets", "none .env");
-  for (const path of ["/secrets/k", "//secrets//k", "/./secrets/./k", "secrets/k", "/a/../secrets/k", "/../secrets/k", "/secrets/k/", "/secrets/x/../k"]) {
+  for (const path of [
+    "/secrets/k",
+    "//secrets//k",
+    "/./secrets/./k",
+    "secrets/k",
+    "/a/../secrets/k",
+    "/../secrets/k",
+    "/secrets/k/",
+    "/secrets/x/../k",
+  ]) {
     equal(judged(policy, path, "file").permission, "none", path);
   }
   equal(judged(policy, "/a/.env", "file").permission, "none");
