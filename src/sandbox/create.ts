@@ -13,7 +13,7 @@ import { randomText } from "../base/random-text.ts";
 import type { Container, Runtime } from "../runtime/runtime.ts";
 import { type DeltaDir, deltaDir, type KeptRecord, makeKept, writeKept } from "../view/kept.ts";
 import type { KernelView, PreparedView } from "../view/kernel.ts";
-import { type DataDir, refuseOverlap } from "./data-dir.ts";
+import { type DataDir, refuseOverlap, withReserve } from "./data-dir.ts";
 import { type JournalEntry, removeJournal, writeJournal } from "./journal.ts";
 import { type HeldLimits, heldLimits } from "./limits.ts";
 import { LocalSandbox } from "./sandbox.ts";
@@ -170,8 +170,8 @@ function present({ shop, draft, choice, plan, prepared, container, timings }: Ma
     scrub: request.delta === "keep" ? [] : [draft.delta.path],
     release: async (end) => {
       prepared.release();
-      if (end === "lost") writeKept(shop.data.deltas, { ...draft.record, kept: true, cutOff: true });
-      else if (request.delta === "keep") writeKept(shop.data.deltas, { ...draft.record, kept: true });
+      const keep = { ...draft.record, kept: true, cutOff: end === "lost" };
+      if (end === "lost" || request.delta === "keep") withReserve(shop.data, () => writeKept(shop.data.deltas, keep));
       removeJournal(shop.data.journal, id);
       shop.onGone(id);
     },

@@ -1,8 +1,8 @@
 // Where Corral keeps what outlives a process: kept deltas, masks, journals; and the short directory of its sockets.
 // Not a database. Invariant: both directories belong to this user alone, and no sandbox is given a codebase that holds them.
 
-import { createHash } from "node:crypto";
-import { existsSync, mkdirSync } from "node:fs";
+import { createHash, randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join, relative, resolve, sep } from "node:path";
 import { CorralError } from "../api/errors.ts";
 import { ensurePrivateDir, UnsafeDirError } from "../base/private-dir.ts";
@@ -15,6 +15,8 @@ export interface DataDir {
   readonly deltas: string;
   /** Compiled masks, shared by all sandboxes of one codebase and policy. */
   readonly masks: string;
+  /** Disk space set aside, given up when the disk is full: what must be written down at an end can be. */
+  readonly reserve: string;
   /** Sockets. Short, because a socket's path must stay below 108 bytes. */
   readonly run: string;
 }
@@ -26,6 +28,8 @@ export interface DataDirOptions {
   readonly uid: number;
 }
 
+/** Room for the records of many deltas. */
+const RESERVE_BYTES = 256 * 1024;
 /** Bytes of `sockaddr_un.sun_path`, minus the name of a socket (an id and a separator) and the final NUL. */
 const MAX_RUN_BYTES = 108 - 40 - 1;
 
@@ -47,9 +51,33 @@ export function openDataDir(options: DataDirOptions): DataDir {
   const path = resolve(options.path ?? defaultDataPath(options.env, options.uid));
   const root = guarded("data directory", path, options.uid);
   const run = guarded("run directory", runPath(root, options), options.uid);
-  const dir: DataDir = { root, run, journal: join(root, "journal"), deltas: join(root, "deltas"), masks: join(root, "masks") };
+  const dir: DataDir = { root, run, journal: join(root, "journal"), deltas: join(root, "deltas"), masks: join(root, "masks"), reserve: join(root, "reserve") };
   for (const part of [dir.journal, dir.deltas, dir.masks]) mkdirSync(part, { recursive: true, mode: 0o700 });
+  setAside(dir.reserve);
   return dir;
+}
+
+function setAside(reserve: string): void {
+  if ((statSync(reserve, { throwIfNoEntry: false })?.size ?? 0) >= RESERVE_BYTES) return;
+  try {
+    // Not zeros: some file systems keep no blocks for those.
+    writeFileSync(reserve, randomBytes(RESERVE_BYTES), { mode: 0o600 });
+  } catch {
+    // The disk is full already; creating a sandbox says so, and the next start tries again.
+    rmSync(reserve, { force: true });
+  }
+}
+
+/** Does what must be written down although the disk may be full: then the space set aside is given up, and it is done once more. */
+export function withReserve(data: DataDir, act: () => void): void {
+  try {
+    act();
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== "ENOSPC" && code !== "EDQUOT") throw error;
+    rmSync(data.reserve, { force: true });
+    act();
+  }
 }
 
 function guarded(what: string, path: string, uid: number): string {

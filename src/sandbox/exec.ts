@@ -17,6 +17,8 @@ export interface ExecContext {
   readonly clock: Clock;
   /** Called when the command runs; what it returns is called when it ended. `hit` kills it for a limit of the delta. */
   readonly guard: (hit: (limit: LimitHit) => void) => () => void;
+  /** Asked when a command failed: whether the disk of its delta is full. */
+  readonly isDiskFull: () => Promise<boolean>;
 }
 
 const EXIT_TIMEOUT = 124;
@@ -160,6 +162,8 @@ class Running implements Process {
     if (exit.cwdFailed) this.#failure ??= { error: cwdError(this.#request.cwd ?? "/workspace", exit.startErrno) };
     if (this.#failure !== undefined) return this.#settle.reject(this.#failure.error);
     const truncated = exit.truncated || this.#output.dropped;
+    const failed = exit.code > 0 && exit.signal === 0;
+    if (failed && this.#limitHit === null && (await this.#context.isDiskFull())) this.#limitHit = "disk";
     this.#onStarted(this);
     this.#settle.resolve({
       exitCode: exitCode(exit),

@@ -56,7 +56,7 @@ export class LocalSandbox implements Sandbox {
         release();
       };
     };
-    return startExec({ container, clock, guard }, request);
+    return startExec({ container, clock, guard, isDiskFull: () => watcher.isDiskFull() }, request);
   }
 
   #refusal(): CorralError | undefined {

@@ -14,7 +14,7 @@ import { deltaDir, type KeptRecord, listKept, readKept, writeKept } from "../vie
 import { recoverCommits } from "../view/recover.ts";
 import type { RunTool } from "../view/view.ts";
 import { cgroupParents } from "./cgroup-leftovers.ts";
-import type { DataDir } from "./data-dir.ts";
+import { type DataDir, withReserve } from "./data-dir.ts";
 import { listJournal } from "./journal.ts";
 import { type LockState, reap } from "./reaper.ts";
 
@@ -92,7 +92,7 @@ async function adoptDelta(tool: RunTool, data: DataDir, id: string): Promise<Kep
     return undefined;
   }
   const adopted = { ...record, kept: true, cutOff: true };
-  writeKept(data.deltas, adopted);
+  withReserve(data, () => writeKept(data.deltas, adopted));
   const { sandboxId, codebaseDir, createdAt, cutOff } = adopted;
   return { sandboxId, codebaseDir, createdAt, cutOff };
 }

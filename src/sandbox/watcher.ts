@@ -20,6 +20,8 @@ const MAX_SHARE = 0.05;
 /** A disk that lost less than this since the last measurement has no delta that grew much. */
 const QUIET_BYTES = 1024 * 1024;
 const QUIET_FILES = 64;
+/** Less than this is left to nobody: file systems keep some blocks for themselves. */
+const FULL_BYTES = 64 * 1024;
 /** Counts in a row that a delta may spoil by moving directories under them. */
 const MAX_SPOILT = 5;
 
@@ -118,6 +120,12 @@ export class QuotaWatcher {
       watched.guards.delete(guard);
       watched.stirred = true;
     };
+  }
+
+  /** Whether the disk of the deltas has no room left: then a command that failed most likely failed for that. */
+  async isDiskFull(): Promise<boolean> {
+    const { bavail, bsize, files, ffree } = await statfs(this.#dir);
+    return bavail * bsize < FULL_BYTES || (files > 0 && ffree === 0);
   }
 
   async #tick(): Promise<void> {
