@@ -32,8 +32,8 @@ const PATHS = [
   ...names.flatMap((a) => names.flatMap((b) => names.map((c) => `/${a}/${b}/${c}`))),
 ];
 
-function matches(rule: Omit<Rule, "permission">, path: string, kind: "file" | "dir"): boolean {
-  return verdict({ rules: [{ ...rule, permission: "write" }] }, path, kind).permission === "write";
+function matches(tried: Omit<Rule, "permission">, path: string, kind: "file" | "dir"): boolean {
+  return verdict({ rules: [{ ...tried, permission: "write" }] }, path, kind).permission === "write";
 }
 
 it("what is said to include matches every path that the other matches", () => {
