@@ -1,11 +1,13 @@
 // Opens runtimes and what sandboxes of each are made with, once, when first needed; chooses the runtime where none was named.
 // Order of preference: native, then bwrap. Invariant: no fallback is silent: why a runtime was not taken stands in the reasons.
 
+import { release } from "node:os";
 import { CorralError } from "../api/errors.ts";
 import type { RuntimeName } from "../api/sandbox.ts";
 import type { Clock } from "../base/clock.ts";
 import { identify, type ProcessIdentity } from "../base/process-identity.ts";
 import { openBwrapRuntime } from "../runtime/bwrap/runtime.ts";
+import { rootlessViewRefusal } from "../runtime/machine.ts";
 import { openNativeRuntime } from "../runtime/native/runtime.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { filterArch, seccompProgram } from "../runtime/seccomp/filter.ts";
@@ -85,6 +87,8 @@ export class Workshops {
     const runtime = await openRuntime(name, this.#options);
     try {
       const { ids, tool } = runtime;
+      const refusal = ids.trusted ? undefined : rootlessViewRefusal(release());
+      if (refusal !== undefined) throw new CorralError("engine_unavailable", refusal);
       const view = openKernelView({ tool, ids, cacheDir: data.masks });
       const template = openHostTemplate({
         dataDir: data.root,
