@@ -116,7 +116,9 @@ function makeUnified(top: string, root: boolean, instance: string, made: string[
 
 /** The highest directory above our own cgroup that this user may write: moving a process within it needs rights on it. */
 function delegated(top: string): string | undefined {
-  const line = readFileSync("/proc/self/cgroup", "latin1").split("\n").find((text) => text.startsWith("0::"));
+  const line = readFileSync("/proc/self/cgroup", "latin1")
+    .split("\n")
+    .find((text) => text.startsWith("0::"));
   let found: string | undefined;
   for (let dir = join(top, line?.slice(3) ?? "/"); dir.startsWith(top); dir = dirname(dir)) {
     if (!writable(dir) || !writable(join(dir, "cgroup.procs"))) break;

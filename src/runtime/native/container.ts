@@ -7,7 +7,7 @@ import { CorralError } from "../../api/errors.ts";
 import { MAX_EXECS } from "../../api/limits.ts";
 import type { Container, GuestExec, GuestProcess } from "../runtime.ts";
 import { Exec, type ExecOwner } from "./exec.ts";
-import { FrameReader, FrameWriter, GUEST, strings } from "./frames.ts";
+import { type Frame, FrameReader, FrameWriter, GUEST, strings } from "./frames.ts";
 import { type Handshake, parseReady } from "./handshake.ts";
 import type { Death } from "./spawner.ts";
 
@@ -60,7 +60,7 @@ export class GuestContainer implements Container, ExecOwner {
     this.lost = this.#lost.promise;
     this.ready = this.#ready.promise;
     this.ready.catch(() => undefined); // whoever awaits it sees it; a destroy before that is no unhandled rejection
-    const reader = new FrameReader((type, id, buffer, start, end) => this.#onFrame(type, id, buffer, start, end));
+    const reader = new FrameReader((frame) => this.#onFrame(frame));
     const onRead = (length: number, buffer: Uint8Array): boolean => {
       try {
         reader.push(buffer as Buffer, length);
@@ -80,7 +80,8 @@ export class GuestContainer implements Container, ExecOwner {
 
   exec(request: GuestExec): GuestProcess {
     this.#refuseIfOver();
-    if (this.#execs.size >= MAX_EXECS) throw new CorralError("limit_reached", `the sandbox runs ${MAX_EXECS} commands already; wait for one to end`);
+    if (this.#execs.size >= MAX_EXECS)
+      throw new CorralError("limit_reached", `the sandbox runs ${MAX_EXECS} commands already; wait for one to end`);
     const exec = new Exec(this.#id(), request, this);
     this.#execs.set(exec.id, exec);
     return exec;
@@ -130,12 +131,13 @@ export class GuestContainer implements Container, ExecOwner {
     if (this.#socket.writableLength > MAX_UNSENT_BYTES) this.broke("it does not read what it is sent");
   }
 
-  #onFrame(type: number, id: number, buffer: Buffer, start: number, end: number): void {
+  #onFrame(frame: Frame): void {
+    const { type, id, buffer, start, end } = frame;
     if (this.#over !== undefined) return;
     if (!this.#isReady) {
       if (type !== GUEST.ready || id !== 0) return this.broke(`a frame of type ${type} before READY`);
       this.#isReady = true;
-      this.#ready.resolve(parseReady(strings(buffer, start, end)));
+      this.#ready.resolve(parseReady(strings(frame)));
       return;
     }
     const exec = this.#execs.get(id);
@@ -146,7 +148,7 @@ export class GuestContainer implements Container, ExecOwner {
       case GUEST.stderr:
         return exec.output("stderr", buffer.subarray(start, end));
       case GUEST.exit:
-        return exec.exit(buffer, start, end);
+        return exec.exit(frame);
       case GUEST.started:
         return end - start === 4 ? exec.started(buffer.readUInt32LE(start)) : this.broke("STARTED of a wrong length");
       case GUEST.stdinCredit:

@@ -27,7 +27,8 @@ export function createRecords(spec: ContainerSpec, ids: IdMap, socketPath: strin
     records.push(["cpu", String(Math.max(CPU_LEAST_US, Math.round(limits.cpus * CPU_PERIOD_US))), String(CPU_PERIOD_US)]);
   }
   for (const [name, value] of Object.entries(spec.env)) {
-    if (name === "" || name.includes("=")) throw new CorralError("request_invalid", `${JSON.stringify(name)} is no name of a variable; use one without "="`);
+    if (name === "" || name.includes("="))
+      throw new CorralError("request_invalid", `${JSON.stringify(name)} is no name of a variable; use one without "="`);
     records.push(["env", `${name}=${value}`]);
   }
   for (const mount of spec.mounts) records.push(...mountRecords(mount));

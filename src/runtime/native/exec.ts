@@ -5,7 +5,7 @@
 import { CorralError } from "../../api/errors.ts";
 import { STDIN_WINDOW_BYTES, STREAM_WINDOW_BYTES } from "../../api/limits.ts";
 import type { GuestExec, GuestExit, GuestProcess } from "../runtime.ts";
-import { type FrameWriter, GUEST } from "./frames.ts";
+import { type Frame, type FrameWriter, GUEST } from "./frames.ts";
 import { Credit } from "./tool.ts";
 
 const FLAG_PTY = 1;
@@ -50,7 +50,10 @@ export class Exec implements GuestProcess {
     sendExec(owner.writer, id, request);
     if (request.timeoutMs > 0) {
       const limit = request.timeoutMs + 2 * request.graceMs + BACKSTOP_MS;
-      this.#backstop = setTimeout(() => owner.broke(`the guest did not end a command ${limit} ms after it began`), Math.min(limit, MAX_TIMER_MS));
+      this.#backstop = setTimeout(
+        () => owner.broke(`the guest did not end a command ${limit} ms after it began`),
+        Math.min(limit, MAX_TIMER_MS),
+      );
     }
   }
 
@@ -67,7 +70,7 @@ export class Exec implements GuestProcess {
     if (this.#request.onOutput(stream, chunk)) this.credit(chunk.length);
   }
 
-  exit(buffer: Buffer, start: number, end: number): void {
+  exit({ buffer, start, end }: Frame): void {
     if (end - start !== EXIT_BYTES) return this.#owner.broke("an EXIT of a wrong length");
     const exit = parseExit(buffer, start);
     if (!this.#started && exit.startErrno === 0) return this.#owner.broke("EXIT before STARTED");
@@ -89,7 +92,8 @@ export class Exec implements GuestProcess {
 
   /** Resolves when the chunk is on its way; at once when the program has ended (it reads no more). */
   write(chunk: Uint8Array): Promise<void> {
-    if (this.#stdin === undefined) throw new CorralError("request_invalid", "the command was started without stdin; ask for it at the start");
+    if (this.#stdin === undefined)
+      throw new CorralError("request_invalid", "the command was started without stdin; ask for it at the start");
     this.#stdinDone = this.#stdinDone.then(() => this.#write(chunk));
     return this.#stdinDone;
   }
@@ -152,9 +156,11 @@ function sendExec(writer: FrameWriter, id: number, request: GuestExec): void {
   const env: string[] = [];
   for (const key in request.env) env.push(`${key}=${request.env[key]}`);
   const { argv, cwd } = request;
-  if (argv.length === 0 || argv.length > 0xffff || env.length > 0xffff) throw new CorralError("request_invalid", "a command needs 1 to 65,535 arguments");
+  if (argv.length === 0 || argv.length > 0xffff || env.length > 0xffff)
+    throw new CorralError("request_invalid", "a command needs 1 to 65,535 arguments");
   const text = `${cwd}\0${argv.join("\0")}\0${env.length === 0 ? "" : `${env.join("\0")}\0`}`;
-  if (countNuls(text) !== 1 + argv.length + env.length) throw new CorralError("request_invalid", "an argument, a variable or the directory holds a NUL byte; remove it");
+  if (countNuls(text) !== 1 + argv.length + env.length)
+    throw new CorralError("request_invalid", "an argument, a variable or the directory holds a NUL byte; remove it");
   const textBytes = Buffer.byteLength(text);
   const at = writer.begin(GUEST.exec, id, HEAD_BYTES + textBytes);
   const { page } = writer;

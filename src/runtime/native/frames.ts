@@ -47,8 +47,16 @@ export const GUEST = {
   pong: 71,
 } as const;
 
-/** `payload` is a view into a buffer that is reused when the call returns. */
-export type OnFrame = (type: number, id: number, buffer: Buffer, start: number, end: number) => void;
+/** A frame inside a buffer of somebody else: payload from `start` to `end`. Object and buffer are used again when the call returns. */
+export interface Frame {
+  type: number;
+  id: number;
+  buffer: Buffer;
+  start: number;
+  end: number;
+}
+
+export type OnFrame = (frame: Frame) => void;
 
 /** Cuts a byte stream into frames. `push` throws `guest_protocol` on a malformed header; the connection is then to be closed. */
 export class FrameReader {
@@ -56,6 +64,8 @@ export class FrameReader {
   /** A frame that came only in part. */
   #partial: Buffer = EMPTY;
   #have = 0;
+  /** One for all: frames are many and short-lived. */
+  readonly #frame: Frame = { type: 0, id: 0, buffer: EMPTY, start: 0, end: 0 };
 
   constructor(onFrame: OnFrame) {
     this.#onFrame = onFrame;
@@ -68,7 +78,7 @@ export class FrameReader {
       if (length - at < size) break;
       const start = at + HEADER_BYTES;
       at += size;
-      this.#onFrame(chunk[start - 4] as number, chunk.readUInt32LE(start - 8), chunk, start, at);
+      this.#deliver(chunk, start, at);
     }
     if (at < length) this.#keep(chunk, at, length);
   }
@@ -92,8 +102,18 @@ export class FrameReader {
     this.#have = 0;
     // A buffer that held a large frame is let go: an idle connection keeps no megabyte.
     if (whole.length > KEPT_BYTES) this.#partial = EMPTY;
-    this.#onFrame(whole[8] as number, whole.readUInt32LE(4), whole, HEADER_BYTES, size);
+    this.#deliver(whole, HEADER_BYTES, size);
     return at + taken;
+  }
+
+  #deliver(buffer: Buffer, start: number, end: number): void {
+    const frame = this.#frame;
+    frame.type = buffer[start - 4] as number;
+    frame.id = buffer.readUInt32LE(start - 8);
+    frame.buffer = buffer;
+    frame.start = start;
+    frame.end = end;
+    this.#onFrame(frame);
   }
 
   #keep(chunk: Buffer, at: number, length: number): void {
@@ -173,7 +193,8 @@ export class FrameWriter {
 
   /** Writes a header and reserves `reserved` bytes behind it in `page`; returns where they begin. */
   begin(type: number, id: number, length: number, reserved: number = length): number {
-    if (length > MAX_FRAME_BYTES) throw new CorralError("request_invalid", `a request of ${length} bytes is larger than a frame may be (${MAX_FRAME_BYTES})`);
+    if (length > MAX_FRAME_BYTES)
+      throw new CorralError("request_invalid", `a request of ${length} bytes is larger than a frame may be (${MAX_FRAME_BYTES})`);
     const need = HEADER_BYTES + reserved;
     if (this.#page.length - this.#to < need) {
       this.flush();
@@ -235,7 +256,7 @@ export function records(list: readonly (readonly string[])[]): Buffer {
 }
 
 /** Strings of a payload, NUL-terminated each. Throws `guest_protocol` when the last one is cut off. */
-export function strings(buffer: Buffer, start: number, end: number): string[] {
+export function strings({ buffer, start, end }: Pick<Frame, "buffer" | "start" | "end">): string[] {
   if (start === end) return [];
   if (buffer[end - 1] !== 0) throw malformed("a string without its end");
   return buffer.toString("utf8", start, end - 1).split("\0");

@@ -56,14 +56,19 @@ export function compareReady(ready: Handshake, expected: Expectation): void {
   if (!left(20) && !left(22) && ready.fields.get("nnp") !== "1") problems.push(`no_new_privs is ${ready.fields.get("nnp")}`);
   if (!left(22) && ready.fields.get("seccomp") !== "2") problems.push(`seccomp mode is ${ready.fields.get("seccomp")}`);
   if (!left(17) && ready.fields.get("dumpable") !== "0") problems.push("PID 1 can be traced (dumpable)");
-  if (!left(5) && !left(7) && !isRootOfCgroups(ready.fields.get("cgroup"))) problems.push(`its cgroup reads ${JSON.stringify(ready.fields.get("cgroup"))}`);
+  if (!left(5) && !left(7) && !isRootOfCgroups(ready.fields.get("cgroup")))
+    problems.push(`its cgroup reads ${JSON.stringify(ready.fields.get("cgroup"))}`);
   for (const name of NAMESPACES) {
     if (left(7) && name !== "user" && name !== "mnt" && name !== "pid") continue;
     if (left(6) && name === "net") continue;
     const inside = ready.namespaces.get(name);
-    if (inside === undefined || inside === expected.outside.get(name)) problems.push(`its ${name} namespace is ${inside === undefined ? "unknown" : "ours"}`);
+    if (inside === undefined || inside === expected.outside.get(name))
+      problems.push(`its ${name} namespace is ${inside === undefined ? "unknown" : "ours"}`);
   }
-  if (problems.length > 0) throw new CorralError("create_failed", `the sandbox is not contained: ${problems.join("; ")}; it is destroyed. Please report this`, { details: { step: 23, problems } });
+  if (problems.length > 0)
+    throw new CorralError("create_failed", `the sandbox is not contained: ${problems.join("; ")}; it is destroyed. Please report this`, {
+      details: { step: 23, problems },
+    });
 }
 
 function capabilityProblems(ready: Handshake, rootOffered: boolean): string[] {

@@ -64,7 +64,8 @@ export async function probeNative(options: NativeOptions): Promise<RuntimeProbe>
 export async function openNativeRuntime(options: NativeOptions): Promise<Runtime> {
   const mode = modeOf(options);
   const rootless = mode === "rootless" ? findSubIds() : undefined;
-  if (rootless !== undefined && "reason" in rootless) throw new CorralError("runtime_unavailable", `the native runtime needs a range of ids: ${rootless.reason}`);
+  if (rootless !== undefined && "reason" in rootless)
+    throw new CorralError("runtime_unavailable", `the native runtime needs a range of ids: ${rootless.reason}`);
   const count = rootless?.count ?? ROOT_ID_COUNT;
   const user = Math.min(USER_ID, count - 1);
   const ids: IdMap = { base: rootless === undefined ? ROOT_ID_BASE : 1, count, uid: user, gid: user, trusted: rootless === undefined };
@@ -131,13 +132,19 @@ class NativeRuntime implements Runtime {
       reason: "",
       mode,
       weakenings: cgroups.weakenings,
-      features: { ...Object.fromEntries(this.#facts), cgroup: cgroups.mode, ids: String(ids.count), ...this.#parts.options.foreign?.features },
+      features: {
+        ...Object.fromEntries(this.#facts),
+        cgroup: cgroups.mode,
+        ids: String(ids.count),
+        ...this.#parts.options.foreign?.features,
+      },
     };
   }
 
   async create(spec: ContainerSpec): Promise<Container> {
     const began = performance.now();
-    if (this.#containers.has(spec.id) || this.#creating.has(spec.id)) throw new CorralError("sandbox_state", `a container named ${spec.id} exists; use another id`);
+    if (this.#containers.has(spec.id) || this.#creating.has(spec.id))
+      throw new CorralError("sandbox_state", `a container named ${spec.id} exists; use another id`);
     const socketPath = this.#socketPath(spec.id);
     const spawner = await this.#current();
     this.#creating.set(spec.id, undefined);
@@ -161,7 +168,8 @@ class NativeRuntime implements Runtime {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true;
     await this.#live?.close();
-    for (const container of [...this.#containers.values()]) container.died({ id: container.id, step: 0, errno: 0, reason: "the runtime was closed" });
+    for (const container of [...this.#containers.values()])
+      container.died({ id: container.id, step: 0, errno: 0, reason: "the runtime was closed" });
     this.#parts.cgroups.remove();
   }
 
@@ -171,7 +179,11 @@ class NativeRuntime implements Runtime {
 
   #socketPath(id: string): string {
     const path = join(this.#parts.options.runDir, `${id}.s`);
-    if (Buffer.byteLength(path) > SOCKET_PATH_BYTES) throw new CorralError("create_failed", `the path of a socket would be longer than ${SOCKET_PATH_BYTES} bytes; use a data directory with a shorter path`);
+    if (Buffer.byteLength(path) > SOCKET_PATH_BYTES)
+      throw new CorralError(
+        "create_failed",
+        `the path of a socket would be longer than ${SOCKET_PATH_BYTES} bytes; use a data directory with a shorter path`,
+      );
     return path;
   }
 

@@ -6,7 +6,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import type { Socket } from "node:net";
 import { CorralError } from "../../api/errors.ts";
 import type { RunTool } from "../../view/view.ts";
-import { FrameReader, FrameWriter, records, SPAWNER, strings } from "./frames.ts";
+import { type Frame, FrameReader, FrameWriter, records, SPAWNER, strings } from "./frames.ts";
 import { runTool, type ToolChannel, type ToolSink } from "./tool.ts";
 
 export interface IdRange {
@@ -64,10 +64,15 @@ export class Spawner {
     this.#options = options;
     // No environment and no descriptor but its socket: the spawner lives beside sandboxes. A session of its own, so that a
     // Ctrl-C reaches the server alone, which then ends sandboxes in order.
-    this.#child = spawn(options.guestBinary, argv(options), { cwd: "/", env: {}, detached: true, stdio: ["ignore", "ignore", "pipe", "pipe"] });
+    this.#child = spawn(options.guestBinary, argv(options), {
+      cwd: "/",
+      env: {},
+      detached: true,
+      stdio: ["ignore", "ignore", "pipe", "pipe"],
+    });
     this.#socket = this.#child.stdio[3] as Socket;
     this.#writer = new FrameWriter(this.#socket);
-    const reader = new FrameReader((type, id, buffer, start, end) => this.#onFrame(type, id, buffer, start, end));
+    const reader = new FrameReader((frame) => this.#onFrame(frame));
     this.#socket.on("data", (chunk: Buffer) => {
       try {
         reader.push(chunk, chunk.length);
@@ -96,7 +101,7 @@ export class Spawner {
 
   async configure(list: readonly (readonly string[])[]): Promise<ReadonlyMap<string, string>> {
     const answer = await this.#ask(SPAWNER.configure, records(list));
-    return pairs(strings(answer, 0, answer.length));
+    return pairs(wholeStrings(answer));
   }
 
   async create(list: readonly (readonly string[])[]): Promise<Created> {
@@ -111,7 +116,7 @@ export class Spawner {
 
   async stats(id: string): Promise<ReadonlyMap<string, number>> {
     const answer = await this.#ask(SPAWNER.stats, records([["id", id]]));
-    return new Map([...pairs(strings(answer, 0, answer.length))].map(([key, value]) => [key, Number(value)]));
+    return new Map([...pairs(wholeStrings(answer))].map(([key, value]) => [key, Number(value)]));
   }
 
   readonly tool: RunTool = (words, input) => {
@@ -151,21 +156,23 @@ export class Spawner {
     return promise;
   }
 
-  #onFrame(type: number, id: number, buffer: Buffer, start: number, end: number): void {
-    const tool = this.#tools.get(id);
-    if (tool !== undefined && type !== SPAWNER.died) {
-      tool(type, buffer, start, end);
+  #onFrame(frame: Frame): void {
+    const { type, id, buffer, start, end } = frame;
+    if (type === SPAWNER.died) {
+      this.#options.onDied(death(strings(frame)));
       return;
     }
-    if (type === SPAWNER.died) {
-      this.#options.onDied(death(strings(buffer, start, end)));
+    const tool = this.#tools.get(id);
+    if (tool !== undefined) {
+      tool.frame(frame);
       return;
     }
     const answer = this.#waiting.get(id);
-    if (answer === undefined || (type !== SPAWNER.ok && type !== SPAWNER.error)) throw new CorralError("guest_protocol", `an answer nobody asked for (type ${type})`);
+    if (answer === undefined || (type !== SPAWNER.ok && type !== SPAWNER.error))
+      throw new CorralError("guest_protocol", `an answer nobody asked for (type ${type})`);
     this.#waiting.delete(id);
     if (type === SPAWNER.ok) answer.resolve(Buffer.from(buffer.subarray(start, end)));
-    else answer.reject(refusal(buffer, start, end));
+    else answer.reject(refusal(frame));
   }
 
   #lostError(): CorralError {
@@ -181,13 +188,11 @@ export class Spawner {
     const error = this.#lostError();
     for (const answer of this.#waiting.values()) answer.reject(error);
     this.#waiting.clear();
-    for (const sink of this.#tools.values()) sink(undefined, EMPTY, 0, 0, error);
+    for (const sink of this.#tools.values()) sink.lost(error);
     this.#tools.clear();
     if (!this.#closing) this.#options.onLost(reason);
   }
 }
-
-const EMPTY = Buffer.alloc(0);
 
 function argv(options: SpawnerOptions): string[] {
   const words = ["spawner", "--fd", "3"];
@@ -200,6 +205,10 @@ function argv(options: SpawnerOptions): string[] {
   if (options.allowWeaken === true) words.push("--allow-weaken");
   if (options.failStep !== undefined) words.push("--fail-step", String(options.failStep));
   return words;
+}
+
+function wholeStrings(buffer: Buffer): string[] {
+  return strings({ buffer, start: 0, end: buffer.length });
 }
 
 function pairs(list: readonly string[]): Map<string, string> {
@@ -226,14 +235,15 @@ const ENFILE = 23;
 const EAGAIN = 11;
 const ENOMEM = 12;
 
-function refusal(buffer: Buffer, start: number, end: number): CorralError {
+function refusal({ buffer, start, end }: Frame): CorralError {
   if (end - start < 9) return new CorralError("guest_protocol", "the spawner refused a request without saying why");
   const errno = buffer.readInt32LE(start);
   const step = buffer.readUInt32LE(start + 4);
   const message = buffer.toString("utf8", start + 8, end - 1);
   const where = step === 0 ? "" : ` at containment step ${step}`;
   const details = { errno, step };
-  if (errno === ENOSPC && step === 4) return new CorralError("disk_full", `the spawner refused${where}: ${message}: no space left (errno 28); free some`, { details });
+  if (errno === ENOSPC && step === 4)
+    return new CorralError("disk_full", `the spawner refused${where}: ${message}: no space left (errno 28); free some`, { details });
   const full = [EMFILE, ENFILE, EAGAIN, ENOMEM, ENOSPC].includes(errno);
   return new CorralError(full ? "overloaded" : "create_failed", `the spawner refused${where}: ${message} (errno ${errno})`, { details });
 }

@@ -21,12 +21,15 @@ const HELPER_DIRS = ["/usr/bin", "/bin", "/usr/local/bin"];
 export function findSubIds(): SubIds | { readonly reason: string } {
   const { username, uid } = userInfo();
   const helper = ["newuidmap", "newgidmap"].find((name) => !HELPER_DIRS.some((dir) => executable(`${dir}/${name}`)));
-  if (helper !== undefined) return { reason: `${helper} is not installed, so a user namespace would hold one id alone; run: sudo apt-get install uidmap` };
+  if (helper !== undefined)
+    return { reason: `${helper} is not installed, so a user namespace would hold one id alone; run: sudo apt-get install uidmap` };
   const uids = largest("/etc/subuid", username, uid);
   const gids = largest("/etc/subgid", username, uid);
   const count = Math.min(uids?.count ?? 0, gids?.count ?? 0, WANTED);
   if (uids === undefined || gids === undefined || count < LEAST) {
-    return { reason: `no range of sub-ids is given to ${username}; run: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 ${username}` };
+    return {
+      reason: `no range of sub-ids is given to ${username}; run: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 ${username}`,
+    };
   }
   return { uids: [{ inside: 1, outside: uids.start, count }], gids: [{ inside: 1, outside: gids.start, count }], count };
 }

@@ -5,7 +5,7 @@
 import { CorralError } from "../../api/errors.ts";
 import { STDIN_WINDOW_BYTES, STREAM_WINDOW_BYTES } from "../../api/limits.ts";
 import type { ToolRun } from "../../view/view.ts";
-import { SPAWNER } from "./frames.ts";
+import { type Frame, SPAWNER } from "./frames.ts";
 
 export interface ToolChannel {
   send(type: number, payload?: Uint8Array): void;
@@ -14,15 +14,23 @@ export interface ToolChannel {
   forget(): void;
 }
 
-/** Receives the frames of one run; `error` when the spawner is gone. */
-export type ToolSink = (type: number | undefined, buffer: Buffer, start: number, end: number, error?: CorralError) => void;
+/** Receives what comes of one run. */
+export interface ToolSink {
+  frame(frame: Frame): void;
+  /** The spawner is gone. */
+  lost(error: CorralError): void;
+}
 
 /** Credit is given back in pieces of this size, so that small reads cost no frame each. */
 const CREDIT_BYTES = STREAM_WINDOW_BYTES / 4;
 /** Bytes of one TOOL_IN. */
 const PIECE_BYTES = 64 * 1024;
 
-export function runTool(words: readonly string[], channel: ToolChannel, input?: AsyncIterable<Uint8Array>): { run: ToolRun; sink: ToolSink } {
+export function runTool(
+  words: readonly string[],
+  channel: ToolChannel,
+  input?: AsyncIterable<Uint8Array>,
+): { run: ToolRun; sink: ToolSink } {
   const stdout = new Chunks((bytes) => channel.credit(bytes));
   const stdin = new Credit(STDIN_WINDOW_BYTES);
   const done = Promise.withResolvers<void>();
@@ -38,12 +46,14 @@ export function runTool(words: readonly string[], channel: ToolChannel, input?: 
     if (error === undefined) done.resolve();
     else done.reject(error);
   };
-  const sink: ToolSink = (type, buffer, start, finish, error) => {
+  const frame = (came: Frame): void => {
+    const { type, buffer, start, end: finish } = came;
     if (type === SPAWNER.toolOut) stdout.add(buffer.subarray(start, finish));
     else if (type === SPAWNER.toolCredit && finish - start === 4) stdin.add(buffer.readUInt32LE(start));
-    else if (type === SPAWNER.toolEnd && finish - start >= 8) end(failure(words, buffer, start, finish));
-    else if (type === SPAWNER.error) end(new CorralError("overloaded", `${words[0] ?? "a tool"} could not be started: ${buffer.toString("utf8", start + 8, finish - 1)}`));
-    else end(error ?? new CorralError("guest_protocol", `the spawner sent a frame of type ${type} for a tool`));
+    else if (type === SPAWNER.toolEnd && finish - start >= 8) end(failure(words, came));
+    else if (type === SPAWNER.error)
+      end(new CorralError("overloaded", `${words[0] ?? "a tool"} could not be started: ${buffer.toString("utf8", start + 8, finish - 1)}`));
+    else end(new CorralError("guest_protocol", `the spawner sent a frame of type ${type} for a tool`));
   };
   const kill = (): void => {
     if (!ended) channel.send(SPAWNER.toolKill);
@@ -52,7 +62,7 @@ export function runTool(words: readonly string[], channel: ToolChannel, input?: 
     kill();
     end(new CorralError("canceled", `the input of ${words[0] ?? "a tool"} failed; it was ended`, { cause }));
   });
-  return { run: { stdout, done: done.promise, kill }, sink };
+  return { run: { stdout, done: done.promise, kill }, sink: { frame, lost: end } };
 }
 
 async function feed(channel: ToolChannel, credit: Credit, input: AsyncIterable<Uint8Array> | undefined): Promise<void> {
@@ -66,13 +76,15 @@ async function feed(channel: ToolChannel, credit: Credit, input: AsyncIterable<U
   if (!credit.ended) channel.send(SPAWNER.toolEof);
 }
 
-function failure(words: readonly string[], buffer: Buffer, start: number, end: number): CorralError | undefined {
+function failure(words: readonly string[], { buffer, start, end }: Frame): CorralError | undefined {
   const code = buffer.readInt32LE(start);
   const signal = buffer.readInt32LE(start + 4);
   if (code === 0 && signal === 0) return undefined;
   const message = buffer.toString("utf8", start + 8, end).trim();
   const how = signal === 0 ? `exit status ${code}` : `signal ${signal}`;
-  return new CorralError("internal", message === "" ? `${words[0] ?? "a tool"} failed: ${how}` : message, { details: { tool: words[0], code, signal } });
+  return new CorralError("internal", message === "" ? `${words[0] ?? "a tool"} failed: ${how}` : message, {
+    details: { tool: words[0], code, signal },
+  });
 }
 
 /** Bytes that may still be sent. */
