@@ -37,7 +37,7 @@ struct guest {
     int exec_count;
     int running_count;
     int memory_events, pids_events; /* -1: none */
-    struct timer kill_again;
+    struct timer kill_again, accept_again;
 };
 
 #endif

@@ -40,6 +40,12 @@ static void empty_groups(const struct facts *facts) {
     if (setgroups(0, NULL) != 0 || getgroups(0, NULL) != 0) step_fail(18, errno, "supplementary groups cannot be emptied");
 }
 
+/* SAFETY: a PID 1 that cannot change ids would run commands as itself, one told of a uid it does not have as somebody else. */
+static void check_ids(const struct facts *facts) {
+    if (facts->several_ids ? geteuid() != 0 : geteuid() != facts->uid || getegid() != facts->gid)
+        step_fail(18, EPERM, "PID 1 does not have the ids that the handover says");
+}
+
 static void die_with_spawner(void) {
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) step_fail(19, errno, "no death signal");
     /* SAFETY: the spawner may have died before the line above; then no signal comes, but its end of the pipe is closed. */
@@ -58,6 +64,7 @@ static void contain(struct guest *guest) {
     if (!left_out(facts, 24)) oom_prove(&guest->oom, &guest->loop);
     bool early = left_out(facts, 20) && !left_out(facts, 22);    /* a control without 20: then only a capability lets the filter in, and 18 takes it */
     if (early) seccomp_install(facts->filter, facts->filter_length, &guest->key);
+    check_ids(facts);
     if (!left_out(facts, 18)) empty_groups(facts);               /* needs SETGID, which the next line may take */
     if (!left_out(facts, 18)) caps_drop(facts);                  /* 18: mounts and network are done, nothing of it is needed again */
     if (!left_out(facts, 19)) die_with_spawner();                /* 19, after 18: a change of ids or capabilities may clear the signal */

@@ -1,5 +1,5 @@
 /* oom_score_adj: a child cannot write its own (it shares the memory of a non-dumpable process until it executes, and the write would be lost),
- * so PID 1 raises itself, starts the child, and lowers itself again. A help against accident, not malice: a command may raise others, not lower itself.
+ * so PID 1 raises itself, starts the child, and lowers itself again. A help against accident, not malice: a command may lower itself as far as PID 1 stands.
  * Lowered by a timer and not at once: while the child still shares our memory, the kernel would lower it with us;
  * and a burst of commands then costs two writes, not two each. */
 #define _GNU_SOURCE

@@ -16,7 +16,7 @@
 #include "guest.h"
 #include "handover.h"
 
-enum { KILL_AGAIN_MS = 5 };
+enum { KILL_AGAIN_MS = 5, ACCEPT_AGAIN_MS = 100 };
 
 static struct client *client_of(struct conn *conn) { return CONTAINER_OF(conn, struct client, conn); }
 
@@ -114,7 +114,14 @@ static void on_connection(struct watch *watch, uint32_t events) {
     (void)events;
     struct guest *guest = CONTAINER_OF(watch, struct guest, listener);
     int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd < 0) return;
+    if (fd < 0) {
+        /* Out of descriptors or memory: asking again at once would only spin. */
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            loop_unwatch(&guest->loop, watch);
+            loop_timer(&guest->loop, &guest->accept_again, in_ms(ACCEPT_AGAIN_MS));
+        }
+        return;
+    }
     struct client *client = NULL;
     if (guest->client_count >= MAX_CLIENTS || !is_outside(fd) || !(client = calloc(1, sizeof *client))) {
         close(fd);
@@ -129,6 +136,11 @@ static void on_connection(struct watch *watch, uint32_t events) {
     guest->clients = client;
     guest->client_count++;
     conn_send(&client->conn, ANSWER_READY, 0, buffer_bytes(&guest->ready), buffer_length(&guest->ready));
+}
+
+static void accept_again(struct timer *timer) {
+    struct guest *guest = CONTAINER_OF(timer, struct guest, accept_again);
+    if (loop_watch(&guest->loop, &guest->listener, EPOLLIN) != 0) loop_timer(&guest->loop, timer, in_ms(ACCEPT_AGAIN_MS));
 }
 
 static void on_children(struct watch *watch, uint32_t events) {
@@ -152,6 +164,9 @@ void serve_prepare(struct guest *guest) {
     /* Dispositions survive an exec when they say "ignore"; commands must begin with none. */
     for (int number = 1; number <= MAX_SIGNAL; number++)
         if (number != SIGKILL && number != SIGSTOP) signal(number, SIG_DFL);
+    /* Told of ends alone: a child that stops and continues itself without end would keep us busy. */
+    struct sigaction ends = {.sa_handler = SIG_DFL, .sa_flags = SA_NOCLDSTOP};
+    if (sigaction(SIGCHLD, &ends, NULL) != 0) step_fail(23, errno, "SIGCHLD cannot be set");
     if (sigprocmask(SIG_SETMASK, &all, NULL) != 0) step_fail(23, errno, "signals cannot be blocked");
     int error = loop_open(&guest->loop);
     if (error != 0) step_fail(23, -error, "no epoll");
@@ -159,6 +174,7 @@ void serve_prepare(struct guest *guest) {
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
     guest->kill_again = (struct timer){.fire = kill_again};
+    guest->accept_again = (struct timer){.fire = accept_again};
     guest->listener = (struct watch){.fd = HANDOVER_SOCKET, .ready = on_connection};
     guest->barrier = (struct watch){.fd = HANDOVER_BARRIER, .ready = on_barrier};
     guest->children = (struct watch){.fd = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK), .ready = on_children};

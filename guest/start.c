@@ -25,7 +25,7 @@
 #include "caps.h"
 #include "raw.h"
 
-enum { STACK_BYTES = 24 * 1024, WAIT_MS = 20, MAX_WAITS = 1500, CLOSE_RANGE_MARK = 4 };
+enum { STACK_BYTES = 24 * 1024, WAIT_MS = 20, MAX_WAITS = 1500, MAX_STOPS = 10, CLOSE_RANGE_MARK = 4 };
 #define INTO_CGROUP_FLAG 0x200000000ull
 
 /* The kernel's struct, ABI 2; older headers end before `cgroup`. */
@@ -148,15 +148,25 @@ static long clone_child(int cgroup, const struct clone_key *key, void (*run)(voi
     return raw_start(SYS_clone, args, run, context);
 }
 
-/* Until the child has let go of our memory. A child that somebody stops is woken; one that is stopped for ever is killed. */
-static void await(pid_t pid) {
+static bool was_stopped(pid_t pid) {
+    siginfo_t info = {0};
+    return waitid(P_PID, (id_t)pid, &info, WSTOPPED | WNOHANG) == 0 && info.si_pid == pid;
+}
+
+/* Until the child has let go of our memory. One that somebody stops is woken; one that is stopped again and again, or takes half a minute, is
+ * killed (false): meanwhile nothing else in the sandbox is served. */
+static bool await(pid_t pid) {
     struct timespec round = {.tv_nsec = WAIT_MS * 1000000L};
-    for (int waits = 0; __atomic_load_n(&busy, __ATOMIC_ACQUIRE) != 0;) {
+    int waits = 0, stops = 0;
+    bool killed = false;
+    while (__atomic_load_n(&busy, __ATOMIC_ACQUIRE) != 0) {
         /* Not FUTEX_PRIVATE: the kernel wakes the shared form. */
-        long result = raw6(SYS_futex, (long)&busy, FUTEX_WAIT, 1, (long)&round, 0, 0);
-        if (result != -ETIMEDOUT) continue;
-        kill(pid, ++waits < MAX_WAITS ? SIGCONT : SIGKILL);
+        if (raw6(SYS_futex, (long)&busy, FUTEX_WAIT, 1, (long)&round, 0, 0) != -ETIMEDOUT) continue;
+        if (was_stopped(pid)) stops++;
+        killed = killed || ++waits >= MAX_WAITS || stops >= MAX_STOPS;
+        kill(pid, killed ? SIGKILL : SIGCONT);
     }
+    return !killed;
 }
 
 pid_t start_command(struct start *start) {
@@ -168,7 +178,10 @@ pid_t start_command(struct start *start) {
         start->error = (int)-pid;
         return 0;
     }
-    await((pid_t)pid);
+    if (!await((pid_t)pid)) {
+        start->stage = STAGE_SETUP;
+        start->error = EAGAIN;
+    }
     if (__atomic_load_n(&start->error, __ATOMIC_ACQUIRE) == 0) return (pid_t)pid;
     while (waitpid((pid_t)pid, NULL, __WALL) < 0 && errno == EINTR) {}
     return 0;

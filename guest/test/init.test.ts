@@ -6,7 +6,7 @@ import { afterEach, describe, expect } from "vitest";
 import { CLONE3_PLACEHOLDERS } from "../../src/runtime/seccomp/filter.ts";
 import { verifies } from "../../test/verifies.ts";
 import { testProgram } from "./build.ts";
-import { ANSWER, frame, type GuestOptions, REQUEST, TestGuest, testFilter, u32 } from "./guest.ts";
+import { ANSWER, FLAG, frame, type GuestOptions, REQUEST, TestGuest, testFilter, u32 } from "./guest.ts";
 
 let guests: TestGuest[] = [];
 function start(options: GuestOptions = {}): TestGuest {
@@ -48,6 +48,19 @@ describe("walls", () => {
     const client = await start({ ids: "one" }).client();
     expect((await client.ready).get("cap-prm")).toBe(NO_CAPS);
     expect((await client.run("/bin/cat", "/proc/self/status")).text).toMatch(new RegExp(`CapBnd:\\t${NO_CAPS}\\n`));
+  });
+
+  verifies("guest/root-inside", "where uid 0 is offered it has eight capabilities and no way to PID 1, and ordinary commands show none", async () => {
+    const client = await start({ records: ["root", "1"] }).client();
+    const eight = "00000000000004fb";
+    expect((await client.ready).get("cap-bnd")).toBe(eight);
+    const root = client.exec({ argv: ["/bin/sh", "-c", "cat /proc/self/status; cat /proc/1/mem /proc/1/environ /proc/1/syscall; kill -9 1; echo end"], flags: FLAG.root });
+    await root.exit;
+    expect(root.text).toMatch(new RegExp(`CapInh:\\t${NO_CAPS}\\nCapPrm:\\t${eight}\\nCapEff:\\t${eight}\\nCapBnd:\\t${eight}\\nCapAmb:\\t${NO_CAPS}\\nNoNewPrivs:\\t1\\n`));
+    expect(root.text).toMatch(/Uid:\t0\t0\t0\t0\n[^]*Speculation[^]*\nend\n$/);
+    expect((await client.run("/bin/cat", "/proc/self/status")).text).toMatch(new RegExp(`CapPrm:\\t${NO_CAPS}\\nCapEff:\\t${NO_CAPS}\\nCapBnd:\\t${NO_CAPS}\\n`));
+    const closed = await start().client();
+    expect((await closed.exec({ argv: ["true"], flags: FLAG.root }).exit).startErrno).toBe(1);
   });
 
   verifies("guest/clean-start", "a command begins with three descriptors, the documented environment and default signals", async () => {
@@ -178,6 +191,17 @@ describe("connections", () => {
     // As uid 0 of the machine by way of the namespace's init: the socket file is not otherwise writable.
     execFileSync("chmod", ["-R", "a+rwx", guest.folder]);
     expect((await client.run("/usr/bin/python3", "-c", script)).text.trim()).toBe("0");
+  });
+
+  verifies("guest/no-descriptors-taken", "descriptors sent along with a frame are closed, not kept", async () => {
+    const guest = start();
+    await guest.fault;
+    // The pipe ends for its reader only when the copy that was sent is gone too; the connection stays open meanwhile.
+    const script = `import socket,os,struct
+s=socket.socket(socket.AF_UNIX);s.connect(${JSON.stringify(guest.socket)});s.recv(65536)
+r,w=os.pipe();socket.send_fds(s,[struct.pack("<IIBBBB",0,7,8,0,0,0)],[w]);os.close(w)
+print(s.recv(100)[8],os.read(r,1))`;
+    expect(execFileSync("python3", ["-c", script], { encoding: "utf8" }).trim()).toBe("71 b''");
   });
 
   verifies("guest/ping", "PING is answered with its own bytes", async () => {

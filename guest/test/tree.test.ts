@@ -144,7 +144,8 @@ describe.each(["cgroup", "all"] as const)("trees by %s", (mode) => {
     await client.exec({ argv: [PROBE, "stopper"] }).exit;
     // These are stopped before or after their exec; each is answered, and the time-out still works.
     const results = await Promise.all([1, 2, 3, 4].map(() => client.exec({ argv: ["/bin/sleep", "0"], timeoutMs: 300, graceMs: 50 }).exit));
-    for (const result of results) expect(result.startErrno).toBe(0);
+    // EAGAIN: it was stopped ten times before its exec.
+    for (const result of results) expect([0, 11]).toContain(result.startErrno);
     client.send(frame(REQUEST.killAll, 5));
     expect((await client.other()).type).toBe(ANSWER.ok);
     expect((await client.run("/bin/echo", "free")).text).toBe("free\n");
