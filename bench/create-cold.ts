@@ -33,17 +33,28 @@ async function* run(context: BenchContext): AsyncIterable<Row> {
     progress: (done, total) => context.progress("create, first command; bwrap in turn", done, total),
   });
   const against = { name: "bwrap --unshare-all true", samples: theirs };
-  yield row({ id: ID, metric: "in-process", unit: "ms", samples: ours, against, target: "p50 ≤ 0.5x bwrap", judge: ({ ratio }) => (ratio ?? 9) <= 0.5 });
+  yield row({
+    id: ID,
+    metric: "in-process",
+    unit: "ms",
+    samples: ours,
+    against,
+    target: "p50 ≤ 0.5x bwrap",
+    judge: ({ ratio }) => (ratio ?? 9) <= 0.5,
+  });
   yield row({ id: ID, metric: "bwrap", unit: "ms", samples: theirs, target: "the peer" });
   const p99 = row({ id: ID, metric: "in-process p99", unit: "ms", samples: ours, target: "p99 ≤ 2x bwrap's p99" });
   const peerP99 = row({ id: ID, metric: "", unit: "", samples: theirs, target: "" }).p99;
   yield { ...p99, against: "bwrap p99", ratio: p99.p99 / peerP99, met: p99.p99 <= 2 * peerP99 };
-  for (const [stage, samples] of Object.entries(stages)) yield row({ id: ID, metric: `stage ${stage}`, unit: "ms", samples, target: "where the time goes" });
+  for (const [stage, samples] of Object.entries(stages))
+    yield row({ id: ID, metric: `stage ${stage}`, unit: "ms", samples, target: "where the time goes" });
   const whole: number[] = [];
   const runs = context.quick ? 5 : 30;
   for (let i = 0; i < runs; i++) {
     context.progress("corral run DIR -- true as a process", i, runs);
-    whole.push(await timed(() => runPeer([...context.corralArgv, "run", dir, "--data", join(context.scratch, "cli"), "--discard", "--", ...TRUE])));
+    whole.push(
+      await timed(() => runPeer([...context.corralArgv, "run", dir, "--data", join(context.scratch, "cli"), "--discard", "--", ...TRUE])),
+    );
   }
   yield row({ id: ID, metric: "`corral run` as a process", unit: "ms", samples: whole, target: "told" });
 }

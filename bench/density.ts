@@ -32,14 +32,37 @@ async function* run(context: BenchContext): AsyncIterable<Row> {
   const after = unavailableBytes();
   const guests = guestPids();
   const each = (after - before - (ownMemory() - ownBefore)) / n / MIB;
-  yield row({ id: ID, metric: "memory each, kernel included", unit: "MiB", samples: [each], target: "≤ 0.6 MiB", judge: ({ p50 }) => p50 <= 0.6, note: `${n} live; MemAvailable lost, less this process's own growth` });
+  yield row({
+    id: ID,
+    metric: "memory each, kernel included",
+    unit: "MiB",
+    samples: [each],
+    target: "≤ 0.6 MiB",
+    judge: ({ p50 }) => p50 <= 0.6,
+    note: `${n} live; MemAvailable lost, less this process's own growth`,
+  });
   yield row({ id: ID, metric: "PSS of PID 1", unit: "KiB", samples: pssKib(guests.slice(0, 100)), target: "told" });
-  yield row({ id: ID, metric: "processes each", unit: "processes", samples: [(guests.length - processesBefore.length) / n], target: "1", judge: ({ p50 }) => p50 === 1 });
+  yield row({
+    id: ID,
+    metric: "processes each",
+    unit: "processes",
+    samples: [(guests.length - processesBefore.length) / n],
+    target: "1",
+    judge: ({ p50 }) => p50 === 1,
+  });
   yield row({ id: ID, metric: "create while filling up", unit: "ms", samples, target: "told" });
   const first = live[0];
   if (first === undefined) throw new Error("no sandbox was made");
   const crowded = await answerMs(first, 50);
-  yield row({ id: ID, metric: `exec with ${n} live`, unit: "ms", samples: crowded, against: { name: "exec with one live", samples: alone }, target: "≤ 2x", judge: ({ ratio }) => (ratio ?? 9) <= 2 });
+  yield row({
+    id: ID,
+    metric: `exec with ${n} live`,
+    unit: "ms",
+    samples: crowded,
+    against: { name: "exec with one live", samples: alone },
+    target: "≤ 2x",
+    judge: ({ ratio }) => (ratio ?? 9) <= 2,
+  });
   for (const [index, sandbox] of live.entries()) {
     context.progress("destroyed", index, n);
     await sandbox.destroy();

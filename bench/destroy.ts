@@ -21,7 +21,15 @@ async function* run(context: BenchContext): AsyncIterable<Row> {
   }
   yield row({ id: ID, metric: "idle sandbox", unit: "ms", samples, target: "p50 ≤ 1 ms", judge: ({ p50 }) => p50 <= 1 });
   const left = (await corral.census()).filter((entry) => entry.sandboxId !== undefined);
-  yield row({ id: ID, metric: "leftovers", unit: "objects", samples: [left.length], target: "0", judge: ({ p50 }) => p50 === 0, note: left.map((entry) => entry.kind).join(" ") });
+  yield row({
+    id: ID,
+    metric: "leftovers",
+    unit: "objects",
+    samples: [left.length],
+    target: "0",
+    judge: ({ p50 }) => p50 === 0,
+    note: left.map((entry) => entry.kind).join(" "),
+  });
 }
 
 export const bench: Bench = { id: ID, what: "Destroy until nothing is left", run };

@@ -23,7 +23,15 @@ async function* run(context: BenchContext): AsyncIterable<Row> {
       progress: (done, total) => context.progress(name, done, total),
     });
     const against = { name: "Node.js spawn on the host", samples: theirs };
-    yield row({ id: ID, metric: name, unit: "ms", samples: ours, against, target: "p50 ≤ 1x spawn", judge: ({ ratio }) => (ratio ?? 9) <= 1 });
+    yield row({
+      id: ID,
+      metric: name,
+      unit: "ms",
+      samples: ours,
+      against,
+      target: "p50 ≤ 1x spawn",
+      judge: ({ ratio }) => (ratio ?? 9) <= 1,
+    });
     yield row({ id: ID, metric: `${name}, spawn`, unit: "ms", samples: theirs, target: "the floor" });
   }
 }

@@ -11,7 +11,14 @@ import { tree } from "./project.ts";
 
 const ID = "fs-micro";
 const OPERATIONS = ["stat", "open-read", "readdir", "create-4k", "write-bulk", "read-bulk"] as const;
-const LIMITS: Readonly<Record<(typeof OPERATIONS)[number], number>> = { stat: 1.8, "open-read": 1.8, readdir: 1.8, "create-4k": 1.8, "write-bulk": 1.05, "read-bulk": 1.05 };
+const LIMITS: Readonly<Record<(typeof OPERATIONS)[number], number>> = {
+  stat: 1.8,
+  "open-read": 1.8,
+  readdir: 1.8,
+  "create-4k": 1.8,
+  "write-bulk": 1.05,
+  "read-bulk": 1.05,
+};
 const BULK_MIB = 1024;
 
 async function* run(context: BenchContext): AsyncIterable<Row> {
@@ -39,7 +46,16 @@ async function* run(context: BenchContext): AsyncIterable<Row> {
       theirs.push(outside(native, args));
     }
     const limit = LIMITS[operation];
-    yield row({ id: ID, metric: operation, unit: "µs/op", samples: ours, against: { name: "native", samples: theirs }, paired: true, target: `≤ ${limit}x native`, judge: ({ ratio }) => (ratio ?? 9) <= limit });
+    yield row({
+      id: ID,
+      metric: operation,
+      unit: "µs/op",
+      samples: ours,
+      against: { name: "native", samples: theirs },
+      paired: true,
+      target: `≤ ${limit}x native`,
+      judge: ({ ratio }) => (ratio ?? 9) <= limit,
+    });
   }
 }
 

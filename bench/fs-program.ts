@@ -20,10 +20,22 @@ interface Program {
 
 /** Each line leaves the tree as it found it, so that the next round meets the same state. */
 const PROGRAMS: readonly Program[] = [
-  { name: "tsc", needs: "node", line: "node compiler/node_modules/typescript/bin/tsc -p compiler --noEmit false --outDir output/tsc && rm -rf output/tsc" },
-  { name: "npm ci, offline cache", needs: "npm", line: "cd output && cp ../install/package*.json . && npm ci --offline --no-audit --no-fund --cache ./cache >/dev/null && rm -rf node_modules package*.json" },
+  {
+    name: "tsc",
+    needs: "node",
+    line: "node compiler/node_modules/typescript/bin/tsc -p compiler --noEmit false --outDir output/tsc && rm -rf output/tsc",
+  },
+  {
+    name: "npm ci, offline cache",
+    needs: "npm",
+    line: "cd output && cp ../install/package*.json . && npm ci --offline --no-audit --no-fund --cache ./cache >/dev/null && rm -rf node_modules package*.json",
+  },
   { name: "python3 -m unittest", needs: "python3", line: "python3 -m unittest discover -s py -q 2>/dev/null" },
-  { name: "git clone + status", needs: "git", line: "git clone -q . output/clone && git -C output/clone status --short && rm -rf output/clone" },
+  {
+    name: "git clone + status",
+    needs: "git",
+    line: "git clone -q . output/clone && git -C output/clone status --short && rm -rf output/clone",
+  },
   { name: "grep -r", needs: "grep", line: "grep -rc nothing-like-this area-0 area-1 area-2 area-3 >/dev/null; true" },
 ];
 
@@ -51,7 +63,16 @@ async function* run(context: BenchContext): AsyncIterable<Row> {
       ours.push(a);
       theirs.push(b);
     }
-    yield row({ id: ID, metric: program.name, unit: "ms", samples: ours, against: { name: "native", samples: theirs }, paired: true, target: `≤ ${GOAL}x native`, judge: ({ ratio }) => (ratio ?? 9) <= GOAL });
+    yield row({
+      id: ID,
+      metric: program.name,
+      unit: "ms",
+      samples: ours,
+      against: { name: "native", samples: theirs },
+      paired: true,
+      target: `≤ ${GOAL}x native`,
+      judge: ({ ratio }) => (ratio ?? 9) <= GOAL,
+    });
   }
 }
 
@@ -61,16 +82,32 @@ function prepare(dir: string): string {
   mkdirSync(join(dir, "output"), { recursive: true });
   const root = join(import.meta.dirname, "..");
   mkdirSync(join(dir, "compiler", "src"), { recursive: true });
-  for (let i = 0; i < 60; i++) writeFileSync(join(dir, "compiler", "src", `m${i}.ts`), `export function f${i}(x: number): number {\n  return x * ${i};\n}\n`.repeat(1) + `export interface T${i} { a: string; b: T${i} | undefined }\n`);
-  writeFileSync(join(dir, "compiler", "tsconfig.json"), JSON.stringify({ compilerOptions: { strict: true, skipLibCheck: false, module: "nodenext", target: "es2022", types: [] }, include: ["src"] }));
+  for (let i = 0; i < 60; i++)
+    writeFileSync(
+      join(dir, "compiler", "src", `m${i}.ts`),
+      `export function f${i}(x: number): number {\n  return x * ${i};\n}\n`.repeat(1) +
+        `export interface T${i} { a: string; b: T${i} | undefined }\n`,
+    );
+  writeFileSync(
+    join(dir, "compiler", "tsconfig.json"),
+    JSON.stringify({
+      compilerOptions: { strict: true, skipLibCheck: false, module: "nodenext", target: "es2022", types: [] },
+      include: ["src"],
+    }),
+  );
   mkdirSync(join(dir, "compiler", "node_modules"), { recursive: true });
   cpSync(join(root, "node_modules", "typescript"), join(dir, "compiler", "node_modules", "typescript"), { recursive: true });
   const platform = join(root, "node_modules", "@typescript");
   if (existsSync(platform)) cpSync(platform, join(dir, "compiler", "node_modules", "@typescript"), { recursive: true });
   mkdirSync(join(dir, "py"), { recursive: true });
-  for (let i = 0; i < 40; i++) writeFileSync(join(dir, "py", `test_m${i}.py`), `import unittest\n\n\nclass T(unittest.TestCase):\n    def test_sum(self):\n        self.assertEqual(sum(range(${i})), ${(i * (i - 1)) / 2})\n`);
+  for (let i = 0; i < 40; i++)
+    writeFileSync(
+      join(dir, "py", `test_m${i}.py`),
+      `import unittest\n\n\nclass T(unittest.TestCase):\n    def test_sum(self):\n        self.assertEqual(sum(range(${i})), ${(i * (i - 1)) / 2})\n`,
+    );
   prepareInstall(dir);
-  const git = (...args: string[]): void => void execFileSync("git", ["-c", "user.name=bench", "-c", "user.email=bench@example.invalid", ...args], { cwd: dir, stdio: "ignore" });
+  const git = (...args: string[]): void =>
+    void execFileSync("git", ["-c", "user.name=bench", "-c", "user.email=bench@example.invalid", ...args], { cwd: dir, stdio: "ignore" });
   git("init", "-q");
   git("add", "area-0", "area-1", "area-2", "area-3", "py");
   git("commit", "-q", "-m", "tree");

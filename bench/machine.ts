@@ -18,7 +18,9 @@ export function machine(): Readonly<Record<string, string>> {
 
 function distribution(): string {
   try {
-    const line = readFileSync("/etc/os-release", "utf8").split("\n").find((text) => text.startsWith("PRETTY_NAME="));
+    const line = readFileSync("/etc/os-release", "utf8")
+      .split("\n")
+      .find((text) => text.startsWith("PRETTY_NAME="));
     return line?.slice("PRETTY_NAME=".length).replaceAll('"', "") ?? "unknown";
   } catch {
     return "unknown"; // a machine without os-release is no reason to refuse a figure

@@ -20,5 +20,19 @@ export function bwrapArgv(command: readonly string[]): readonly string[] | undef
   const bwrap = ["/usr/bin/bwrap", "/bin/bwrap", "/usr/local/bin/bwrap"].find((path) => existsSync(path));
   if (bwrap === undefined) return undefined;
   const links = ["/bin", "/sbin", "/lib", "/lib64"].filter((path) => existsSync(path));
-  return [bwrap, "--unshare-all", "--ro-bind", "/usr", "/usr", ...links.flatMap((path) => ["--symlink", `usr${path}`, path]), "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", ...command];
+  return [
+    bwrap,
+    "--unshare-all",
+    "--ro-bind",
+    "/usr",
+    "/usr",
+    ...links.flatMap((path) => ["--symlink", `usr${path}`, path]),
+    "--proc",
+    "/proc",
+    "--dev",
+    "/dev",
+    "--tmpfs",
+    "/tmp",
+    ...command,
+  ];
 }

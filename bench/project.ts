@@ -25,7 +25,16 @@ export function tree(dir: string, shape: { readonly files: number; readonly perD
 
 /** The request that most benches make: everything readable and writable unless a bench is about the policy. */
 export function request(codebaseDir: string, more: Partial<CreateRequest> = {}): CreateRequest {
-  return { codebaseDir, policy: { rules: [{ pattern: "**", permission: "read" }, { pattern: "/output/**", permission: "write" }] }, ...more };
+  return {
+    codebaseDir,
+    policy: {
+      rules: [
+        { pattern: "**", permission: "read" },
+        { pattern: "/output/**", permission: "write" },
+      ],
+    },
+    ...more,
+  };
 }
 
 export const TRUE = ["/bin/true"] as const;

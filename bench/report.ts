@@ -30,13 +30,18 @@ export async function writeReport(results: string): Promise<string> {
     parts.push(section(id, saved));
   }
   const page = join(results, "..", "REPORT.md");
-  writeFileSync(page, `# Bench report\n\nPrinted by \`./corral bench --report\` from saved runs. A ratio was measured in one run, ours and the peer in turn; absolute times move with the machine.\n\n${parts.join("\n")}`);
+  writeFileSync(
+    page,
+    `# Bench report\n\nPrinted by \`./corral bench --report\` from saved runs. A ratio was measured in one run, ours and the peer in turn; absolute times move with the machine.\n\n${parts.join("\n")}`,
+  );
   return page;
 }
 
 function listResults(results: string): string[] {
   try {
-    return readdirSync(results).filter((name) => name.endsWith(".json") && !name.endsWith(".heap.json")).sort();
+    return readdirSync(results)
+      .filter((name) => name.endsWith(".json") && !name.endsWith(".heap.json"))
+      .sort();
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
     throw error;
@@ -44,7 +49,9 @@ function listResults(results: string): string[] {
 }
 
 function section(id: string, saved: Saved): string {
-  const machine = Object.entries(saved.machine).map(([key, value]) => `${key} ${value}`).join(" · ");
+  const machine = Object.entries(saved.machine)
+    .map(([key, value]) => `${key} ${value}`)
+    .join(" · ");
   const lines = saved.rows.map((row) => {
     const against = row.against === undefined || row.ratio === undefined ? "" : `${figure(row.ratio)}x ${row.against}`;
     const verdict = row.met === null ? "" : row.met ? "yes" : "**no**";
@@ -69,7 +76,10 @@ function picture(saved: Saved): Promise<string> {
       height: { step: 22 },
       layer: [
         { mark: { type: "tick", opacity: 0.25, thickness: 1 } },
-        { mark: { type: "point", filled: true, size: 70 }, encoding: { x: { aggregate: "median", field: "value", type: "quantitative", title: null } } },
+        {
+          mark: { type: "point", filled: true, size: 70 },
+          encoding: { x: { aggregate: "median", field: "value", type: "quantitative", title: null } },
+        },
       ],
       encoding: {
         x: { field: "value", type: "quantitative", title: null, scale: { zero: true } },

@@ -10,7 +10,6 @@ import { machine } from "./machine.ts";
 import { profiled } from "./profile.ts";
 import { progressLine, printTable } from "./print.ts";
 
-
 /** Every bench by id; loaded when it is run, so that asking for one costs one. */
 const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   "create-cold": () => import("./create-cold.ts"),
@@ -40,7 +39,9 @@ const RESULTS = join(import.meta.dirname, "results");
 export async function runBenches(options: BenchOptions): Promise<number> {
   const unknown = options.ids.filter((id) => !(id in BENCHES));
   if (unknown.length > 0) {
-    process.stderr.write(`corral: request_invalid: no bench is called ${unknown.join(", ")}; there are ${Object.keys(BENCHES).join(", ")}\n`);
+    process.stderr.write(
+      `corral: request_invalid: no bench is called ${unknown.join(", ")}; there are ${Object.keys(BENCHES).join(", ")}\n`,
+    );
     return 2;
   }
   if (options.report && options.ids.length === 0) {
@@ -49,7 +50,12 @@ export async function runBenches(options: BenchOptions): Promise<number> {
   }
   const ids = options.ids.length > 0 ? options.ids : Object.keys(BENCHES);
   const facts = machine();
-  if (!options.json) process.stdout.write(`${Object.entries(facts).map(([key, value]) => `${key} ${value}`).join(" · ")}\n\n`);
+  if (!options.json)
+    process.stdout.write(
+      `${Object.entries(facts)
+        .map(([key, value]) => `${key} ${value}`)
+        .join(" · ")}\n\n`,
+    );
   mkdirSync(RESULTS, { recursive: true });
   let failed = 0;
   for (const id of ids) failed += (await runOne(id, options)) ? 0 : 1;
@@ -93,7 +99,10 @@ async function runOne(id: string, options: BenchOptions): Promise<boolean> {
     };
     if (options.profile) await profiled(join(RESULTS, id), collect);
     else await collect();
-    writeFileSync(join(RESULTS, `${id}.json`), JSON.stringify({ machine: machine(), quick: options.quick, what: bench.what, rows }, null, 1));
+    writeFileSync(
+      join(RESULTS, `${id}.json`),
+      JSON.stringify({ machine: machine(), quick: options.quick, what: bench.what, rows }, null, 1),
+    );
     return true;
   } catch (error) {
     line.clear();

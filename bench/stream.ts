@@ -23,13 +23,31 @@ async function* run(context: BenchContext): AsyncIterable<Row> {
   for (let i = 0; i < rounds; i++) {
     context.progress(`${bytes / MB} MB of stdout`, i, rounds);
     let seen = 0;
-    const ms = await timed(() => sandbox.exec({ command, outputBytes: Number.POSITIVE_INFINITY, onStdout: (chunk) => void (seen += chunk.length) }));
+    const ms = await timed(() =>
+      sandbox.exec({ command, outputBytes: Number.POSITIVE_INFINITY, onStdout: (chunk) => void (seen += chunk.length) }),
+    );
     if (seen !== bytes) throw new Error(`${seen} of ${bytes} bytes came`);
     ours.push(bytes / MB / (ms / 1000));
     theirs.push(bytes / MB / ((await pipeMs(command, bytes)) / 1000));
   }
-  yield row({ id: ID, metric: "stdout, in-process", unit: "MB/s", samples: ours, against: { name: "a pipe of Node.js", samples: theirs }, paired: true, target: "≥ 500 MB/s", judge: ({ p50 }) => p50 >= 500 });
-  yield row({ id: ID, metric: "guest with a stalled reader", unit: "KiB", samples: [await stalledKib(sandbox)], target: "≤ 4,096 KiB", judge: ({ p50 }) => p50 <= 4096 });
+  yield row({
+    id: ID,
+    metric: "stdout, in-process",
+    unit: "MB/s",
+    samples: ours,
+    against: { name: "a pipe of Node.js", samples: theirs },
+    paired: true,
+    target: "≥ 500 MB/s",
+    judge: ({ p50 }) => p50 >= 500,
+  });
+  yield row({
+    id: ID,
+    metric: "guest with a stalled reader",
+    unit: "KiB",
+    samples: [await stalledKib(sandbox)],
+    target: "≤ 4,096 KiB",
+    judge: ({ p50 }) => p50 <= 4096,
+  });
 }
 
 function pipeMs(command: readonly string[], bytes: number): Promise<number> {
@@ -46,7 +64,13 @@ function pipeMs(command: readonly string[], bytes: number): Promise<number> {
 }
 
 /** Private memory of the largest PID 1 while its reader takes nothing. */
-async function stalledKib(sandbox: { start(request: { command: readonly string[]; outputBytes: number; onStdout: () => Promise<void> }): Promise<{ stop(): void; result: Promise<unknown> }> }): Promise<number> {
+async function stalledKib(sandbox: {
+  start(request: {
+    command: readonly string[];
+    outputBytes: number;
+    onStdout: () => Promise<void>;
+  }): Promise<{ stop(): void; result: Promise<unknown> }>;
+}): Promise<number> {
   const gate = Promise.withResolvers<void>();
   const running = await sandbox.start({ command: ["/usr/bin/yes"], outputBytes: Number.POSITIVE_INFINITY, onStdout: () => gate.promise });
   await new Promise((resolve) => setTimeout(resolve, STALL_MS));

@@ -29,7 +29,15 @@ export async function openBed(runtime: RuntimeName): Promise<OpenBed> {
   const corrals = new Map<string, Promise<Corral>>();
   const corralFor = (weaken: readonly number[]): Promise<Corral> => {
     const key = weaken.join(",");
-    const open = corrals.get(key) ?? openLocalCorral({ guestFile: join(ROOT, "guest", "build", "corral-guest"), env: process.env, uid: process.getuid?.() ?? 0, dataDir: join(top, `data-${key || "whole"}`), weaken });
+    const open =
+      corrals.get(key) ??
+      openLocalCorral({
+        guestFile: join(ROOT, "guest", "build", "corral-guest"),
+        env: process.env,
+        uid: process.getuid?.() ?? 0,
+        dataDir: join(top, `data-${key || "whole"}`),
+        weaken,
+      });
     corrals.set(key, open);
     return open;
   };
@@ -59,7 +67,12 @@ function bedOf(facts: BedFacts): Bed {
       const corral = await facts.corralFor(options.weaken ?? []);
       return await corral.create({
         codebaseDir: options.dir ?? facts.codebase,
-        policy: options.policy ?? { rules: [{ pattern: "**", permission: "read" }, { pattern: "/output/**", permission: "write" }] },
+        policy: options.policy ?? {
+          rules: [
+            { pattern: "**", permission: "read" },
+            { pattern: "/output/**", permission: "write" },
+          ],
+        },
         runtime: facts.runtime,
         ...(options.limits === undefined ? {} : { limits: options.limits }),
       });
@@ -71,7 +84,19 @@ function bedOf(facts: BedFacts): Bed {
 /** All programs of test/fixtures/attempts, static, so that they run in any root. */
 function compile(dir: string): string {
   mkdirSync(dir);
-  for (const name of PROGRAMS) execFileSync("cc", ["-std=gnu11", "-O1", "-static", "-pthread", "-Wall", "-Wextra", "-Werror", "-o", join(dir, name), join(ATTEMPTS, `${name}.c`)]);
+  for (const name of PROGRAMS)
+    execFileSync("cc", [
+      "-std=gnu11",
+      "-O1",
+      "-static",
+      "-pthread",
+      "-Wall",
+      "-Wextra",
+      "-Werror",
+      "-o",
+      join(dir, name),
+      join(ATTEMPTS, `${name}.c`),
+    ]);
   return dir;
 }
 
@@ -92,13 +117,19 @@ function scratchOf(top: string, id: string): string {
 /** Root in new mount, pid, network, ipc and uts namespaces; with `asUser` an unprivileged uid there. */
 function outside(argv: readonly string[], asUser: boolean): Promise<{ exitCode: number; stdout: string; stderr: string }> {
   const drop = asUser ? ["setpriv", `--reuid=${OUTSIDE_UID}`, `--regid=${OUTSIDE_UID}`, "--clear-groups"] : [];
-  const child = spawn("unshare", ["--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc", ...drop, ...argv], { stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(
+    "unshare",
+    ["--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc", ...drop, ...argv],
+    { stdio: ["ignore", "pipe", "pipe"] },
+  );
   const out: Buffer[] = [];
   const err: Buffer[] = [];
   child.stdout.on("data", (chunk: Buffer) => out.push(chunk));
   child.stderr.on("data", (chunk: Buffer) => err.push(chunk));
   return new Promise((resolve, reject) => {
     child.once("error", reject);
-    child.once("close", (code) => resolve({ exitCode: code ?? -1, stdout: Buffer.concat(out).toString("latin1"), stderr: Buffer.concat(err).toString("latin1") }));
+    child.once("close", (code) =>
+      resolve({ exitCode: code ?? -1, stdout: Buffer.concat(out).toString("latin1"), stderr: Buffer.concat(err).toString("latin1") }),
+    );
   });
 }

@@ -60,7 +60,14 @@ function noSecret(id: StoryRow["id"], what: string, lines: readonly string[]): S
     id,
     what,
     attempt: async (bed) => assert.ok(!(await run(bed, POLICY)).includes(SECRET), "the secret came out"),
-    control: { kind: "twin", prove: async (bed) => assert.ok((await run(bed, OPEN)).includes(SECRET), "with everything open the secret does not come out either: the attempt does not work") },
+    control: {
+      kind: "twin",
+      prove: async (bed) =>
+        assert.ok(
+          (await run(bed, OPEN)).includes(SECRET),
+          "with everything open the secret does not come out either: the attempt does not work",
+        ),
+    },
   };
 }
 
@@ -70,9 +77,26 @@ export const FILE_STORIES: readonly StoryRow[] = [
     "mv box b2; cat b2/x.hidden",
     "mkdir q; mv box q/; cat q/box/x.hidden b2/x.hidden",
   ]),
-  noSecret("file/link-to-hidden", "read a hidden file by a symbolic link, old or new", ["cat to-hidden", "ln -s private/keys/a new; cat new", "ln private/keys/a hard; cat hard"]),
-  noSecret("file/exec-around", "run a view file by the loader, by its interpreter, by copy", ["./tool", "/bin/sh ./tool", "cp tool /tmp/t && sh /tmp/t", "sh < tool", "exec 3<tool; cat <&3"]),
-  noSecret("file/copy-out", "copy the bytes of a view file by other calls", ["cp --reflink=auto seen.txt /tmp/c && cat /tmp/c", "dd if=seen.txt 2>/dev/null", "tar cf - seen.txt | cat", "head -c 100 seen.txt", "mv seen.txt moved.txt; cat moved.txt", "python3 -c 'import os;f=os.open(\"seen.txt\",0);print(os.read(f,99))'"]),
+  noSecret("file/link-to-hidden", "read a hidden file by a symbolic link, old or new", [
+    "cat to-hidden",
+    "ln -s private/keys/a new; cat new",
+    "ln private/keys/a hard; cat hard",
+  ]),
+  noSecret("file/exec-around", "run a view file by the loader, by its interpreter, by copy", [
+    "./tool",
+    "/bin/sh ./tool",
+    "cp tool /tmp/t && sh /tmp/t",
+    "sh < tool",
+    "exec 3<tool; cat <&3",
+  ]),
+  noSecret("file/copy-out", "copy the bytes of a view file by other calls", [
+    "cp --reflink=auto seen.txt /tmp/c && cat /tmp/c",
+    "dd if=seen.txt 2>/dev/null",
+    "tar cf - seen.txt | cat",
+    "head -c 100 seen.txt",
+    "mv seen.txt moved.txt; cat moved.txt",
+    "python3 -c 'import os;f=os.open(\"seen.txt\",0);print(os.read(f,99))'",
+  ]),
   noSecret("file/path-spellings", "other spellings of a hidden path", [
     "cat private/../private/keys/a",
     "cat private//keys///a ./private/./keys/./a",
@@ -101,7 +125,10 @@ export const FILE_STORIES: readonly StoryRow[] = [
         const dir = project(bed, "guess-open");
         for (let i = 0; i < 40; i += 2) writeFileSync(join(dir, "box", `g${i}`), "x");
         await using sandbox = await bed.open({ dir, policy: { rules: [...POLICY.rules, { pattern: "/box/g*", permission: "view" }] } });
-        const told = await inside(sandbox, "cd /workspace/box; i=0; while [ $i -lt 40 ]; do test -e g$i && echo y || echo n; i=$((i+1)); done");
+        const told = await inside(
+          sandbox,
+          "cd /workspace/box; i=0; while [ $i -lt 40 ]; do test -e g$i && echo y || echo n; i=$((i+1)); done",
+        );
         assert.equal(new Set(told.split("\n")).size, 2);
       },
     },
@@ -113,14 +140,22 @@ export const FILE_STORIES: readonly StoryRow[] = [
       const dir = project(bed, "rmdir");
       await using sandbox = await bed.open({ dir, policy: POLICY });
       assert.equal(await inside(sandbox, "cd /workspace; ls -A box | wc -l; rmdir box; echo $?; mkdir box; ls -A box | wc -l"), "0\n0\n0");
-      assert.notEqual(await inside(sandbox, "cd /workspace; rm -rf kept 2>/dev/null; echo $?; cat kept/k.txt"), "0\nkept", "a read-only file was destroyed");
+      assert.notEqual(
+        await inside(sandbox, "cd /workspace; rm -rf kept 2>/dev/null; echo $?; cat kept/k.txt"),
+        "0\nkept",
+        "a read-only file was destroyed",
+      );
       assert.equal(execFileSync("cat", [join(dir, "box", "x.hidden")], { encoding: "utf8" }), SECRET, "the base changed");
     },
     control: {
       kind: "twin",
       async prove(bed) {
         await using sandbox = await bed.open({ dir: project(bed, "rmdir-open"), policy: OPEN });
-        assert.notEqual(await inside(sandbox, "cd /workspace; rmdir box 2>/dev/null; echo $?"), "0", "a directory with a visible entry was removed");
+        assert.notEqual(
+          await inside(sandbox, "cd /workspace; rmdir box 2>/dev/null; echo $?"),
+          "0",
+          "a directory with a visible entry was removed",
+        );
       },
     },
   },
@@ -129,7 +164,9 @@ export const FILE_STORIES: readonly StoryRow[] = [
     what: "links of the codebase that lead to the node",
     async attempt(bed) {
       await using sandbox = await bed.open({ dir: project(bed, "links"), policy: POLICY });
-      const told = await inside(sandbox, "cd /workspace; cat to-shadow; cat to-above; cat loop-a; ls -l /proc/1/root/ 2>&1; echo end", { anyExit: true });
+      const told = await inside(sandbox, "cd /workspace; cat to-shadow; cat to-above; cat loop-a; ls -l /proc/1/root/ 2>&1; echo end", {
+        anyExit: true,
+      });
       assert.ok(!told.includes("root:"), "the node's shadow file was read");
     },
     control: {
@@ -145,7 +182,10 @@ export const FILE_STORIES: readonly StoryRow[] = [
     what: "swap the directory one stands in for a link to the node",
     async attempt(bed) {
       await using sandbox = await bed.open({ dir: project(bed, "swap"), policy: POLICY });
-      const told = await inside(sandbox, "cd /workspace/output; mv ../output ../other; ln -s /etc ../output; cat shadow 2>/dev/null; echo x >> shadow; cat ../output/shadow 2>/dev/null; cat ../other/shadow");
+      const told = await inside(
+        sandbox,
+        "cd /workspace/output; mv ../output ../other; ln -s /etc ../output; cat shadow 2>/dev/null; echo x >> shadow; cat ../output/shadow 2>/dev/null; cat ../other/shadow",
+      );
       assert.equal(told, "x");
     },
     control: {
@@ -163,7 +203,11 @@ export const FILE_STORIES: readonly StoryRow[] = [
     what: "search for the layers of the view",
     async attempt(bed) {
       await using sandbox = await bed.open({ dir: project(bed, "layers"), policy: POLICY });
-      const told = await inside(sandbox, "find / -xdev \\( -name upper -o -name masks -o -name deltas -o -name 'x.hidden' \\) 2>/dev/null; find /workspace -name 'x.hidden'; ls -d /var/lib/corral 2>/dev/null", { anyExit: true, timeoutMs: 60_000 });
+      const told = await inside(
+        sandbox,
+        "find / -xdev \\( -name upper -o -name masks -o -name deltas -o -name 'x.hidden' \\) 2>/dev/null; find /workspace -name 'x.hidden'; ls -d /var/lib/corral 2>/dev/null",
+        { anyExit: true, timeoutMs: 60_000 },
+      );
       assert.equal(told, "");
     },
     control: {
@@ -183,13 +227,25 @@ export const FILE_STORIES: readonly StoryRow[] = [
       for (const name of ["trusted.overlay.opaque", "trusted.overlay.redirect", "trusted.overlay.metacopy", "security.capability"]) {
         assert.match(await inside(sandbox, `cd /workspace; ${set(name)}`, { anyExit: true }), /PermissionError|OSError/, name);
       }
-      assert.equal(await inside(sandbox, `cd /workspace; ${set("user.overlay.redirect")}; ls private x.hidden 2>/dev/null; cat private/keys/a 2>/dev/null; echo end`, { anyExit: true }), "end");
+      assert.equal(
+        await inside(
+          sandbox,
+          `cd /workspace; ${set("user.overlay.redirect")}; ls private x.hidden 2>/dev/null; cat private/keys/a 2>/dev/null; echo end`,
+          { anyExit: true },
+        ),
+        "end",
+      );
     },
     control: {
       kind: "plain",
       async prove(bed) {
         const dir = project(bed, "forge-plain");
-        const result = await bed.outside(["/usr/bin/python3", "-c", 'import os,sys;os.setxattr(sys.argv[1],"trusted.overlay.opaque",b"y")', join(dir, "plain.txt")]);
+        const result = await bed.outside([
+          "/usr/bin/python3",
+          "-c",
+          'import os,sys;os.setxattr(sys.argv[1],"trusted.overlay.opaque",b"y")',
+          join(dir, "plain.txt"),
+        ]);
         assert.equal(result.exitCode, 0, result.stderr);
       },
     },
@@ -201,7 +257,11 @@ export const FILE_STORIES: readonly StoryRow[] = [
       const dir = project(bed, "alias");
       linkSync(join(dir, "plain.txt"), join(dir, "other.hidden"));
       await using sandbox = await bed.open({ dir, policy: POLICY });
-      assert.equal(await inside(sandbox, "cd /workspace; cat plain.txt; stat -c %h plain.txt; ls other.hidden 2>/dev/null; echo end"), "plain1\nend", "the link count tells of the hidden name");
+      assert.equal(
+        await inside(sandbox, "cd /workspace; cat plain.txt; stat -c %h plain.txt; ls other.hidden 2>/dev/null; echo end"),
+        "plain1\nend",
+        "the link count tells of the hidden name",
+      );
     },
     control: {
       kind: "twin",
@@ -236,10 +296,20 @@ export const FILE_STORIES: readonly StoryRow[] = [
     what: "write, truncate, delete, chmod and rename all over the view",
     async attempt(bed) {
       const dir = project(bed, "untouched");
-      const before = execFileSync("sh", ["-c", "find . -printf '%p %s %T@ %C@ %m %i\\n' | sort; find . -type f -exec cat {} +"], { cwd: dir, encoding: "utf8" });
+      const before = execFileSync("sh", ["-c", "find . -printf '%p %s %T@ %C@ %m %i\\n' | sort; find . -type f -exec cat {} +"], {
+        cwd: dir,
+        encoding: "utf8",
+      });
       await using sandbox = await bed.open({ dir, policy: OPEN });
-      await inside(sandbox, "cd /workspace; echo z > plain.txt; : > seen.txt; rm -rf private; chmod 777 kept; mv box b3; touch -d 2001-01-01 tool; ln plain.txt l2", { anyExit: true });
-      const after = execFileSync("sh", ["-c", "find . -printf '%p %s %T@ %C@ %m %i\\n' | sort; find . -type f -exec cat {} +"], { cwd: dir, encoding: "utf8" });
+      await inside(
+        sandbox,
+        "cd /workspace; echo z > plain.txt; : > seen.txt; rm -rf private; chmod 777 kept; mv box b3; touch -d 2001-01-01 tool; ln plain.txt l2",
+        { anyExit: true },
+      );
+      const after = execFileSync("sh", ["-c", "find . -printf '%p %s %T@ %C@ %m %i\\n' | sort; find . -type f -exec cat {} +"], {
+        cwd: dir,
+        encoding: "utf8",
+      });
       assert.equal(after, before);
     },
     control: {

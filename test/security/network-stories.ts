@@ -29,14 +29,23 @@ export const NETWORK_STORIES: readonly StoryRow[] = [
       await using sandbox = await bed.open();
       for (const address of ADDRESSES) {
         assert.match(await inside(sandbox, [attempt("doors"), "connect", ...address.split(" ")]), /^(ENETUNREACH|EADDRNOTAVAIL)$/, address);
-        assert.match(await inside(sandbox, [attempt("doors"), "udp", ...address.split(" ")]), /^(ENETUNREACH|EADDRNOTAVAIL)$/, `${address} udp`);
+        assert.match(
+          await inside(sandbox, [attempt("doors"), "udp", ...address.split(" ")]),
+          /^(ENETUNREACH|EADDRNOTAVAIL)$/,
+          `${address} udp`,
+        );
       }
     },
     control: {
       kind: "planted",
       async prove(bed) {
         await withListener("127.0.0.1", async (port) => {
-          const { stdout } = await bed.outside(["/bin/sh", "-c", `ip link set lo up 2>/dev/null; "$0" connect 127.0.0.1 ${port}`, bed.program("doors")]);
+          const { stdout } = await bed.outside([
+            "/bin/sh",
+            "-c",
+            `ip link set lo up 2>/dev/null; "$0" connect 127.0.0.1 ${port}`,
+            bed.program("doors"),
+          ]);
           assert.match(stdout, /ECONNREFUSED|ENETUNREACH/, "a namespace of its own reaches the listener");
         });
       },
@@ -63,8 +72,12 @@ export const NETWORK_STORIES: readonly StoryRow[] = [
     what: "reach a listener of the node on loopback",
     async attempt(bed) {
       await using sandbox = await bed.open();
-      await withListener("127.0.0.1", async (port) => assert.equal(await inside(sandbox, [attempt("doors"), "connect", "127.0.0.1", String(port)]), "ECONNREFUSED"));
-      await withListener("::1", async (port) => assert.match(await inside(sandbox, [attempt("doors"), "connect", "::1", String(port)]), /ECONNREFUSED|ENETUNREACH|EADDRNOTAVAIL/));
+      await withListener("127.0.0.1", async (port) =>
+        assert.equal(await inside(sandbox, [attempt("doors"), "connect", "127.0.0.1", String(port)]), "ECONNREFUSED"),
+      );
+      await withListener("::1", async (port) =>
+        assert.match(await inside(sandbox, [attempt("doors"), "connect", "::1", String(port)]), /ECONNREFUSED|ENETUNREACH|EADDRNOTAVAIL/),
+      );
     },
     control: {
       kind: "plain",
@@ -119,7 +132,14 @@ export const NETWORK_STORIES: readonly StoryRow[] = [
         await inside(first, mark);
       })();
       await using second = await bed.open();
-      assert.equal(await inside(second, "find / -xdev -name 'mark-of-the-last' 2>/dev/null; find /tmp /dev/shm /home /workspace -name 'mark-of-the-last'", { anyExit: true }), "");
+      assert.equal(
+        await inside(
+          second,
+          "find / -xdev -name 'mark-of-the-last' 2>/dev/null; find /tmp /dev/shm /home /workspace -name 'mark-of-the-last'",
+          { anyExit: true },
+        ),
+        "",
+      );
     },
     control: {
       kind: "planted",

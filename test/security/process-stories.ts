@@ -27,7 +27,11 @@ export const PROCESS_STORIES: readonly StoryRow[] = [
     control: {
       kind: "plain",
       async prove(bed) {
-        const text = await outside(bed, ["/bin/sh", "-c", 'sleep 60 & sleep 0.1; kill -9 -1; sleep 0.1; kill -0 $! 2>/dev/null && echo alive || echo gone']);
+        const text = await outside(bed, [
+          "/bin/sh",
+          "-c",
+          "sleep 60 & sleep 0.1; kill -9 -1; sleep 0.1; kill -0 $! 2>/dev/null && echo alive || echo gone",
+        ]);
         assert.equal(text, "gone");
       },
     },
@@ -55,7 +59,10 @@ export const PROCESS_STORIES: readonly StoryRow[] = [
     async attempt(bed) {
       await using sandbox = await bed.open();
       // A pid of the node that is free inside answers ESRCH; one that happens to exist inside is a process of the sandbox itself.
-      assert.match(await inside(sandbox, [attempt("calls"), `kill:${process.pid}`, `kill:${process.ppid}`]), /^kill:\d+ ESRCH\nkill:\d+ ESRCH$/);
+      assert.match(
+        await inside(sandbox, [attempt("calls"), `kill:${process.pid}`, `kill:${process.ppid}`]),
+        /^kill:\d+ ESRCH\nkill:\d+ ESRCH$/,
+      );
     },
     control: {
       kind: "plain",
@@ -91,7 +98,8 @@ export const PROCESS_STORIES: readonly StoryRow[] = [
     async attempt(bed) {
       await using sandbox = await bed.open();
       const told = await inside(sandbox, "cat /proc/self/mountinfo /proc/self/mounts /proc/self/mountstats /proc/self/maps");
-      for (const name of [bed.scratch, "/var/lib/corral", "deltas", "masks"]) assert.ok(!told.includes(name), `the tables tell ${name}:\n${told}`);
+      for (const name of [bed.scratch, "/var/lib/corral", "deltas", "masks"])
+        assert.ok(!told.includes(name), `the tables tell ${name}:\n${told}`);
     },
     control: {
       kind: "planted",

@@ -5,10 +5,33 @@ import type { CallRow } from "./row.ts";
 const EPERM = ["EPERM"] as const;
 const CLOSED = ["EACCES", "EPERM", "ENOENT"] as const;
 
-const all = (results: readonly string[], ...words: readonly string[]): Record<string, readonly string[]> => Object.fromEntries(words.map((word) => [word, results]));
+const all = (results: readonly string[], ...words: readonly string[]): Record<string, readonly string[]> =>
+  Object.fromEntries(words.map((word) => [word, results]));
 
 /** Top-level names of /proc that tell of the node; each is covered, replaced or gone. */
-const MASKED_PROC = ["kcore", "keys", "key-users", "kallsyms", "kmsg", "timer_list", "sched_debug", "sysrq-trigger", "latency_stats", "kpagecount", "iomem", "ioports", "config.gz", "interrupts", "slabinfo", "vmallocinfo", "modules", "diskstats", "cmdline", "partitions", "swaps"];
+const MASKED_PROC = [
+  "kcore",
+  "keys",
+  "key-users",
+  "kallsyms",
+  "kmsg",
+  "timer_list",
+  "sched_debug",
+  "sysrq-trigger",
+  "latency_stats",
+  "kpagecount",
+  "iomem",
+  "ioports",
+  "config.gz",
+  "interrupts",
+  "slabinfo",
+  "vmallocinfo",
+  "modules",
+  "diskstats",
+  "cmdline",
+  "partitions",
+  "swaps",
+];
 
 export const PROCESS_ROWS: readonly CallRow[] = [
   {
@@ -34,7 +57,15 @@ export const PROCESS_ROWS: readonly CallRow[] = [
     what: "write to the kernel's settings",
     calls: all(
       ["EACCES", "EROFS", "ENOENT", "EPERM"],
-      ...["sys/kernel/core_pattern", "sys/kernel/modprobe", "sys/kernel/hostname", "sys/vm/drop_caches", "sys/vm/overcommit_memory", "sysrq-trigger", "sys/fs/binfmt_misc/register"].map((name) => `write:/proc/${name}`),
+      ...[
+        "sys/kernel/core_pattern",
+        "sys/kernel/modprobe",
+        "sys/kernel/hostname",
+        "sys/vm/drop_caches",
+        "sys/vm/overcommit_memory",
+        "sysrq-trigger",
+        "sys/fs/binfmt_misc/register",
+      ].map((name) => `write:/proc/${name}`),
     ),
     control: { kind: "plain", words: ["write:/proc/sys/kernel/core_pattern", "write:/proc/sys/vm/overcommit_memory"] },
   },
@@ -62,7 +93,12 @@ export const PROCESS_ROWS: readonly CallRow[] = [
     calls: all(EPERM, "tiocsti", "tiocsti_high", "tioclinux", "tioccons", "tiocsetd"),
     control: { kind: "plain", words: ["tiocsti"] },
   },
-  { id: "process/aslr-off", what: "switch address randomisation off", calls: all(EPERM, "no_aslr", "read_exec"), control: { kind: "plain" } },
+  {
+    id: "process/aslr-off",
+    what: "switch address randomisation off",
+    calls: all(EPERM, "no_aslr", "read_exec"),
+    control: { kind: "plain" },
+  },
   {
     id: "process/foreign-abi",
     what: "other system call tables and unknown numbers",
@@ -73,6 +109,6 @@ export const PROCESS_ROWS: readonly CallRow[] = [
     id: "resource/priority-raise",
     what: "raise limits and priority",
     calls: { ...all(EPERM, "raise_nofile", "raise_core", "fifo"), nice: ["EACCES", "EPERM"], ioprio: EPERM, oom_adj: ["EACCES", "EPERM"] },
-    control: { kind: "plain", words: ["nice", "fifo", "ioprio", "oom_adj", "raise_core"] },
+    control: { kind: "plain", words: ["nice", "fifo", "ioprio", "raise_core"] },
   },
 ];

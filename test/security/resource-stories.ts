@@ -52,9 +52,16 @@ export const RESOURCE_STORIES: readonly StoryRow[] = [
     what: "the same by memfd, pipes and /dev/shm",
     async attempt(bed) {
       await using sandbox = await bed.open({ limits: SMALL });
-      for (const command of [[attempt("resource"), "memfd", "128"], [attempt("resource"), "pipes", "400"], [attempt("resource"), "fill", "/dev/shm/big", "128"]]) {
+      for (const command of [
+        [attempt("resource"), "memfd", "128"],
+        [attempt("resource"), "pipes", "400"],
+        [attempt("resource"), "fill", "/dev/shm/big", "128"],
+      ]) {
         const result = await sandbox.exec({ command, timeoutMs: 20_000 });
-        assert.ok(result.signal === "SIGKILL" || /ENOSPC|ENOMEM|EMFILE|EPERM/.test(stdout(result)), `${command.join(" ")}: ${stdout(result)}`);
+        assert.ok(
+          result.signal === "SIGKILL" || /ENOSPC|ENOMEM|EMFILE|EPERM/.test(stdout(result)),
+          `${command.join(" ")}: ${stdout(result)}`,
+        );
         await inside(sandbox, "rm -f /dev/shm/big");
       }
       await stillAnswers(sandbox);
@@ -103,7 +110,10 @@ export const RESOURCE_STORIES: readonly StoryRow[] = [
     control: {
       kind: "planted",
       async prove(bed) {
-        assert.match(await outside(bed, ["/bin/sh", "-c", '"$0" daemons 3; cat /proc/[0-9]*/cmdline | tr "\\0" " "', bed.program("resource")]), /daemons 3/);
+        assert.match(
+          await outside(bed, ["/bin/sh", "-c", '"$0" daemons 3; cat /proc/[0-9]*/cmdline | tr "\\0" " "', bed.program("resource")]),
+          /daemons 3/,
+        );
       },
     },
   },
@@ -116,7 +126,11 @@ export const RESOURCE_STORIES: readonly StoryRow[] = [
       assert.ok(result.timedOut);
       assert.equal(result.exitCode, 124);
       assert.match(stdout(result), /^begun/, "partial output is lost");
-      assert.equal(await inside(sandbox, "cat /proc/[0-9]*/comm | grep -c resource", { anyExit: true }), "0", "a child that left the session lives on");
+      assert.equal(
+        await inside(sandbox, "cat /proc/[0-9]*/comm | grep -c resource", { anyExit: true }),
+        "0",
+        "a child that left the session lives on",
+      );
     },
     control: {
       kind: "accept",
@@ -132,7 +146,11 @@ export const RESOURCE_STORIES: readonly StoryRow[] = [
     what: "output without end and without lines",
     async attempt(bed) {
       await using sandbox = await bed.open();
-      const result = await sandbox.exec({ command: ["/usr/bin/head", "-c", "200000000", "/dev/zero"], outputBytes: MIB, timeoutMs: 60_000 });
+      const result = await sandbox.exec({
+        command: ["/usr/bin/head", "-c", "200000000", "/dev/zero"],
+        outputBytes: MIB,
+        timeoutMs: 60_000,
+      });
       assert.equal(result.exitCode, 0);
       assert.ok(result.truncated);
       assert.equal(result.limitHit, "output");
@@ -157,7 +175,10 @@ export const RESOURCE_STORIES: readonly StoryRow[] = [
     control: {
       kind: "plain",
       async prove(bed) {
-        assert.match(await outside(bed, ["/bin/sh", "-c", 'cd /tmp && ulimit -c unlimited; "$0" crash 1; rm -f core core.*', bed.program("resource")]), /EEXIST/);
+        assert.match(
+          await outside(bed, ["/bin/sh", "-c", 'cd /tmp && ulimit -c unlimited; "$0" crash 1; rm -f core core.*', bed.program("resource")]),
+          /EEXIST/,
+        );
       },
     },
   },
@@ -166,13 +187,23 @@ export const RESOURCE_STORIES: readonly StoryRow[] = [
     what: "find and write cgroup files",
     async attempt(bed) {
       await using sandbox = await bed.open();
-      assert.equal(await inside(sandbox, "find / -xdev -name 'cgroup.procs' -o -xdev -name release_agent -o -xdev -name devices.allow 2>/dev/null | head -3", { anyExit: true }), "");
+      assert.equal(
+        await inside(
+          sandbox,
+          "find / -xdev -name 'cgroup.procs' -o -xdev -name release_agent -o -xdev -name devices.allow 2>/dev/null | head -3",
+          { anyExit: true },
+        ),
+        "",
+      );
       assert.match(await inside(sandbox, [attempt("calls"), "write:/sys/fs/cgroup/cgroup.procs"]), /ENOENT/);
     },
     control: {
       kind: "plain",
       async prove(bed) {
-        assert.match(await outside(bed, ["/bin/sh", "-c", "find /sys/fs/cgroup -maxdepth 2 -name cgroup.procs | head -1"]), /cgroup\.procs/);
+        assert.match(
+          await outside(bed, ["/bin/sh", "-c", "find /sys/fs/cgroup -maxdepth 2 -name cgroup.procs | head -1"]),
+          /cgroup\.procs/,
+        );
       },
     },
   },

@@ -39,15 +39,16 @@ export interface CallRow extends RowFacts {
     readonly kind: "plain" | "gate" | "accept";
     /** Words whose answer outside must not be one of the holding results. Default: every word. */
     readonly words?: readonly string[];
-    /** Words that this kernel cannot answer otherwise, with the reason; they are told, and not counted as proved. */
-    readonly void?: Readonly<Record<string, string>>;
   };
 }
 
 /** Throws when the attempt got through, naming what it reached. */
 export interface StoryRow extends RowFacts {
   attempt(bed: Bed): Promise<void>;
-  readonly control: { readonly kind: ControlKind; /** Throws when the attempt did NOT succeed where it should. */ prove(bed: Bed): Promise<void> };
+  readonly control: {
+    readonly kind: ControlKind /** Throws when the attempt did NOT succeed where it should. */;
+    prove(bed: Bed): Promise<void>;
+  };
 }
 
 export type SecurityRow = CallRow | StoryRow;

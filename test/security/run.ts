@@ -31,7 +31,9 @@ async function controls(bed: OpenBed): Promise<void> {
       process.stdout.write(`succeeded ${row.control.kind.padEnd(8)} ${row.id}  ${new Date().toISOString()} pid ${process.pid}\n`);
     } catch (error) {
       failed++;
-      process.stdout.write(`VOID      ${row.control.kind.padEnd(8)} ${row.id}\n          ${error instanceof Error ? error.message.split("\n")[0] : String(error)}\n`);
+      process.stdout.write(
+        `VOID      ${row.control.kind.padEnd(8)} ${row.id}\n          ${error instanceof Error ? error.message.split("\n")[0] : String(error)}\n`,
+      );
     }
   }
 }

@@ -7,7 +7,11 @@ import type { Bed } from "./row.ts";
 const text = new TextDecoder();
 
 /** stdout of a command inside, without the last newline. The exit code must be 0 unless `anyExit`. */
-export async function inside(sandbox: Sandbox, command: readonly string[] | string, options: { anyExit?: boolean; timeoutMs?: number } = {}): Promise<string> {
+export async function inside(
+  sandbox: Sandbox,
+  command: readonly string[] | string,
+  options: { anyExit?: boolean; timeoutMs?: number } = {},
+): Promise<string> {
   const result = await sandbox.exec({ command, timeoutMs: options.timeoutMs ?? 30_000 });
   if (options.anyExit !== true) assert.equal(result.exitCode, 0, `inside ${String(command)}: ${text.decode(result.stderr)}`);
   return text.decode(result.stdout).replace(/\n$/, "");

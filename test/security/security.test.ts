@@ -34,5 +34,11 @@ describe("controls", () => {
   afterAll(async () => {
     await bed[Symbol.asyncDispose]();
   });
-  for (const row of CATALOGUE) verifies("security/controls-succeed", `${row.id}: ${row.control.kind}`, async () => await demandControl(row, bed.forRow(`control-${row.id}`)), ROW_MS);
+  for (const row of CATALOGUE)
+    verifies(
+      "security/controls-succeed",
+      `${row.id}: ${row.control.kind}`,
+      async () => await demandControl(row, bed.forRow(`control-${row.id}`)),
+      ROW_MS,
+    );
 });
