@@ -102,8 +102,10 @@ static size_t read_link(struct reader *reader, struct mask_op *op) {
 }
 
 static size_t read_op(struct reader *reader, struct mask_op *op, int root) {
+    static const uint8_t flags_max[] = {[MASK_FILE] = MASK_OWN | MASK_CONTENT, [MASK_LINK] = MASK_OWN, [MASK_ENTER] = MASK_SAME, [MASK_LEAVE] = MASK_OWN, [MASK_END] = 0};
     const uint8_t *r = want(reader, 4);
     *op = (struct mask_op){.type = r[0], .flags = r[1]};
+    if (op->type < sizeof flags_max && op->flags > flags_max[op->type]) mask_fail("the plan holds an unknown flag", NULL, 0);
     switch (op->type) {
     case MASK_FILE: return read_file(reader, op);
     case MASK_LINK: return read_link(reader, op);

@@ -4,7 +4,7 @@
 // directory: without size, times and link count, which move with its entries), `/.corral-commit-*` aside.
 
 import { createHash } from "node:crypto";
-import { createReadStream, existsSync, statSync } from "node:fs";
+import { createReadStream, existsSync, readdirSync, rmSync, statSync, utimesSync } from "node:fs";
 import { realpath } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -96,10 +96,20 @@ const compress = promisify(zstdCompress);
 /** Keeps the walk of a version in `dir`, compressed; returns the file. Done once for each version. */
 export async function keepManifest(dir: string, version: CodebaseVersion): Promise<string> {
   const file = join(dir, `${version.signature}.walk.zst`);
-  if (existsSync(file)) return file;
+  if (existsSync(file)) {
+    utimesSync(file, new Date(), new Date());
+    return file;
+  }
   const bytes = await compress(Buffer.concat(version.stream), { params: { [constants.ZSTD_c_compressionLevel]: 1 } });
   writeFileAtomic(file, bytes);
   return file;
+}
+
+/** Removes the manifests that were used longest ago, down to `keep`; none of the last minute, which a delta may be about to take over. */
+export function forgetManifests(dir: string, keep: number): void {
+  const files = readdirSync(dir).map((name) => ({ file: join(dir, name), at: statSync(join(dir, name), { throwIfNoEntry: false })?.mtimeMs ?? 0 }));
+  files.sort((a, b) => b.at - a.at);
+  for (const { file, at } of files.slice(keep)) if (Date.now() - at > 60_000) rmSync(file, { force: true });
 }
 
 /** The listings of a kept manifest. Directories have size, link count and times 0. Throws when the file is cut or damaged. */

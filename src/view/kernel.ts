@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { CorralError } from "../api/errors.ts";
 import type { Policy } from "../api/policy.ts";
 import { compilePolicy } from "../policy/compile.ts";
-import { checkRoot, CodebaseWalk, keepManifest, locateCodebase, replay, type CodebaseVersion } from "./codebase.ts";
+import { checkRoot, CodebaseWalk, forgetManifests, keepManifest, locateCodebase, replay, type CodebaseVersion } from "./codebase.ts";
 import { Masks, type Draft, type HeldMask, type MaskForm } from "./masks.ts";
 import { Planner, type PlanNotes, type PlanSink } from "./plan.ts";
 import { PlanBytes } from "./plan-bytes.ts";
@@ -60,6 +60,7 @@ export interface KernelView {
 /** A change of what a mask looks like gets a new number: old masks are not used for it. */
 const MASK_VERSION = 1;
 const TARGET = "/workspace";
+const MAX_MANIFESTS = 64;
 
 /**
  * SAFETY: metacopy and redirect marks are what leads from the mask to the codebase; under trusted.* nobody in a sandbox can set
@@ -86,7 +87,7 @@ export function openKernelView(options: KernelViewOptions): KernelView {
     form: options.form ?? (options.ids.trusted ? "image" : "tree"),
     pending: new Map(),
   };
-  return { prepare: (request) => prepare(engine, request), sweep: () => engine.masks.sweep() };
+  return { prepare: (request) => prepare(engine, request), sweep: () => sweep(engine) };
 }
 
 interface Engine {
@@ -111,6 +112,11 @@ async function prepare(engine: Engine, request: PrepareRequest): Promise<Prepare
   } finally {
     engine.pending.delete(lineage);
   }
+}
+
+async function sweep(engine: Engine): Promise<void> {
+  await engine.masks.sweep();
+  forgetManifests(engine.manifests, MAX_MANIFESTS);
 }
 
 /** Everything that a mask depends on besides the version of the codebase. */
@@ -156,9 +162,9 @@ async function make(engine: Engine, lineage: string, version: CodebaseVersion, r
   checkRoot(version);
   built ??= await buildTree(engine, lineage, version, request);
   const stamp = { form: built.form, signature: version.signature, bootId: bootId(), ...built.notes };
-  await engine.masks.finish(built.draft, lineage, stamp, built.kept);
-  const held = engine.masks.hold(lineage, version.signature);
+  const held = await engine.masks.finish(built.draft, lineage, stamp, built.kept);
   if (held === undefined) throw new CorralError("create_failed", "the mask of this codebase vanished while it was put in place; try again");
+  await sweep(engine); // what was added is what may be too much
   return held;
 }
 

@@ -1,6 +1,6 @@
 // Keeps compiled masks on disk, to be shared by sandboxes and used again by later runs. It knows no policy: a mask belongs to a
 // lineage (one codebase directory, one policy, one id map) and to a version of it.
-//   DIR/<lineage>-<version>/  layer | layer.erofs, stamp.json, kept.json (trees), uses/<pid>-<start>-<n>
+//   DIR/<lineage>-<version>/  layer | layer.erofs, stamp.json, kept.json (trees), uses/<pid>-<start>-<random>
 //   DIR/.making-…, .gone-…    being made, being removed; swept when their maker is dead
 // Invariant: a name without a dot is a whole mask that nobody changes; it is made elsewhere and put there by one rename.
 
@@ -49,7 +49,6 @@ export class Masks {
   readonly #dir: string;
   readonly #tool: RunTool;
   readonly #self: ProcessIdentity;
-  #uses = 0;
 
   constructor(dir: string, tool: RunTool) {
     this.#dir = dir;
@@ -79,20 +78,28 @@ export class Masks {
   /** Holds the mask of a version, if it is there and whole. */
   hold(lineage: string, signature: string): HeldMask | undefined {
     const dir = join(this.#dir, nameOf(lineage, signature));
-    const use = join(dir, "uses", `${this.#self.pid}-${this.#self.startTicks}-${this.#uses++}`);
     try {
       // First the use, then the look: whoever takes the mask away looks for uses after he has moved it.
-      writeFileSync(use, "", { flag: "wx", mode: 0o600 });
-      utimesSync(join(dir, "stamp.json"), new Date(), new Date());
+      return this.#held(dir, this.#use(dir));
     } catch {
       return undefined; // no such mask, or it was taken away just now: the caller makes one
     }
-    const release = (): void => rmSync(use, { force: true });
+  }
+
+  #use(dir: string): string {
+    const name = `${this.#self.pid}-${this.#self.startTicks}-${randomText(8)}`;
+    writeFileSync(join(dir, "uses", name), "", { flag: "wx", mode: 0o600 });
+    return name;
+  }
+
+  #held(dir: string, use: string): HeldMask | undefined {
+    const release = (): void => rmSync(join(dir, "uses", use), { force: true });
     const stamp = readStamp(dir, this.#self.bootId);
     if (stamp === undefined) {
       release();
       return undefined;
     }
+    utimesSync(join(dir, "stamp.json"), new Date(), new Date());
     return { stamp, layer: join(dir, LAYERS[stamp.form]), release };
   }
 
@@ -125,11 +132,24 @@ export class Masks {
     return undefined;
   }
 
-  /** Puts a finished mask in its place, where `hold` finds it. When another process was faster, its mask stays. */
-  async finish(draft: Draft, lineage: string, stamp: MaskStamp, kept?: unknown): Promise<void> {
+  /** Puts a finished mask in its place, held. When another process was faster, its mask is held and ours thrown away. */
+  async finish(draft: Draft, lineage: string, stamp: MaskStamp, kept?: unknown): Promise<HeldMask | undefined> {
     if (kept !== undefined) writeFileSync(join(draft.dir, "kept.json"), JSON.stringify(kept), { mode: 0o600 });
     writeFileSync(join(draft.dir, "stamp.json"), JSON.stringify(stamp), { mode: 0o600 });
-    if (!moved(draft.dir, join(this.#dir, nameOf(lineage, stamp.signature)))) await this.discard(draft);
+    const use = this.#use(draft.dir); // before anybody can find it and take it for his own
+    const dir = join(this.#dir, nameOf(lineage, stamp.signature));
+    for (let tries = 0; tries < 3; tries++) {
+      if (moved(draft.dir, dir)) return this.#held(dir, use);
+      const held = this.hold(lineage, stamp.signature);
+      if (held !== undefined) {
+        await this.discard(draft);
+        return held;
+      }
+      const gone = join(this.#dir, this.#ownName("gone")); // what stands there is no mask
+      if (moved(dir, gone)) await this.#remove(gone).catch(() => {});
+    }
+    await this.discard(draft);
+    return undefined;
   }
 
   /** Removes a draft. */
