@@ -2,6 +2,7 @@ import { mkdtempSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect } from "vitest";
 import { checkMatrix, compareHidden } from "../../test/conformance/view.ts";
+import { failedStories } from "../../test/conformance/view-tools.ts";
 import { observeTwin, type TwinBed } from "../../test/conformance/view-twin.ts";
 import { openLab, type LabMode, type ViewLab } from "../../test/fixtures/view-lab.ts";
 import { verifies } from "../../test/verifies.ts";
@@ -37,6 +38,10 @@ describe.each(MODES)("the kernel engine, %s", (mode) => {
 
   verifies("view/hidden-as-absent", "every system call on a hidden path answers as if nothing were there", async () => {
     expect(await compareHidden(bed)).toEqual([]);
+  });
+
+  verifies("view/tools-work", "git, make, sqlite, tar, python, editors and package managers work as without a view", async () => {
+    expect(await failedStories(bed)).toEqual([]);
   });
 
   describe("the twin", () => {
