@@ -29,7 +29,7 @@ if [ $musl = yes ]; then
   ln -sfn /usr/include/linux build/musl-include/linux
   ln -sfn /usr/include/asm-generic build/musl-include/asm-generic
   ln -sfn "$asm" build/musl-include/asm
-  common="$common -idirafter build/musl-include"
+  common="$common -idirafter build/musl-include -include musl.h"
 fi
 if [ $fuzz = yes ]; then
   for harness in test/fuzz_*.c; do
