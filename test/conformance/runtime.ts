@@ -209,7 +209,9 @@ function limits(lab: () => Lab): void {
     const container = await lab().make({ limits: { memoryBytes: 256 * MIB, cpus: null, pids: 48, openFiles: 256 } });
     const before = readdirSync("/proc").filter((name) => /^\d+$/.test(name)).length;
     const { exit } = await run(container, ["/workspace/peek", "bomb"], { timeoutMs: 1_000, graceMs: 100 });
-    expect(exit).toMatchObject({ timedOut: true, pidsHit: true });
+    // Where an rlimit counts processes, nothing counts how often it was met.
+    const counted = !lab().runtime.probe.weakenings.includes("pids-by-rlimit");
+    expect(exit).toMatchObject({ timedOut: true, pidsHit: counted });
     expect(readdirSync("/proc").filter((name) => /^\d+$/.test(name)).length).toBeLessThan(before + 200);
     expect(await output(container, "echo fine")).toBe("fine\n");
     await expect.poll(() => others(container), SOON).toEqual([]);
@@ -327,11 +329,12 @@ function walls(lab: () => Lab): void {
 
   it("gives every device node that programs need, and no other", async () => {
     const container = await lab().make();
-    const nodes = await output(container, "find /dev -type b -o -type c | sort");
+    const nodes = await output(
+      container,
+      'for n in /dev/* /dev/pts/*; do [ ! -L "$n" ] && [ -c "$n" -o -b "$n" ] && echo "$n"; done | sort',
+    );
     expect(nodes.trim().split("\n")).toEqual(
-      ["full", "null", "ptmx", "random", "tty", "urandom", "zero"]
-        .map((name) => (name === "ptmx" ? "/dev/pts/ptmx" : `/dev/${name}`))
-        .sort(),
+      ["full", "null", "pts/ptmx", "random", "tty", "urandom", "zero"].map((name) => `/dev/${name}`),
     );
     expect(await output(container, "echo x > /dev/null; head -c 3 /dev/zero | od -An -tx1; head -c 8 /dev/urandom | wc -c")).toBe(
       " 00 00 00\n8\n",
