@@ -11,10 +11,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished, type TestCon
 import { verifies } from "../verifies.ts";
 import { hostPid, IDLE, type Lab, leftovers, MIB, type OpenRuntime, openLab, others, output, readText, run, start } from "./runtime-lab.ts";
 
-const ENOENT = 2;
-const EACCES = 13;
-const ENETUNREACH = 101;
-const ECONNREFUSED = 111;
+const [ENOENT, EACCES, ENETUNREACH, ECONNREFUSED] = [2, 13, 101, 111];
 const SIGKILL = 9;
 /** Bytes that may be under way to a reader that takes none (STREAM_WINDOW_BYTES), and what sockets and pipes hold. */
 const STALLED_BYTES = 2 * MIB;
