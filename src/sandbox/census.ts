@@ -20,7 +20,12 @@ export function takeCensus(data: DataDir): readonly CensusEntry[] {
     ...processes(),
     ...cgroups(),
     ...mounts(data),
-    ...readdirSync(data.run).map((name) => ({ kind: "socket" as const, name: join(data.run, name), ...idIn(name), owned: owned(idIn(name).sandboxId) })),
+    ...readdirSync(data.run).map((name) => ({
+      kind: "socket" as const,
+      name: join(data.run, name),
+      ...idIn(name),
+      owned: owned(idIn(name).sandboxId),
+    })),
     ...entries.map(({ id }) => ({ kind: "journal" as const, name: id, sandboxId: id, owned: owned(id) })),
     ...broken.map((name) => ({ kind: "journal" as const, name, owned: false })),
     ...deltas(data, owned),
@@ -33,14 +38,25 @@ function idIn(text: string): { readonly sandboxId?: string } {
 }
 
 function deltas(data: DataDir, owned: (id: string) => boolean): readonly CensusEntry[] {
-  const kept = new Set(listKept(data.deltas).filter((record) => record.kept).map(({ sandboxId }) => sandboxId));
+  const kept = new Set(
+    listKept(data.deltas)
+      .filter((record) => record.kept)
+      .map(({ sandboxId }) => sandboxId),
+  );
   return readdirSync(data.deltas)
     .filter((name) => isId("sandbox", name))
     .map((id) => ({ kind: "delta", name: id, sandboxId: id, owned: kept.has(id) || owned(id) }));
 }
 
 function cgroups(): readonly CensusEntry[] {
-  return cgroupParents().flatMap((parent) => [...cgroupIds([parent])].map((id) => ({ kind: "cgroup" as const, name: join(parent, id), sandboxId: id, owned: isLiveInstance(parent) })));
+  return cgroupParents().flatMap((parent) =>
+    [...cgroupIds([parent])].map((id) => ({
+      kind: "cgroup" as const,
+      name: join(parent, id),
+      sandboxId: id,
+      owned: isLiveInstance(parent),
+    })),
+  );
 }
 
 /** `<pid>-<start ticks>`, as the runtime names its directories. */
@@ -67,14 +83,21 @@ interface Seen {
 }
 
 function processes(): readonly CensusEntry[] {
-  const seen = readdirSync("/proc").filter((name) => /^\d+$/.test(name)).flatMap((name) => look(Number(name)) ?? []);
+  const seen = readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((name) => look(Number(name)) ?? []);
   const spawners = new Map(seen.filter(({ role }) => role === "spawner").map((one) => [one.pid, one]));
   return seen.map((one) => {
     const spawner = one.role === "spawner" ? one : spawners.get(one.parent);
     // A spawner that lost its server was given to init or to a reaper of orphans; it is about to end.
     const served = spawner !== undefined && identify(spawner.parent) !== undefined && spawner.parent !== 1;
     const owned = one.cgroup === undefined ? served : isLiveInstance(one.cgroup);
-    return { kind: "process", name: [one.pid, one.role ?? "command", one.cgroup ?? ""].join(" ").trimEnd(), ...(one.sandboxId === undefined ? {} : { sandboxId: one.sandboxId }), owned };
+    return {
+      kind: "process",
+      name: [one.pid, one.role ?? "command", one.cgroup ?? ""].join(" ").trimEnd(),
+      ...(one.sandboxId === undefined ? {} : { sandboxId: one.sandboxId }),
+      owned,
+    };
   });
 }
 

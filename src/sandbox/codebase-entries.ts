@@ -32,8 +32,10 @@ function listing(root: Buffer, path: string): readonly string[] {
     return readdirSync(path === "" ? root : onDisk(root, path), { encoding: "latin1" }).sort((a, b) => (a < b ? -1 : 1));
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (path === "" && (code === "ENOENT" || code === "ENOTDIR")) throw new CorralError("codebase_not_found", `there is no directory ${root.toString()}`, { cause: error });
-    if (path === "") throw new CorralError("codebase_unreadable", `${root.toString()} cannot be listed (${code ?? "unknown"})`, { cause: error });
+    if (path === "" && (code === "ENOENT" || code === "ENOTDIR"))
+      throw new CorralError("codebase_not_found", `there is no directory ${root.toString()}`, { cause: error });
+    if (path === "")
+      throw new CorralError("codebase_unreadable", `${root.toString()} cannot be listed (${code ?? "unknown"})`, { cause: error });
     return []; // unreadable for this user: its name stands in the list, what is in it is nobody's to see
   }
 }

@@ -2,25 +2,16 @@
 // Invariant: before the first sandbox is made, what runs that were cut off left behind is cleared or adopted; when it is disposed
 // of, every sandbox of it is gone.
 
-import { lstat } from "node:fs/promises";
-import { join } from "node:path";
 import type { CensusEntry, Corral, Deltas, DoctorReport, Reaped } from "../api/corral.ts";
 import { CorralError } from "../api/errors.ts";
-import type { EntryKind, Policy, PolicyProblem } from "../api/policy.ts";
 import type { CreateRequest, Sandbox } from "../api/sandbox.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { engineNeeds } from "../policy/auto-engine.ts";
-import { checkTree } from "../policy/check.ts";
-import { checkLines } from "../policy/check-text.ts";
-import { explain, explainText } from "../policy/explain.ts";
-import { lintText } from "../policy/lint.ts";
 import type { RunTool } from "../view/view.ts";
-import { takeCensus } from "./census.ts";
 import { LocalDeltas } from "./deltas.ts";
-import { codebaseEntries } from "./codebase-entries.ts";
 import { createSandbox } from "./create.ts";
 import { type DataDir, openDataDir } from "./data-dir.ts";
-import { formatByName, holdsWorkspace, loadPolicy, readPolicyFile } from "./policies.ts";
+import { loadPolicy } from "./policies.ts";
 import { NOTHING_REAPED, settle } from "./settle.ts";
 import { Workshops } from "./workshops.ts";
 
@@ -49,7 +40,12 @@ export async function openLocalCorral(options: LocalCorralOptions): Promise<Corr
 }
 
 class LocalCorral implements Corral {
-  readonly policies: Corral["policies"] = { load: loadPolicy, lint: lintFile, explain: explainPath, check: checkDir };
+  readonly policies: Corral["policies"] = {
+    load: loadPolicy,
+    lint: async (file) => (await import("./policy-questions.ts")).lintFile(file),
+    explain: async (policy, path, dir) => (await import("./policy-questions.ts")).explainPath(policy, path, dir),
+    check: async (policy, dir) => (await import("./policy-questions.ts")).checkDir(policy, dir),
+  };
   readonly deltas: Deltas;
   readonly #data: DataDir;
   readonly #clock: Clock;
@@ -66,8 +62,7 @@ class LocalCorral implements Corral {
   }
 
   async #openTool(): Promise<RunTool> {
-    const { shop } = await this.#workshops.choose(undefined);
-    return shop.runtime.tool;
+    return (await this.#workshops.any()).runtime.tool;
   }
 
   get reaped(): Reaped {
@@ -92,8 +87,9 @@ class LocalCorral implements Corral {
     throw new CorralError("internal", "no doctor yet");
   }
 
-  census(): Promise<readonly CensusEntry[]> {
-    return Promise.resolve(takeCensus(this.#data));
+  async census(): Promise<readonly CensusEntry[]> {
+    const { takeCensus } = await import("./census.ts");
+    return takeCensus(this.#data);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -107,26 +103,8 @@ function chooseEngine({ engine = "auto", policy }: CreateRequest): string {
   if (engine === "kernel") return "engine kernel: asked for";
   const need = engineNeeds(policy);
   if (need.engine === "kernel") return `engine kernel: ${need.why}`;
-  throw new CorralError("engine_unavailable", `this policy needs the fuse engine, which this version does not have: ${need.why}. --engine kernel accepts the gap: such names are refused at commit`);
+  throw new CorralError(
+    "engine_unavailable",
+    `this policy needs the fuse engine, which this version does not have: ${need.why}. --engine kernel accepts the gap: such names are refused at commit`,
+  );
 }
-
-async function lintFile(file: string): Promise<readonly PolicyProblem[]> {
-  return lintText(await readPolicyFile(file), formatByName(file));
-}
-
-async function explainPath(policy: Policy, path: string, dir?: string): Promise<string> {
-  const kind = dir === undefined ? undefined : await kindOf(join(dir, path));
-  return explainText(explain(policy, path, { hasWorkspaceEntry: await holdsWorkspace(dir), ...(kind === undefined ? {} : { kind }) }));
-}
-
-async function checkDir(policy: Policy, dir: string): Promise<string> {
-  const report = await checkTree(policy, codebaseEntries(dir));
-  return [...checkLines(report)].join("\n");
-}
-
-async function kindOf(path: string): Promise<EntryKind | undefined> {
-  const stats = await lstat(path).catch(() => undefined); // nothing there: a name that may come to be
-  if (stats === undefined) return undefined;
-  return stats.isFile() ? "file" : stats.isDirectory() ? "dir" : stats.isSymbolicLink() ? "link" : "other";
-}
-

@@ -59,9 +59,12 @@ export async function createSandbox(shop: Workshop, request: CreateRequest, choi
   stage("journalMs");
   let prepared: PreparedView | undefined;
   try {
-    const plan = shop.template.plan({ codebaseDir: draft.base, memoryBytes: draft.limits.memoryBytes });
+    // The walk runs in a process of its own; the template is planned meanwhile.
+    const preparing = shop.view.prepare({ dir: draft.base, policy: request.policy, presetDirs: request.policy.dirs ?? [] });
+    preparing.then((view) => (prepared = view)).catch(() => undefined); // awaited below; a failing plan must not lose it
+    const plan = await planned(shop, draft, preparing);
     stage("templateMs");
-    prepared = await shop.view.prepare({ dir: draft.base, policy: request.policy, presetDirs: request.policy.dirs ?? [] });
+    prepared = await preparing;
     timings["walkMs"] = prepared.stats.walkMs;
     timings["maskMs"] = prepared.stats.maskMs;
     makeKept(shop.data.deltas, draft.record, prepared.manifestFile);
@@ -75,6 +78,15 @@ export async function createSandbox(shop: Workshop, request: CreateRequest, choi
     prepared?.release();
     await undo(shop, draft);
     throw asDiskFull(error);
+  }
+}
+
+async function planned(shop: Workshop, draft: Draft, preparing: Promise<PreparedView>): Promise<TemplatePlan> {
+  try {
+    return shop.template.plan({ codebaseDir: draft.base, memoryBytes: draft.limits.memoryBytes });
+  } catch (error) {
+    await preparing.catch(() => undefined); // the plan's error is the one to tell; what was prepared is released
+    throw error;
   }
 }
 
@@ -116,17 +128,21 @@ function located(dir: string): string {
     real = realpathSync(dir);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code === "ENOENT" || code === "ENOTDIR") throw new CorralError("codebase_not_found", `there is no directory ${dir}`, { cause: error });
+    if (code === "ENOENT" || code === "ENOTDIR")
+      throw new CorralError("codebase_not_found", `there is no directory ${dir}`, { cause: error });
     throw new CorralError("codebase_unreadable", `${dir} cannot be looked at (${code ?? "unknown"})`, { cause: error });
   }
-  if (!statSync(real).isDirectory()) throw new CorralError("codebase_unreadable", `${dir} is not a directory; name the directory that holds the code`);
+  if (!statSync(real).isDirectory())
+    throw new CorralError("codebase_unreadable", `${dir} is not a directory; name the directory that holds the code`);
   return real;
 }
 
 function asDiskFull(error: unknown): unknown {
   const { code } = error as NodeJS.ErrnoException;
   if (code !== "ENOSPC" && code !== "EDQUOT") return error;
-  return new CorralError("disk_full", "the disk that holds the data directory is full; free some space or use --data DIR", { cause: error });
+  return new CorralError("disk_full", "the disk that holds the data directory is full; free some space or use --data DIR", {
+    cause: error,
+  });
 }
 
 async function contain(shop: Workshop, draft: Draft, plan: TemplatePlan, prepared: PreparedView): Promise<Container> {

@@ -6,15 +6,13 @@ import { CorralError } from "../api/errors.ts";
 import type { Change, CommitResult, Refusal } from "../api/sandbox.ts";
 import { compilePolicy } from "../policy/compile.ts";
 import { printable } from "../policy/bytes.ts";
-import { type DeltaInput, readChanges, toChange } from "../view/changes.ts";
+import type { DeltaInput } from "../view/changes.ts";
 import { readManifest } from "../view/codebase.ts";
-import { commitDelta, readFlags } from "../view/commit.ts";
-import { judge } from "../view/judge.ts";
 import { deltaDir, type KeptRecord, listKept, readKept, readRebased } from "../view/kept.ts";
 import { shownMode } from "../view/plan.ts";
 import type { RunTool } from "../view/view.ts";
 import type { DataDir } from "./data-dir.ts";
-import { removeDelta } from "./settle.ts";
+import { isEmptyDir, removeDelta } from "./settle.ts";
 
 export interface LocalDeltasOptions {
   readonly data: DataDir;
@@ -31,11 +29,23 @@ export class LocalDeltas implements Deltas {
   }
 
   list(): Promise<readonly KeptDelta[]> {
-    return Promise.resolve(listKept(this.#options.data.deltas).filter(({ kept }) => kept).map(publicRecord));
+    return Promise.resolve(
+      listKept(this.#options.data.deltas)
+        .filter(({ kept }) => kept)
+        .map(publicRecord),
+    );
   }
 
   async changes(sandboxId: string): Promise<{ changes: readonly Change[]; refused: readonly Refusal[] }> {
-    const input = await this.#input(this.#readable(sandboxId));
+    const record = this.#readable(sandboxId);
+    // Most runs write nothing; those need none of what reads a delta.
+    if (isEmptyDir(deltaDir(this.#options.data.deltas, sandboxId).upper)) return { changes: [], refused: [] };
+    const [{ readChanges, toChange }, { judge }, { readFlags }] = await Promise.all([
+      import("../view/changes.ts"),
+      import("../view/judge.ts"),
+      import("../view/commit.ts"),
+    ]);
+    const input = await this.#input(record);
     const delta = await readChanges(input);
     const { refused, others } = judge(delta, input.policy);
     const flags = await readFlags(input, delta.changes);
@@ -60,13 +70,15 @@ export class LocalDeltas implements Deltas {
   async commit(sandboxId: string, options: CommitOptions = {}): Promise<CommitResult> {
     const record = this.#readable(sandboxId);
     const { data } = this.#options;
+    const { commitDelta } = await import("../view/commit.ts");
     const { whole, ...result } = await commitDelta({ ...(await this.#input(record)), deltas: data.deltas, sandboxId }, options);
     if (whole && record.kept) await this.discard(sandboxId);
     return result;
   }
 
   async discard(sandboxId: string): Promise<void> {
-    if (!this.#readable(sandboxId).kept) throw new CorralError("sandbox_state", `the sandbox ${sandboxId} still runs; its delta goes when it is destroyed`);
+    if (!this.#readable(sandboxId).kept)
+      throw new CorralError("sandbox_state", `the sandbox ${sandboxId} still runs; its delta goes when it is destroyed`);
     await removeDelta(await this.#options.openTool(), this.#options.data, sandboxId);
   }
 
@@ -74,7 +86,8 @@ export class LocalDeltas implements Deltas {
   #readable(sandboxId: string): KeptRecord {
     const { data, isLive } = this.#options;
     const record = readKept(data.deltas, sandboxId);
-    if (!record.kept && !isLive(sandboxId)) throw new CorralError("sandbox_state", `the sandbox ${sandboxId} belongs to another process that still runs; wait for it to end`);
+    if (!record.kept && !isLive(sandboxId))
+      throw new CorralError("sandbox_state", `the sandbox ${sandboxId} belongs to another process that still runs; wait for it to end`);
     return record;
   }
 

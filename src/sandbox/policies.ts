@@ -7,7 +7,7 @@ import type { PolicyAdditions } from "../api/corral.ts";
 import { CorralError } from "../api/errors.ts";
 import { MAX_POLICY_BYTES } from "../api/limits.ts";
 import type { Policy, PolicyProblem, Rule } from "../api/policy.ts";
-import { type ParsedPolicy, type PolicyFormat, parsePolicy } from "../policy/parse.ts";
+import type { ParsedPolicy, PolicyFormat } from "../policy/parse.ts";
 import { parsePattern } from "../policy/pattern.ts";
 import { extendPreset, hide, isPresetName, PRESET_NAMES, presetDirs } from "../policy/presets.ts";
 import { invalidPolicy, readRules } from "../policy/rules.ts";
@@ -20,6 +20,8 @@ export async function loadPolicy(nameOrFile: string, additions: PolicyAdditions 
     const { allowWrite = [], hide: hidden = [] } = additions;
     return { ...extendPreset(nameOrFile, { allowWrite, hide: hidden }), dirs: presetDirs(nameOrFile) };
   }
+  // Loaded here alone: the YAML reader takes longer to load than a small sandbox to make, and presets need none.
+  const { parsePolicy } = await import("../policy/parse.ts");
   const parsed = parsePolicy(await readPolicyFile(nameOrFile), { ...formatByName(nameOrFile), hasWorkspaceEntry });
   if (parsed.policy === undefined) throw invalidPolicy(parsed.problems.filter(({ severity }) => severity === "error"));
   const policy = parsed.extends === undefined ? parsed.policy : { ...parsed.policy, dirs: presetDirs(parsed.extends) };

@@ -11,7 +11,6 @@ import { CUT_OFF_DELTA_MS } from "../api/limits.ts";
 import type { Clock } from "../base/clock.ts";
 import { isAlive } from "../base/process-identity.ts";
 import { deltaDir, type KeptRecord, listKept, readKept, writeKept } from "../view/kept.ts";
-import { recoverCommits } from "../view/recover.ts";
 import type { RunTool } from "../view/view.ts";
 import { cgroupParents } from "./cgroup-leftovers.ts";
 import { type DataDir, withReserve } from "./data-dir.ts";
@@ -80,6 +79,7 @@ function isExpired({ data, clock }: SettleRequest, { sandboxId, cutOff }: KeptRe
 
 /** One that cannot be ended keeps nothing else waiting: what it says is told at this start, and again by whoever asks for its delta. */
 async function endCommits(tool: RunTool, data: DataDir): Promise<readonly string[]> {
+  const { recoverCommits } = await import("../view/recover.ts");
   const { recovered, failed } = await recoverCommits(tool, data.deltas);
   for (const { sandboxId, outcome, whole } of recovered) if (outcome === "applied" && whole) await removeDelta(tool, data, sandboxId);
   return failed.map(({ sandboxId, error }) => `the commit of ${sandboxId}: ${error instanceof Error ? error.message : String(error)}`);
@@ -87,7 +87,7 @@ async function endCommits(tool: RunTool, data: DataDir): Promise<readonly string
 
 async function adoptDelta(tool: RunTool, data: DataDir, id: string): Promise<KeptDelta | undefined> {
   const record = recordOf(data, id);
-  if (record === undefined || isEmpty(deltaDir(data.deltas, id).upper)) {
+  if (record === undefined || isEmptyDir(deltaDir(data.deltas, id).upper)) {
     await removeDelta(tool, data, id);
     return undefined;
   }
@@ -97,7 +97,8 @@ async function adoptDelta(tool: RunTool, data: DataDir, id: string): Promise<Kep
   return { sandboxId, codebaseDir, createdAt, cutOff };
 }
 
-function isEmpty(upper: string): boolean {
+/** Absent or without entries. */
+export function isEmptyDir(upper: string): boolean {
   try {
     return readdirSync(upper).length === 0;
   } catch (error) {

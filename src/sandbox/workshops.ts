@@ -6,7 +6,6 @@ import { CorralError } from "../api/errors.ts";
 import type { RuntimeName } from "../api/sandbox.ts";
 import type { Clock } from "../base/clock.ts";
 import { identify, type ProcessIdentity } from "../base/process-identity.ts";
-import { openBwrapRuntime } from "../runtime/bwrap/runtime.ts";
 import { rootlessViewRefusal } from "../runtime/machine.ts";
 import { openNativeRuntime } from "../runtime/native/runtime.ts";
 import type { Runtime } from "../runtime/runtime.ts";
@@ -45,7 +44,11 @@ export class Workshops {
     this.#options = options;
     this.#watcher = new QuotaWatcher(options.data.deltas, options.clock);
     const maker = identify(process.pid);
-    if (maker === undefined) throw new CorralError("internal", "this process cannot read /proc/self/stat, so its sandboxes could not be told from leftovers; mount /proc");
+    if (maker === undefined)
+      throw new CorralError(
+        "internal",
+        "this process cannot read /proc/self/stat, so its sandboxes could not be told from leftovers; mount /proc",
+      );
     this.#maker = maker;
   }
 
@@ -62,7 +65,17 @@ export class Workshops {
         refusals.push(`no runtime ${candidate}: ${error.message}`);
       }
     }
-    throw new CorralError("runtime_unavailable", `no runtime works on this machine; ${refusals.join("; ")}. corral doctor tells what mends it`);
+    throw new CorralError(
+      "runtime_unavailable",
+      `no runtime works on this machine; ${refusals.join("; ")}. corral doctor tells what mends it`,
+    );
+  }
+
+  /** A workshop that is open already, else the first that this machine can have: for host-side tools, which are the same in all. */
+  async any(): Promise<Workshop> {
+    const [first] = this.#open.values();
+    const open = first === undefined ? undefined : await first.catch(() => undefined);
+    return open ?? (await this.choose(undefined)).shop;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -109,7 +122,16 @@ export class Workshops {
 
 async function openRuntime(name: RuntimeName, { data, guestFile, weaken }: WorkshopOptions): Promise<Runtime> {
   const arch = filterArch();
-  if (arch === undefined) throw new CorralError("runtime_unavailable", `there is no system call filter for ${process.arch}; Corral runs on x86-64 and arm64`);
-  const options = { guestBinary: guestFile, runDir: data.run, mode: "auto", allowWeaken: weaken.length > 0, seccomp: seccompProgram({ arch, pid1Clone3: true }) } as const;
-  return name === "bwrap" ? await openBwrapRuntime(options) : await openNativeRuntime(options);
+  if (arch === undefined)
+    throw new CorralError("runtime_unavailable", `there is no system call filter for ${process.arch}; Corral runs on x86-64 and arm64`);
+  const options = {
+    guestBinary: guestFile,
+    runDir: data.run,
+    mode: "auto",
+    allowWeaken: weaken.length > 0,
+    seccomp: seccompProgram({ arch, pid1Clone3: true }),
+  } as const;
+  if (name === "native") return await openNativeRuntime(options);
+  const { openBwrapRuntime } = await import("../runtime/bwrap/runtime.ts");
+  return await openBwrapRuntime(options);
 }
