@@ -79,8 +79,12 @@ static int execute(struct making *making) {
     char *env[] = {NULL};
     if (making->create->launches) return launch_execute(making);
     making->message = "the guest program could not be started";
-    if (weakened(making, 16)) _exit(init_main(1, argv + 1));
-    else sys_execveat(making->spawner->guest, argv, env);
+    if (weakened(making, 16)) {
+        /* Without the exec the change of ids has left /proc/self to the spawner's owner, and init could not even start. */
+        prctl(PR_SET_DUMPABLE, 1);
+        _exit(init_main(1, argv + 1));
+    }
+    sys_execveat(making->spawner->guest, argv, env);
     return -errno;
 }
 

@@ -75,7 +75,7 @@ static int clone_child(struct making *making) {
         request.flags |= INTO_CGROUP;
         request.cgroup = (uint64_t)making->cgroup.v2;
     }
-    making->message = "the namespaces could not be made";
+    making->message = "the namespaces could not be made (in a chroot the kernel refuses user namespaces)";
     pid_t pid = sys_clone3(&request);
     if (pid == 0) child_run(making);
     if (pid < 0) return -errno;

@@ -10,7 +10,7 @@
 #include "contain.h"
 #include "sys.h"
 
-enum { VALUE_BYTES = 32, NAME_BYTES = 16, STACKED_MAX = 16 };
+enum { VALUE_BYTES = 32, NAME_BYTES = 16 };
 
 /* Moves a detached mount onto `target`. IN_ROOT: a link in the template is read as the sandbox would read it. */
 static int attach(const struct making *making, int mount, const char *target) {
@@ -176,10 +176,6 @@ int root_pivot(struct making *making) {
     making->message = "the root could not be exchanged";
     if (fchdir(making->root) != 0) return -errno;
     /* The old root lands on top of the new one and is taken off at once: last use of the node's paths. */
-    if (sys_pivot_root(".", ".") != 0) return -errno;
-    int error = -EXDEV;
-    /* SAFETY: umount takes the topmost mount of a path. A node whose own root has something stacked on it brings that along: taken
-     * off once, `/..` would be the node. */
-    for (int stacked = 0; error == -EXDEV && stacked < STACKED_MAX; stacked++) error = sys_umount(".", DETACH) != 0 ? -errno : root_is_bare();
-    return error ? error : chdir("/") != 0 ? -errno : 0;
+    if (sys_pivot_root(".", ".") != 0 || sys_umount(".", DETACH) != 0 || chdir("/") != 0) return -errno;
+    return root_is_bare();
 }
