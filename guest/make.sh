@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds guest/build/corral-guest, one static program from every guest/*.c.
-#   guest/make.sh [--musl | --arm64] [--asan] [--fuzz]
+#   guest/make.sh [--musl | --arm64] [--asan] [--fuzz] [--out FILE]
 # --musl:  with musl-gcc, smaller.   --arm64: guest/build/corral-guest-arm64 with aarch64-linux-gnu-gcc.
 # --asan:  guest/build/corral-guest-asan, not static, with AddressSanitizer and UBSan.
 # --fuzz:  guest/build/fuzz-*, one per guest/test/fuzz_*.c, with clang and libFuzzer.
@@ -12,14 +12,16 @@ warn="-std=c11 -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prot
 common="$warn -I. -DGUEST_VERSION=\"$version\""
 hard="-O2 -fstack-protector-strong -fno-plt -ffunction-sections -fdata-sections -Wl,--gc-sections -Wl,-z,noexecstack"
 cc=${CC:-cc} musl=no out=build/corral-guest kind=static fuzz=no
-for flag; do
-  case $flag in
+while [ $# -gt 0 ]; do
+  case $1 in
     --musl) cc=musl-gcc musl=yes ;;
     --arm64) cc=aarch64-linux-gnu-gcc out=build/corral-guest-arm64 ;;
     --asan) kind=asan out=build/corral-guest-asan ;;
     --fuzz) fuzz=yes ;;
-    *) echo "make.sh: unknown flag $flag" >&2; exit 2 ;;
+    --out) out=${2:?--out needs a file} && shift ;;
+    *) echo "make.sh: unknown flag $1" >&2; exit 2 ;;
   esac
+  shift
 done
 if [ $musl = yes ]; then
   # musl-gcc searches its own headers alone; the kernel's are the same for every libc.
@@ -49,4 +51,4 @@ else
   $cc $common $hard -static -s ./*.c -o "$out.$$"
 fi
 mv "$out.$$" "$out"
-echo "guest/$out"
+echo "$out"
