@@ -32,8 +32,28 @@ verifies("cli/first-run", "over the example a secret is no file, src is refused,
   expect(shown).toContain("src");
   expect(shown).not.toContain(".env");
   expect(object["changes"]).toEqual([{ path: "/output/x", kind: "add", type: "file" }]);
-  expect(object).toMatchObject({ exitCode: code, signal: null, timedOut: false, limitHit: null, committed: false, refused: [], engine: "kernel" });
-  expect(Object.keys(object)).toEqual(["exitCode", "signal", "timedOut", "limitHit", "durationMs", "timings", "engine", "runtime", "changes", "committed", "refused"]);
+  expect(object).toMatchObject({
+    exitCode: code,
+    signal: null,
+    timedOut: false,
+    limitHit: null,
+    committed: false,
+    refused: [],
+    engine: "kernel",
+  });
+  expect(Object.keys(object)).toEqual([
+    "exitCode",
+    "signal",
+    "timedOut",
+    "limitHit",
+    "durationMs",
+    "timings",
+    "engine",
+    "runtime",
+    "changes",
+    "committed",
+    "refused",
+  ]);
   expect(object["timings"]).toMatchObject({ createMs: expect.any(Number), execMs: expect.any(Number) });
   expect(existsSync(join(copy, "output"))).toBe(false);
   expect(existsSync(join(copy, "src", "y"))).toBe(false);
@@ -80,19 +100,31 @@ it("stdin is the program's, stdout and stderr stay apart, and nothing of our env
   expect(stderr).toMatch(/^err$/m);
 });
 
-verifies("cli/timeout", "a program that overruns --timeout ends with 124, its output so far is there, and none of its tree is left", async () => {
-  const dir = place.codebase({ a: "" });
-  const { code, stdout, stderr } = await corral(dir, ["--timeout", "500ms", "--json"], ["sh", "-c", "echo early; (trap '' INT TERM; setsid sleep 61.7) & sleep 61.7"]);
-  expect(code).toBe(124);
-  expect(stdout.toString()).toMatch(/^early\n/);
-  expect(lastObject(stdout)).toMatchObject({ exitCode: 124, timedOut: true });
-  expect(stderr).toContain("timed out");
-  expect(execFileSync("ps", ["-eo", "args"], { encoding: "utf8" })).not.toContain("sleep 61.7");
-});
+verifies(
+  "cli/timeout",
+  "a program that overruns --timeout ends with 124, its output so far is there, and none of its tree is left",
+  async () => {
+    const dir = place.codebase({ a: "" });
+    const { code, stdout, stderr } = await corral(
+      dir,
+      ["--timeout", "500ms", "--json"],
+      ["sh", "-c", "echo early; (trap '' INT TERM; setsid sleep 61.7) & sleep 61.7"],
+    );
+    expect(code).toBe(124);
+    expect(stdout.toString()).toMatch(/^early\n/);
+    expect(lastObject(stdout)).toMatchObject({ exitCode: 124, timedOut: true });
+    expect(stderr).toContain("timed out");
+    expect(execFileSync("ps", ["-eo", "args"], { encoding: "utf8" })).not.toContain("sleep 61.7");
+  },
+);
 
 verifies("cli/memory", "a program that passes --memory is told by limitHit", async () => {
   const dir = place.codebase({ a: "" });
-  const { stdout } = await corral(dir, ["--memory", "64M", "--json"], ["sh", "-c", "head -c 300000000 /dev/zero | tail -c 299999999 | wc -c"]);
+  const { stdout } = await corral(
+    dir,
+    ["--memory", "64M", "--json"],
+    ["sh", "-c", "head -c 300000000 /dev/zero | tail -c 299999999 | wc -c"],
+  );
   expect(lastObject(stdout)).toMatchObject({ limitHit: "memory" });
 });
 
@@ -126,25 +158,48 @@ it("discard throws a kept delta away and the codebase stays as it is", async () 
   expect(readFileSync(join(dir, "a.txt"), "utf8")).toBe("one\n");
 });
 
-verifies("cli/base-changed", "a file that the host changed meanwhile is a conflict: nothing is overwritten, the changes are kept, exit 125", async () => {
-  const dir = place.codebase({ "a.txt": "one\n", "b.txt": "one\n" });
-  const { child, said, ended } = start(["run", dir, ...place.data, "--policy", "development", "--yes", "--json", "--", "sh", "-c", "echo two > a.txt; echo two > b.txt; echo ready; cat"], { open: true });
-  await said("ready");
-  writeFileSync(join(dir, "a.txt"), "of the host\n");
-  child.stdin?.end();
-  const { code, stdout, stderr } = await ended;
-  expect(code).toBe(125);
-  expect(stderr).toContain("commit_conflict");
-  expect(readFileSync(join(dir, "a.txt"), "utf8")).toBe("of the host\n");
-  expect(readFileSync(join(dir, "b.txt"), "utf8")).toBe("one\n");
-  expect(lastObject(stdout)).toMatchObject({ exitCode: 0, committed: false });
-  expect(JSON.stringify(lastObject(stdout)["refused"])).toContain("/a.txt");
-  expect(stderr).toMatch(/corral diff sb/);
-});
+verifies(
+  "cli/base-changed",
+  "a file that the host changed meanwhile is a conflict: nothing is overwritten, the changes are kept, exit 125",
+  async () => {
+    const dir = place.codebase({ "a.txt": "one\n", "b.txt": "one\n" });
+    const { child, said, ended } = start(
+      [
+        "run",
+        dir,
+        ...place.data,
+        "--policy",
+        "development",
+        "--yes",
+        "--json",
+        "--",
+        "sh",
+        "-c",
+        "echo two > a.txt; echo two > b.txt; echo ready; cat",
+      ],
+      { open: true },
+    );
+    await said("ready");
+    writeFileSync(join(dir, "a.txt"), "of the host\n");
+    child.stdin?.end();
+    const { code, stdout, stderr } = await ended;
+    expect(code).toBe(125);
+    expect(stderr).toContain("commit_conflict");
+    expect(readFileSync(join(dir, "a.txt"), "utf8")).toBe("of the host\n");
+    expect(readFileSync(join(dir, "b.txt"), "utf8")).toBe("one\n");
+    expect(lastObject(stdout)).toMatchObject({ exitCode: 0, committed: false });
+    expect(JSON.stringify(lastObject(stdout)["refused"])).toContain("/a.txt");
+    expect(stderr).toMatch(/corral diff sb/);
+  },
+);
 
 verifies("cli/refused-commit", "a change that the policy refuses by name makes --yes end with 125 and apply nothing", async () => {
   const dir = place.codebase({ "a.txt": "one\n" });
-  const { code, stdout, stderr } = await corral(dir, ["--yes", "--json"], ["sh", "-c", "echo k > output/stolen.key; echo ok > output/fine"]);
+  const { code, stdout, stderr } = await corral(
+    dir,
+    ["--yes", "--json"],
+    ["sh", "-c", "echo k > output/stolen.key; echo ok > output/fine"],
+  );
   expect(code).toBe(125);
   expect(stderr).toContain("commit_refused");
   expect(lastObject(stdout)).toMatchObject({ exitCode: 0, committed: false, refused: [{ path: "/output/stolen.key" }] });
@@ -188,21 +243,33 @@ it("a directory that cannot be read is named by its code", async (context) => {
   expect([code, stderr]).toEqual([125, expect.stringContaining("codebase_unreadable")]);
 });
 
-verifies("cli/odd-entries", "FIFOs, sockets, devices, link loops, odd and invalid names in the codebase hang and break nothing", async () => {
-  const dir = place.codebase({ "ok.txt": "fine", "new\nline": "n", "-rf": "dash", " space ": "s" });
-  execFileSync("mkfifo", [join(dir, "pipe")]);
-  if (process.getuid?.() === 0) execFileSync("mknod", [join(dir, "null"), "c", "1", "3"]);
-  symlinkSync("loop", join(dir, "loop"));
-  symlinkSync("..", join(dir, "up"));
-  writeFileSync(Buffer.concat([Buffer.from(`${dir}/bad-`), Buffer.from([0xff, 0xfe])]), "invalid");
-  const socket = createServer().listen(join(dir, "sock"));
-  const { code, stdout } = await corral(dir, ["--json"], ["sh", "-c", "ls -b; cat ok.txt; for f in *; do [ -f \"$f\" ] && cat -- \"$f\" > /dev/null; done; printf x > \"output/$(printf '\\377')\""]);
-  socket.close();
-  expect(code).toBe(0);
-  expect(stdout.toString("latin1")).toContain("new\\nline");
-  expect(stdout.toString("latin1")).toContain("bad-\\377\\376");
-  expect(lastObject(stdout)["changes"]).toEqual([{ path: "/output/\\xff", kind: "add", type: "file" }]);
-});
+verifies(
+  "cli/odd-entries",
+  "FIFOs, sockets, devices, link loops, odd and invalid names in the codebase hang and break nothing",
+  async () => {
+    const dir = place.codebase({ "ok.txt": "fine", "new\nline": "n", "-rf": "dash", " space ": "s" });
+    execFileSync("mkfifo", [join(dir, "pipe")]);
+    if (process.getuid?.() === 0) execFileSync("mknod", [join(dir, "null"), "c", "1", "3"]);
+    symlinkSync("loop", join(dir, "loop"));
+    symlinkSync("..", join(dir, "up"));
+    writeFileSync(Buffer.concat([Buffer.from(`${dir}/bad-`), Buffer.from([0xff, 0xfe])]), "invalid");
+    const socket = createServer().listen(join(dir, "sock"));
+    const { code, stdout } = await corral(
+      dir,
+      ["--json"],
+      [
+        "sh",
+        "-c",
+        'ls -b; cat ok.txt; for f in *; do [ -f "$f" ] && cat -- "$f" > /dev/null; done; printf x > "output/$(printf \'\\377\')"',
+      ],
+    );
+    socket.close();
+    expect(code).toBe(0);
+    expect(stdout.toString("latin1")).toContain("new\\nline");
+    expect(stdout.toString("latin1")).toContain("bad-\\377\\376");
+    expect(lastObject(stdout)["changes"]).toEqual([{ path: "/output/\\xff", kind: "add", type: "file" }]);
+  },
+);
 
 verifies("cli/inert-summary", "a file name with escapes is shown spelled out, never sent to the terminal", async () => {
   const dir = place.codebase({ a: "" });
@@ -221,15 +288,42 @@ verifies("cli/broken-pipe", "a reader that goes away ends the program as SIGPIPE
 
 verifies("cli/slow-reader", "a reader that pauses stops the program and loses nothing", async () => {
   const dir = place.codebase({ a: "" });
-  const child = spawn("sh", ["-c", `exec "$@" | { sleep 1; sha256sum; }`, "sh", process.execPath, join(import.meta.dirname, "..", "..", "src", "main.ts"), "run", dir, ...place.data, "--", "sh", "-c", "head -c 50000000 /dev/zero"], { stdio: ["ignore", "pipe", "ignore"] });
+  const child = spawn(
+    "sh",
+    [
+      "-c",
+      `exec "$@" | { sleep 1; sha256sum; }`,
+      "sh",
+      process.execPath,
+      join(import.meta.dirname, "..", "..", "src", "main.ts"),
+      "run",
+      dir,
+      ...place.data,
+      "--",
+      "sh",
+      "-c",
+      "head -c 50000000 /dev/zero",
+    ],
+    { stdio: ["ignore", "pipe", "ignore"] },
+  );
   let sum = "";
   for await (const chunk of child.stdout) sum += String(chunk);
-  expect(sum).toMatch(new RegExp(`^${execFileSync("sh", ["-c", "head -c 50000000 /dev/zero | sha256sum"], { encoding: "utf8" }).slice(0, 64)}`));
+  expect(sum).toMatch(
+    new RegExp(`^${execFileSync("sh", ["-c", "head -c 50000000 /dev/zero | sha256sum"], { encoding: "utf8" }).slice(0, 64)}`),
+  );
 });
 
 verifies("cli/pty", "on a terminal the program gets a pty of the sandbox, and the terminal's modes come back", async () => {
   const dir = place.codebase({ a: "" });
-  const { ended } = startOnTerminal(["run", dir, ...place.data, "--", "sh", "-c", "test -t 0 && test -t 1 && test -t 2 && tty; printf '\\033[?1049h\\033[?25l\\033]52;c;ZXZpbA==\\007'"]);
+  const { ended } = startOnTerminal([
+    "run",
+    dir,
+    ...place.data,
+    "--",
+    "sh",
+    "-c",
+    "test -t 0 && test -t 1 && test -t 2 && tty; printf '\\033[?1049h\\033[?25l\\033]52;c;ZXZpbA==\\007'",
+  ]);
   const { code, stdout } = await ended;
   const text = stdout.toString();
   expect(code).toBe(0);
@@ -262,7 +356,15 @@ it("leaving the prompt with Ctrl-C accepts nothing and keeps the changes", async
 
 it("a review takes some files and leaves others", async () => {
   const dir = place.codebase({ a: "" });
-  const { child, said, ended } = startOnTerminal(["run", dir, ...place.data, "--", "sh", "-c", "echo one > output/one; echo two > output/two"]);
+  const { child, said, ended } = startOnTerminal([
+    "run",
+    dir,
+    ...place.data,
+    "--",
+    "sh",
+    "-c",
+    "echo one > output/one; echo two > output/two",
+  ]);
   await said("What becomes of these changes?");
   child.stdin?.write("\x1b[B\r"); // review
   await said("+one");
@@ -283,6 +385,10 @@ it("a directory that holds Corral's own data is refused", async () => {
 });
 
 verifies("cli/usage", "a wrong command line ends with 2, help with 0", async () => {
-  const codes = await Promise.all([["--help"], ["run", "--help"], [], ["--version"], ["frobnicate"], ["diff", "--nope"], ["policy"], ["discard"]].map(async (words) => (await run(words)).code));
+  const codes = await Promise.all(
+    [["--help"], ["run", "--help"], [], ["--version"], ["frobnicate"], ["diff", "--nope"], ["policy"], ["discard"]].map(
+      async (words) => (await run(words)).code,
+    ),
+  );
   expect(codes).toEqual([0, 0, 0, 0, 2, 2, 2, 2]);
 });

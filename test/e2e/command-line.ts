@@ -40,11 +40,15 @@ export function start(args: readonly string[], options: StartOptions = {}): Star
 /** The same on a terminal: `script` of util-linux makes the pty. `keys` are typed at once. */
 export function startOnTerminal(args: readonly string[], options: StartOptions = {}): Started {
   const line = [process.execPath, MAIN, ...args].map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ");
-  const child = spawn("script", ["--quiet", "--return", "--echo", "never", "--command", `stty rows 40 cols 120; exec ${line}`, "/dev/null"], {
-    cwd: options.cwd,
-    env: { ...process.env, TERM: "xterm-256color", ...options.env },
-    stdio: "pipe",
-  });
+  const child = spawn(
+    "script",
+    ["--quiet", "--return", "--echo", "never", "--command", `stty rows 40 cols 120; exec ${line}`, "/dev/null"],
+    {
+      cwd: options.cwd,
+      env: { ...process.env, TERM: "xterm-256color", ...options.env },
+      stdio: "pipe",
+    },
+  );
   return started(child, { ...options, open: true });
 }
 

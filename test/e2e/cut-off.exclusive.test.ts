@@ -21,7 +21,9 @@ async function leftovers(pid: number | undefined): Promise<readonly string[]> {
   const { stdout, stderr, code } = await run(["doctor", "--census", "--json", ...place.data]);
   if (code !== 0) throw new Error(stderr);
   const entries = JSON.parse(stdout.toString()) as readonly CensusEntry[];
-  return entries.filter(({ kind, name }) => !["process", "cgroup"].includes(kind) || name.includes(`corral/${pid}-`)).map(({ kind, name }) => `${kind} ${name}`);
+  return entries
+    .filter(({ kind, name }) => !["process", "cgroup"].includes(kind) || name.includes(`corral/${pid}-`))
+    .map(({ kind, name }) => `${kind} ${name}`);
 }
 
 /** The spawner of a killed run needs a moment to see that it is alone. Asks until nothing is left, as long as a test may take. */
@@ -57,29 +59,28 @@ verifies(
   180_000,
 );
 
-it(
-  "Ctrl-C ends a program that ignores it by the ladder, and a second one at once",
-  async () => {
-    const dir = place.codebase({ a: "" });
-    const stubborn = ["sh", "-c", "trap '' INT TERM; echo ready; while :; do sleep 0.1; done"];
-    const ladder = start(["run", dir, ...place.data, "--", ...stubborn], { open: true });
-    await ladder.said("ready");
-    ladder.child.kill("SIGINT");
-    expect((await ladder.ended).code).toBe(130);
-    const twice = start(["run", dir, ...place.data, "--", ...stubborn], { open: true });
-    await twice.said("ready");
-    twice.child.kill("SIGINT");
-    await sleep(100);
-    twice.child.kill("SIGINT");
-    expect((await twice.ended).code).toBe(130);
-    expect(await leftovers(twice.child.pid)).toEqual([]);
-  },
-  60_000,
-);
+it("Ctrl-C ends a program that ignores it by the ladder, and a second one at once", async () => {
+  const dir = place.codebase({ a: "" });
+  const stubborn = ["sh", "-c", "trap '' INT TERM; echo ready; while :; do sleep 0.1; done"];
+  const ladder = start(["run", dir, ...place.data, "--", ...stubborn], { open: true });
+  await ladder.said("ready");
+  ladder.child.kill("SIGINT");
+  expect((await ladder.ended).code).toBe(130);
+  const twice = start(["run", dir, ...place.data, "--", ...stubborn], { open: true });
+  await twice.said("ready");
+  twice.child.kill("SIGINT");
+  await sleep(100);
+  twice.child.kill("SIGINT");
+  expect((await twice.ended).code).toBe(130);
+  expect(await leftovers(twice.child.pid)).toEqual([]);
+}, 60_000);
 
 it("SIGTERM and SIGHUP end a run as they would end the program", async () => {
   const dir = place.codebase({ a: "" });
-  for (const [signal, code] of [["SIGTERM", 143], ["SIGHUP", 129]] as const) {
+  for (const [signal, code] of [
+    ["SIGTERM", 143],
+    ["SIGHUP", 129],
+  ] as const) {
     const { child, said, ended } = start(["run", dir, ...place.data, "--", "sh", "-c", "echo ready; sleep 47.2"], { open: true });
     await said("ready");
     child.kill(signal);
@@ -114,23 +115,32 @@ verifies(
   180_000,
 );
 
-verifies("cli/killed-spawner", "when the spawner is killed with the process, its sandboxes die and the next start clears the rest", async () => {
-  const dir = place.codebase({ a: "" });
-  const { child, said, ended } = start(["run", dir, ...place.data, "--", "sh", "-c", "echo ready; sleep 47.5"], { open: true });
-  await said("ready");
-  const spawner = Number(execFileSync("pgrep", ["-P", String(child.pid), "-f", "corral-guest spawner"], { encoding: "utf8" }).trim());
-  process.kill(spawner, "SIGKILL");
-  child.kill("SIGKILL");
-  await ended;
-  expect(await settled(child.pid)).toEqual([]);
-  expect(execFileSync("ps", ["-eo", "args"], { encoding: "utf8" })).not.toContain("sleep 47.5");
-});
+verifies(
+  "cli/killed-spawner",
+  "when the spawner is killed with the process, its sandboxes die and the next start clears the rest",
+  async () => {
+    const dir = place.codebase({ a: "" });
+    const { child, said, ended } = start(["run", dir, ...place.data, "--", "sh", "-c", "echo ready; sleep 47.5"], { open: true });
+    await said("ready");
+    const spawner = Number(execFileSync("pgrep", ["-P", String(child.pid), "-f", "corral-guest spawner"], { encoding: "utf8" }).trim());
+    process.kill(spawner, "SIGKILL");
+    child.kill("SIGKILL");
+    await ended;
+    expect(await settled(child.pid)).toEqual([]);
+    expect(execFileSync("ps", ["-eo", "args"], { encoding: "utf8" })).not.toContain("sleep 47.5");
+  },
+);
 
 it("when the spawner alone is killed the run says that its sandbox is lost, with 125, and keeps what was written", async () => {
   const dir = place.codebase({ a: "" });
-  const { child, said, ended } = start(["run", dir, ...place.data, "--", "sh", "-c", "echo kept > output/x; echo ready; sleep 47.6"], { open: true });
+  const { child, said, ended } = start(["run", dir, ...place.data, "--", "sh", "-c", "echo kept > output/x; echo ready; sleep 47.6"], {
+    open: true,
+  });
   await said("ready");
-  process.kill(Number(execFileSync("pgrep", ["-P", String(child.pid), "-f", "corral-guest spawner"], { encoding: "utf8" }).trim()), "SIGKILL");
+  process.kill(
+    Number(execFileSync("pgrep", ["-P", String(child.pid), "-f", "corral-guest spawner"], { encoding: "utf8" }).trim()),
+    "SIGKILL",
+  );
   const { code, stderr } = await ended;
   expect([code, stderr]).toEqual([125, expect.stringContaining("sandbox_lost")]);
   expect((await run(["diff", ...place.data])).stdout.toString()).toContain("(cut off)");
@@ -138,7 +148,10 @@ it("when the spawner alone is killed the run says that its sandbox is lost, with
 
 verifies("cli/cut-off-delta", "what a cut-off run wrote is kept, named at the next start, and can be accepted", async () => {
   const dir = place.codebase({ a: "" });
-  const { child, said, ended } = start(["run", dir, ...place.data, "--", "sh", "-c", "echo precious > output/work; echo ready; sleep 47.7"], { open: true });
+  const { child, said, ended } = start(
+    ["run", dir, ...place.data, "--", "sh", "-c", "echo precious > output/work; echo ready; sleep 47.7"],
+    { open: true },
+  );
   await said("ready");
   child.kill("SIGKILL");
   await ended;
@@ -162,8 +175,12 @@ verifies(
     const dir = place.codebase({ a: "" });
     const long = start(["run", dir, ...place.data, "--json", "--", "sh", "-c", "echo ready; cat > output/mine"], { open: true });
     await long.said("ready");
-    const others = await Promise.all(Array.from({ length: 4 }, () => run(["run", dir, ...place.data, "--", "sh", "-c", "echo x > output/y"])));
-    expect(others.map(({ code, stderr }) => [code, stderr.includes("cleared"), stderr.includes("cut off")])).toEqual(others.map(() => [0, false, false]));
+    const others = await Promise.all(
+      Array.from({ length: 4 }, () => run(["run", dir, ...place.data, "--", "sh", "-c", "echo x > output/y"])),
+    );
+    expect(others.map(({ code, stderr }) => [code, stderr.includes("cleared"), stderr.includes("cut off")])).toEqual(
+      others.map(() => [0, false, false]),
+    );
     long.child.stdin?.end("written late");
     const { code, stdout } = await long.ended;
     expect([code, lastObject(stdout)["changes"]]).toEqual([0, [{ path: "/output/mine", kind: "add", type: "file" }]]);
