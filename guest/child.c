@@ -59,7 +59,8 @@ static int arrange_descriptors(struct making *making) {
         if (from[i] >= 0 && (from[i] = fcntl(from[i], F_DUPFD_CLOEXEC, OUT_OF_THE_WAY)) < 0) return -errno;
     null = fcntl(null, F_DUPFD_CLOEXEC, OUT_OF_THE_WAY);
     int guest = fcntl(making->spawner->guest, F_DUPFD_CLOEXEC, OUT_OF_THE_WAY);
-    if (null < 0 || guest < 0) return -errno;
+    int leak = fcntl(making->spawner->proc, F_DUPFD_CLOEXEC, OUT_OF_THE_WAY);
+    if (null < 0 || guest < 0 || leak < 0) return -errno;
     making->spawner->guest = guest;
     for (int fd = 0; fd < HANDOVER_SOCKET; fd++)
         if (dup2(null, fd) < 0) return -errno;
@@ -68,7 +69,7 @@ static int arrange_descriptors(struct making *making) {
         if (from[i] >= 0 ? dup2(from[i], to) < 0 : close(to) != 0 && errno != EBADF) return -errno;
     }
     making->fault[1] = HANDOVER_FAULT;
-    if (weakened(making, 15)) return dup2(making->spawner->proc, LEAKED_FD) < 0 ? -errno : 0;
+    if (weakened(making, 15)) return dup2(leak, LEAKED_FD) < 0 ? -errno : 0;
     /* The guest program's own goes by close-on-exec. */
     if (guest > HANDOVER_FAULT + 1 && sys_close_range(HANDOVER_FAULT + 1, (unsigned)guest - 1) != 0) return -errno;
     return sys_close_range((unsigned)guest + 1, ~0u) != 0 ? -errno : 0;
