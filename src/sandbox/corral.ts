@@ -13,7 +13,7 @@ import { createSandbox } from "./create.ts";
 import { type DataDir, openDataDir } from "./data-dir.ts";
 import { loadPolicy } from "./policies.ts";
 import { NOTHING_REAPED, settle } from "./settle.ts";
-import { Workshops } from "./workshops.ts";
+import { type WorkshopOptions, Workshops } from "./workshops.ts";
 
 export interface LocalCorralOptions {
   /** As given; absent = the default place. */
@@ -49,6 +49,7 @@ class LocalCorral implements Corral {
   readonly deltas: Deltas;
   readonly #data: DataDir;
   readonly #clock: Clock;
+  readonly #options: WorkshopOptions;
   readonly #workshops: Workshops;
   readonly #sandboxes = new Map<string, Sandbox>();
   #reaped = NOTHING_REAPED;
@@ -57,7 +58,8 @@ class LocalCorral implements Corral {
     this.#data = data;
     this.#clock = options.clock ?? systemClock;
     const { guestFile, env, uid, weaken = [] } = options;
-    this.#workshops = new Workshops({ data, clock: this.#clock, guestFile, env, uid, weaken, onGone: (id) => this.#sandboxes.delete(id) });
+    this.#options = { data, clock: this.#clock, guestFile, env, uid, weaken, onGone: (id) => this.#sandboxes.delete(id) };
+    this.#workshops = new Workshops(this.#options);
     this.deltas = new LocalDeltas({ data, openTool: () => this.#openTool(), isLive: (id) => this.#sandboxes.has(id) });
   }
 
@@ -83,8 +85,9 @@ class LocalCorral implements Corral {
     return sandbox;
   }
 
-  doctor(): Promise<DoctorReport> {
-    throw new CorralError("internal", "no doctor yet");
+  async doctor(): Promise<DoctorReport> {
+    const { examine } = await import("./doctor.ts");
+    return await examine({ data: this.#data, workshops: this.#workshops, options: this.#options });
   }
 
   async census(): Promise<readonly CensusEntry[]> {

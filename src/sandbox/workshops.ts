@@ -7,7 +7,7 @@ import type { RuntimeName } from "../api/sandbox.ts";
 import type { Clock } from "../base/clock.ts";
 import { identify, type ProcessIdentity } from "../base/process-identity.ts";
 import { rootlessViewRefusal } from "../runtime/machine.ts";
-import { openNativeRuntime } from "../runtime/native/runtime.ts";
+import { type NativeOptions, openNativeRuntime } from "../runtime/native/runtime.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { filterArch, seccompProgram } from "../runtime/seccomp/filter.ts";
 import { openKernelView } from "../view/kernel.ts";
@@ -120,18 +120,23 @@ export class Workshops {
   }
 }
 
-async function openRuntime(name: RuntimeName, { data, guestFile, weaken }: WorkshopOptions): Promise<Runtime> {
+async function openRuntime(name: RuntimeName, options: WorkshopOptions): Promise<Runtime> {
+  const settings = runtimeOptions(options);
+  if (name === "native") return await openNativeRuntime(settings);
+  const { openBwrapRuntime } = await import("../runtime/bwrap/runtime.ts");
+  return await openBwrapRuntime(settings);
+}
+
+/** What every runtime is opened with. Throws `runtime_unavailable` where there is no system call filter for this machine. */
+export function runtimeOptions({ data, guestFile, weaken }: WorkshopOptions): NativeOptions {
   const arch = filterArch();
   if (arch === undefined)
     throw new CorralError("runtime_unavailable", `there is no system call filter for ${process.arch}; Corral runs on x86-64 and arm64`);
-  const options = {
+  return {
     guestBinary: guestFile,
     runDir: data.run,
     mode: "auto",
     allowWeaken: weaken.length > 0,
     seccomp: seccompProgram({ arch, pid1Clone3: true }),
-  } as const;
-  if (name === "native") return await openNativeRuntime(options);
-  const { openBwrapRuntime } = await import("../runtime/bwrap/runtime.ts");
-  return await openBwrapRuntime(options);
+  };
 }

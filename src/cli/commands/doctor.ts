@@ -53,8 +53,9 @@ function readable(report: DoctorReport): string {
     lines.push(`${paint(state.padEnd(7), STATE_COLOUR[state], colour)} ${id.padEnd(wide)}  ${inert(detail)}`);
     if (mend !== undefined) lines.push(`${" ".repeat(8 + wide)}  mend: ${inert(mend)}`);
   }
+  const nameWidth = Math.max(...report.limits.map(({ name }) => name.length), 0) + 2;
   if (report.limits.length > 0) lines.push("", "how many sandboxes the limits of this machine allow");
   for (const { name, value, sandboxes } of report.limits)
-    lines.push(`  ${name.padEnd(24)} ${inert(value).padEnd(20)} ${sandboxes === null ? "no bound" : sandboxes}`);
+    lines.push(`  ${name.padEnd(nameWidth)} ${inert(value).padEnd(12)} ${sandboxes === null ? "no bound" : sandboxes}`);
   return `${lines.join("\n")}\n`;
 }

@@ -28,10 +28,12 @@ export async function run(options: RunOptions, host: CliHost): Promise<number> {
     await sandbox.destroy();
   }
   const info = sandbox.info();
-  const end = await endRun({ corral, info, result: attached?.result, ending: options.ending, json: options.json, stop }).catch((error: unknown) => {
-    tellKept(info.id, "what the command wrote is still there");
-    throw error;
-  });
+  const end = await endRun({ corral, info, result: attached?.result, ending: options.ending, json: options.json, stop }).catch(
+    (error: unknown) => {
+      tellKept(info.id, "what the command wrote is still there");
+      throw error;
+    },
+  );
   const timings = { createMs, ...(attached?.result === undefined ? {} : { execMs: attached.result.durationMs }), ...info.timings };
   const object = options.json && attached?.result !== undefined ? jsonObject(attached.result, end, timings, sandbox) : undefined;
   await attached?.finish(object);
