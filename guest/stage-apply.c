@@ -135,15 +135,23 @@ static int do_mode(struct commit *commit, const struct op *op, int back) {
     return result;
 }
 
+/* Done before a crash: asked before the directory above is opened, which may be deleted by now too. */
+static int is_deleted(struct commit *commit, const struct op *op, const char *slot) {
+    struct stage_sig kept;
+    if (sig_named(commit->old, slot, &kept) < 0 || kept.type == 0) return 0;
+    return same_thing(&kept, &op->before) && (op->kind != OP_RMDIR || is_empty(commit->old, slot));
+}
+
 static int do_op(struct commit *commit, uint32_t index) {
     const struct op *op = &commit->plan.ops[index];
     const char *name;
     char slot[16];
     if (op->kind == OP_MODE) return do_mode(commit, op, 0);
     snprintf(slot, sizeof slot, "%u", index);
+    int deletes = op->kind == OP_DELETE || op->kind == OP_RMDIR;
+    if (deletes && is_deleted(commit, op, slot)) return 0;
     int parent = open_parent(commit->root, op->path, &name);
     if (parent < 0) return -1;
-    int deletes = op->kind == OP_DELETE || op->kind == OP_RMDIR;
     int result = deletes ? do_delete(commit, op, parent, name, slot) : do_put(commit, op, parent, name, slot);
     int error = errno;
     close(parent);

@@ -19,19 +19,13 @@ static const char *take_path(struct stage_in *in, char *path, size_t length) {
     return path;
 }
 
-static char *path_buffer(void) {
-    char *path = malloc(STAGE_PATH_MAX + 1);
-    if (!path) stage_fail("out of memory", ENOMEM);
-    return path;
-}
-
 int stage_probe(int argc, char **argv) {
     static struct stage_in in = {.fd = 0};
     static struct stage_out out = {.fd = 1};
     uint8_t length[2], answer[56];
     if (argc != 1) stage_fail("usage: probe ROOT", 0);
     int root = open_root(argv[0]);
-    char *path = path_buffer();
+    static char path[STAGE_PATH_MAX + 1];
     for (;;) {
         /* Before it may block for more requests, what was answered must be on its way. */
         if (in.at == in.end) stage_flush(&out);
@@ -129,7 +123,7 @@ int stage_compare(int argc, char **argv) {
     uint8_t lengths[4];
     if (argc != 2) stage_fail("usage: compare UPPER BASE", 0);
     int upper = open_root(argv[0]), base = open_root(argv[1]);
-    char *first = path_buffer(), *second = path_buffer();
+    static char first[STAGE_PATH_MAX + 1], second[STAGE_PATH_MAX + 1];
     for (;;) {
         if (in.at == in.end) stage_flush(&out);
         if (!stage_take(&in, lengths, sizeof lengths)) break;
@@ -212,7 +206,7 @@ int stage_cat(int argc, char **argv) {
     int roots[2];
     if (argc < 1 || argc > 2) stage_fail("usage: cat ROOT [ROOT]", 0);
     for (int i = 0; i < argc; i++) roots[i] = open_root(argv[i]);
-    char *path = path_buffer();
+    static char path[STAGE_PATH_MAX + 1];
     for (;;) {
         if (in.at == in.end) stage_flush(&out);
         if (!stage_take(&in, head, sizeof head)) break;

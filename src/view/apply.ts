@@ -3,7 +3,7 @@
 // Invariant: an answer without its end record is an error, never "applied" and never "nothing".
 
 import { CorralError } from "../api/errors.ts";
-import { ByteReader, broken, decodeSignature, encodeSignature, inChunks, SIGNATURE_BYTES, toolPath, type Signature, type Source } from "./stage.ts";
+import { ByteReader, broken, decodeSignature, encodeSignature, inChunks, outputOf, SIGNATURE_BYTES, toolPath, type Signature, type Source } from "./stage.ts";
 import type { RunTool } from "./view.ts";
 
 /** `D` deletes, `R` removes a directory, `M` makes one, `F` puts a file, `L` a link, `C` changes a mode. */
@@ -101,13 +101,12 @@ function record(operation: Operation): Buffer {
 }
 
 async function readOutcome(run: ReturnType<RunTool>): Promise<ApplyOutcome> {
-  const reader = new ByteReader(run.stdout);
+  const reader = new ByteReader(outputOf(run));
   const signatures = new Map<string, Signature | undefined>();
   const stuckPaths: string[] = [];
   for (;;) {
     const tag = (await reader.take(1))?.toString("latin1");
     if (tag === undefined) {
-      await run.done;
       throw new CorralError("commit_failed", "the commit ended without saying how; the next start finishes it or takes it back");
     }
     if (tag === "E") return await readEnd(reader, run, { signatures, stuckPaths });

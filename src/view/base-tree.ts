@@ -22,8 +22,7 @@ export interface BaseTree {
   isListed(path: string): boolean;
 }
 
-/** `rebased`: what stands now where an earlier commit of the same delta changed the codebase; it counts as if it had been so from the start. */
-export async function readBase(manifest: AsyncIterable<readonly WalkEvent[]>, wanted: Wanted, rebased: ReadonlyMap<string, Rebased>): Promise<BaseTree> {
+export async function readBase(manifest: AsyncIterable<readonly WalkEvent[]>, wanted: Wanted): Promise<BaseTree> {
   const lists = new Map<string, readonly WalkEntry[]>();
   let root: WalkEntry | undefined;
   /** Length of the stack of open directories at which a wanted tree began; 0: in none. */
@@ -42,25 +41,12 @@ export async function readBase(manifest: AsyncIterable<readonly WalkEvent[]>, wa
       if (wholeFrom > 0 || wanted.dirs.has(event.path)) lists.set(event.path, event.entries);
     }
   }
-  rebase(lists, rebased);
   return { root, list: (path) => lists.get(path) ?? [], get: (path) => find(lists, root, path), isListed: (path) => lists.has(path) };
 }
 
-function rebase(lists: Map<string, readonly WalkEntry[]>, rebased: ReadonlyMap<string, Rebased>): void {
-  const byDir = new Map<string, Map<string, WalkEntry>>();
-  for (const [path, now] of rebased) {
-    const slash = path.lastIndexOf("/");
-    const [dir, name] = [path.slice(0, slash), path.slice(slash + 1)];
-    if (now.signature?.kind === "dir" && !lists.has(path)) lists.set(path, []);
-    if (now.signature?.kind !== "dir") lists.delete(path);
-    const entries = byDir.get(dir) ?? new Map((lists.get(dir) ?? []).map((entry) => [entry.name, entry]));
-    byDir.set(dir, entries);
-    if (now.signature === undefined) entries.delete(name);
-    else entries.set(name, entryOf(name, now.signature, now.target));
-  }
-  for (const [dir, entries] of byDir) {
-    if (lists.has(dir)) lists.set(dir, [...entries.values()].sort((a, b) => (a.name < b.name ? -1 : 1)));
-  }
+/** What stands now where an earlier commit of the same delta changed the codebase, as if it had been so from the start. */
+export function rebasedEntry(path: string, { signature, target }: Rebased): WalkEntry | undefined {
+  return signature === undefined ? undefined : entryOf(path.slice(path.lastIndexOf("/") + 1), signature, target);
 }
 
 function entryOf(name: string, { kind, mode, size, ino, mtimeNs, ctimeNs }: Signature, target: string): WalkEntry {

@@ -2,12 +2,13 @@
 // Pure of verdicts: judge.ts says what of it may be committed.
 // Invariant: what was only looked at, touched or rewritten with the same bytes is no change; each path stands in the list once.
 
+import { CorralError } from "../api/errors.ts";
 import type { Change, ChangeKind, ChangeType } from "../api/sandbox.ts";
 import type { EntryKind, Permission } from "../api/policy.ts";
 import { printable } from "../policy/bytes.ts";
 import type { CompiledPolicy } from "../policy/compile.ts";
-import { readBase, type BaseTree } from "./base-tree.ts";
-import { merge, wantedBase, type Difference, type Merge } from "./merge.ts";
+import { readBase, rebasedEntry } from "./base-tree.ts";
+import { merge, wantedBase, type After, type Difference, type Merge } from "./merge.ts";
 import type { Rebased } from "./kept.ts";
 import { compare } from "./stage.ts";
 import { readUpper } from "./upper.ts";
@@ -48,8 +49,10 @@ export interface DeltaChanges {
   /** Sorted by the bytes of the path. */
   readonly changes: readonly DeltaChange[];
   readonly remade: Merge["remade"];
-  /** The base as far as the delta touches it. */
-  readonly base: BaseTree;
+  /** Inode of the codebase directory at the start. */
+  readonly rootIno: number;
+  /** What the codebase should hold at a path that the delta touches, or above one. */
+  readonly entryNow: (path: string) => WalkEntry | undefined;
 }
 
 const MODE_BITS = 0o777;
@@ -57,15 +60,52 @@ const MIXED_DIR_MODE = 0o1777;
 
 export async function readChanges(input: DeltaInput): Promise<DeltaChanges> {
   const upper = await readUpper(input.tool, input.upper, input.trusted);
-  const base = await readBase(input.manifest(), wantedBase(upper), input.rebased ?? new Map());
-  const { found, remade } = merge({ upper, base, policy: input.policy });
+  const base = await readBase(input.manifest(), wantedBase(upper));
+  const merged = merge({ upper, base, policy: input.policy });
+  const { remade } = merged;
+  const found = rebase(merged.found, input.rebased ?? new Map());
   const equal = await equalContents(input, found);
   const changes: DeltaChange[] = [];
   for (const difference of found) {
     const change = classify(input, difference, equal.has(difference));
     if (change !== undefined) changes.push(change);
   }
-  return { changes: pairRenames(changes), remade, base };
+  const entryNow = (path: string): WalkEntry | undefined => {
+    const now = input.rebased?.get(path);
+    if (now !== undefined) return rebasedEntry(path, now);
+    const above = path.slice(0, path.lastIndexOf("/"));
+    if (above !== "" && entryNow(above)?.kind !== "dir") return undefined;
+    if (!base.isListed(above)) throw new CorralError("internal", `the base of ${printable(path)} was not read`);
+    return base.get(path);
+  };
+  return { changes: pairRenames(changes), remade, rootIno: base.root?.ino ?? 0, entryNow };
+}
+
+/**
+ * Measures against what earlier commits of this delta made of the codebase. The layer itself is always read over the base of the
+ * start: its marks lead there. What such a mark led to may have been moved since, by us, to where it shows up.
+ */
+function rebase(found: readonly Difference[], rebased: ReadonlyMap<string, Rebased>): readonly Difference[] {
+  if (rebased.size === 0) return found;
+  return found.flatMap((difference) => {
+    const { before: _, compare: __, ...rest } = difference;
+    const { path, after } = difference;
+    const now = rebased.get(path);
+    const before = now === undefined ? difference.before : rebasedEntry(path, now);
+    if (before === undefined && after === undefined) return [];
+    const source = rebasedSource(difference, now, rebased);
+    const own = source.source?.path === path && source.source.root === "base";
+    const asks = !own && before?.kind === "file" && after?.kind === "file" && before.size === after.size;
+    return [{ ...rest, ...(before === undefined ? {} : { before }), ...(after === undefined ? {} : { after: { ...after, ...source } }), ...(asks ? { compare: true } : {}) }];
+  });
+}
+
+function rebasedSource({ path, after }: Difference, now: Rebased | undefined, rebased: ReadonlyMap<string, Rebased>): Pick<After, "source" | "signature"> {
+  const { source, signature } = after ?? {};
+  const origin = source?.root === "base" ? rebased.get(source.path) : undefined;
+  if (source === undefined || origin === undefined) return { ...(source === undefined ? {} : { source }), ...(signature === undefined ? {} : { signature }) };
+  if (origin.signature?.kind === "file") return { source, signature: origin.signature };
+  return now?.signature?.kind === "file" ? { source: { root: "base", path }, signature: now.signature } : { source, ...(signature === undefined ? {} : { signature }) };
 }
 
 /** Those of `found` whose bytes are what the codebase holds. */

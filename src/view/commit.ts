@@ -9,7 +9,7 @@ import type { CommitResult, Refusal } from "../api/sandbox.ts";
 import { identify } from "../base/process-identity.ts";
 import { randomText } from "../base/random-text.ts";
 import { printable } from "../policy/bytes.ts";
-import { apply, type ApplyOutcome } from "./apply.ts";
+import { apply, recover, type ApplyOutcome } from "./apply.ts";
 import { readChanges, toChange, type DeltaChange, type DeltaChanges, type DeltaInput } from "./changes.ts";
 import { flagChanges } from "./flags.ts";
 import { judge, STAGE_PREFIX } from "./judge.ts";
@@ -99,7 +99,7 @@ async function attempt(round: Round): Promise<DeltaCommit | undefined> {
   const { chosen, dependent } = choose(delta.changes, asked, new Set([...refused.keys(), ...dropped.keys(), ...conflicting]));
   for (const [change, why] of dependent) refused.set(change, why);
   if (options.partial !== true && refused.size + others.length > 0) throw refusal(round);
-  const operations = await findConflicts(round, planOperations(chosen, delta.base));
+  const operations = await findConflicts(round, planOperations(chosen, delta.entryNow));
   if (operations === undefined) {
     if (options.partial !== true) throw conflict(round);
     return undefined;
@@ -111,7 +111,7 @@ async function attempt(round: Round): Promise<DeltaCommit | undefined> {
 
 /** The operations that are left to do, or `undefined` when the codebase moved under some of them. */
 async function findConflicts({ input, delta, conflicts }: Round, operations: readonly PlannedOperation[]): Promise<readonly PlannedOperation[] | undefined> {
-  const expected = expectations(operations, delta.base);
+  const expected = expectations(operations, delta.entryNow);
   const paths = [...expected.keys()];
   const now = await probe(input.tool, input.base, paths);
   const there = new Set<string>();
@@ -135,7 +135,8 @@ async function applyOnce(round: Round, operations: readonly PlannedOperation[], 
   const record = { stage, codebaseDir: input.base, state: "started", process: identify(process.pid) ?? null, whole } as const;
   writeCommit(input.deltas, input.sandboxId, record);
   const { tool, base, upper, failpoint = [] } = input;
-  const outcome = await apply({ tool, base, upper, stage, rootIno: delta.base.root?.ino ?? 0, operations, failpoint });
+  const request = { tool, base, upper, stage, rootIno: delta.rootIno, operations, failpoint };
+  const outcome = await apply(request).catch(async (error: unknown) => await afterCrash(input, stage, error));
   if (outcome.outcome === "applied") {
     const targets = new Map(operations.flatMap(({ path, target }) => (target === undefined ? [] : [[path, target] as const])));
     await finishApplied({ tool, deltas: input.deltas, sandboxId: input.sandboxId, record, signatures: outcome.signatures, targets });
@@ -144,6 +145,15 @@ async function applyOnce(round: Round, operations: readonly PlannedOperation[], 
   if (outcome.outcome === "stuck") throw stuck(outcome, stage);
   await finishNothing({ tool, deltas: input.deltas, sandboxId: input.sandboxId, record, signatures: outcome.signatures });
   return explain(round, operations, outcome);
+}
+
+/** The tool died. A test's failpoint stands for this process dying with it, so then nobody is there to continue. */
+async function afterCrash({ tool, base, failpoint = [] }: CommitInput, stage: string, error: unknown): Promise<ApplyOutcome> {
+  if (failpoint.length > 0) throw error;
+  const end = await recover(tool, base, stage, { clean: false });
+  if (end.outcome === "applied" || end.outcome === "stuck") return end;
+  const message = error instanceof Error ? error.message : String(error);
+  return { ...end, what: `the stage tool ended early: ${message}` };
 }
 
 export function stuck({ stuckPaths }: ApplyOutcome, stage: string): CorralError {

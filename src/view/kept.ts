@@ -8,7 +8,7 @@
 //
 // It moves no data. Invariant: every file is complete or absent; a record that cannot be read is an error, not an empty delta.
 
-import { copyFileSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { copyFileSync, existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { KeptDelta } from "../api/corral.ts";
 import { CorralError } from "../api/errors.ts";
@@ -112,6 +112,11 @@ export function listKept(deltas: string): readonly KeptRecord[] {
     }
   }
   return records.sort((a, b) => (a.createdAt < b.createdAt ? -1 : a.createdAt > b.createdAt ? 1 : 0));
+}
+
+/** Ids that have a commit under way or cut off, whatever else is written down of them. */
+export function listCommits(deltas: string): readonly string[] {
+  return readdirSync(deltas).filter((name) => isId("sandbox", name) && existsSync(join(deltas, name, "commit.json")));
 }
 
 export function readCommit(deltas: string, sandboxId: string): CommitRecord | undefined {

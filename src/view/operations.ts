@@ -3,10 +3,11 @@
 // Invariant: every operation names what must stand at its path before; the tool does nothing where something else does.
 
 import type { Operation } from "./apply.ts";
-import type { BaseTree } from "./base-tree.ts";
-import type { DeltaChange } from "./changes.ts";
+import type { DeltaChange, DeltaChanges } from "./changes.ts";
 import { ancestors } from "./select.ts";
 import { isSame, signatureOf, type Signature } from "./stage.ts";
+
+type EntryNow = DeltaChanges["entryNow"];
 
 export interface PlannedOperation extends Operation {
   /** The change that it belongs to; absent for a directory that only has to be there. */
@@ -16,10 +17,10 @@ export interface PlannedOperation extends Operation {
 /** Mode of a directory that a preset made in the view and that the codebase lacks. */
 const MADE_DIR_MODE = 0o755;
 
-export function planOperations(chosen: readonly DeltaChange[], base: BaseTree): readonly PlannedOperation[] {
+export function planOperations(chosen: readonly DeltaChange[], entryNow: EntryNow): readonly PlannedOperation[] {
   const deletions = chosen.flatMap(deletionOf).sort((a, b) => (a.path < b.path ? 1 : -1));
   const made = new Set<string>();
-  const makings = chosen.flatMap((change) => [...missingDirs(change, base, made), ...makingOf(change, made)]);
+  const makings = chosen.flatMap((change) => [...missingDirs(change, entryNow, made), ...makingOf(change, made)]);
   return [...deletions, ...makings, ...chosen.flatMap(modeOf)];
 }
 
@@ -53,15 +54,11 @@ function modeOf(change: DeltaChange): PlannedOperation[] {
 }
 
 /** Directories above an entry that the view had and the codebase has not. */
-function missingDirs({ path, after, kind }: DeltaChange, base: BaseTree, made: Set<string>): PlannedOperation[] {
+function missingDirs({ path, after, kind }: DeltaChange, entryNow: EntryNow, made: Set<string>): PlannedOperation[] {
   if (after === undefined || kind === "mode") return [];
-  const missing = [...ancestors(path)].filter((dir) => !made.has(dir) && base.isListed(parentOf(dir)) && base.get(dir) === undefined);
+  const missing = [...ancestors(path)].filter((dir) => !made.has(dir) && entryNow(dir) === undefined);
   for (const dir of missing) made.add(dir);
   return missing.toReversed().map((dir) => ({ kind: "M", path: dir, mode: MADE_DIR_MODE }));
-}
-
-function parentOf(path: string): string {
-  return path.slice(0, path.lastIndexOf("/"));
 }
 
 export interface Expectation {
@@ -72,7 +69,7 @@ export interface Expectation {
 }
 
 /** What the codebase must still hold for the operations to be right: their own paths, the sources in it, the directories above. */
-export function expectations(operations: readonly PlannedOperation[], base: BaseTree): ReadonlyMap<string, Expectation> {
+export function expectations(operations: readonly PlannedOperation[], entryNow: EntryNow): ReadonlyMap<string, Expectation> {
   const expected = new Map<string, Expectation>();
   const cleared = new Set(operations.filter(({ kind }) => kind === "D" || kind === "R").map(({ path }) => path));
   for (const operation of operations) {
@@ -81,7 +78,7 @@ export function expectations(operations: readonly PlannedOperation[], base: Base
     if (before !== undefined || !cleared.has(path)) expected.set(path, { signature: before, above: false, operation });
     if (source?.root === "base" && !expected.has(source.path)) expected.set(source.path, { signature, above: false, operation });
     for (const dir of ancestors(path)) {
-      const entry = base.get(dir);
+      const entry = entryNow(dir);
       if (expected.has(dir) || entry === undefined || cleared.has(dir)) continue;
       expected.set(dir, { signature: signatureOf(entry), above: true, operation });
     }

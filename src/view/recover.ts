@@ -5,7 +5,7 @@
 import { CorralError } from "../api/errors.ts";
 import { isAlive } from "../base/process-identity.ts";
 import { recover, type ApplyOutcome } from "./apply.ts";
-import { listKept, readCommit, readRebased, writeCommit, writeRebased, type CommitRecord, type Rebased } from "./kept.ts";
+import { listCommits, readCommit, readRebased, writeCommit, writeRebased, type CommitRecord, type Rebased } from "./kept.ts";
 import { Contents, type Signature } from "./stage.ts";
 import type { RunTool } from "./view.ts";
 
@@ -108,7 +108,7 @@ function stuckAgain({ stuckPaths }: ApplyOutcome, stage: string): CorralError {
 export async function recoverCommits(tool: RunTool, deltas: string): Promise<{ readonly recovered: readonly Recovered[]; readonly failed: readonly { readonly sandboxId: string; readonly error: unknown }[] }> {
   const recovered: Recovered[] = [];
   const failed: { sandboxId: string; error: unknown }[] = [];
-  for (const { sandboxId } of listKept(deltas)) {
+  for (const sandboxId of listCommits(deltas)) {
     try {
       const one = await recoverCommit(tool, deltas, sandboxId);
       if (one !== undefined) recovered.push(one);

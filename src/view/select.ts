@@ -73,6 +73,13 @@ export function choose(changes: readonly DeltaChange[], asked: ReadonlySet<Delta
     if (missing !== undefined) drop(change, `its directory ${printable(missing)} is left out`);
     if (makesDirectory(change) && isOut(change)) unmade.add(change.path);
   }
+  // What is left out may have its content in a file of the codebase: that file must stay as it is.
+  const needed = new Map<string, string>();
+  for (const { path, after } of changes.filter(isOut)) if (after?.source?.root === "base") needed.set(after.source.path, path);
+  for (const change of changes) {
+    const user = change.kind === "mode" ? undefined : needed.get(change.from ?? change.path);
+    if (user !== undefined && user !== change.path) drop(change, `${printable(user)}, which is left out, has its content there`);
+  }
   // From the bottom: a directory stays when something that was in it stays.
   const stays = new Map<string, string>();
   const keepAbove = (path: string): void => {

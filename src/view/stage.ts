@@ -6,7 +6,7 @@
 import { CorralError } from "../api/errors.ts";
 import type { EntryKind } from "../api/policy.ts";
 import { printable } from "../policy/bytes.ts";
-import type { RunTool } from "./view.ts";
+import type { RunTool, ToolRun } from "./view.ts";
 import type { WalkEntry } from "./walk.ts";
 
 /** What a path was at one moment. Times in ns. */
@@ -86,6 +86,12 @@ export function broken(why: string): CorralError {
   return new CorralError("internal", `the stage tool broke its grammar: ${why}`);
 }
 
+/** What a tool writes. When it failed, its own message comes before any complaint that the stream was cut. */
+export async function* outputOf(run: ToolRun): AsyncGenerator<Uint8Array> {
+  yield* run.stdout;
+  await run.done;
+}
+
 /** Takes exact numbers of bytes from a stream of chunks. */
 export class ByteReader {
   readonly #chunks: AsyncIterator<Uint8Array>;
@@ -117,9 +123,6 @@ export class ByteReader {
     return taken ?? Buffer.alloc(0);
   }
 
-  async close(): Promise<void> {
-    await this.#chunks.return?.();
-  }
 }
 
 /** Joins small requests into chunks, so that 10^5 of them are not 10^5 frames. */
@@ -142,7 +145,7 @@ export async function* inChunks(parts: Iterable<Buffer> | AsyncIterable<Buffer>)
 export async function probe(tool: RunTool, root: string, paths: readonly string[]): Promise<(Signature | undefined)[]> {
   if (paths.length === 0) return [];
   const run = tool(["stage", "probe", root], inChunks(requests(paths)));
-  const reader = new ByteReader(run.stdout);
+  const reader = new ByteReader(outputOf(run));
   const found: (Signature | undefined)[] = [];
   try {
     for (const path of paths) {
@@ -192,7 +195,7 @@ function u16(value: number): Buffer {
 export async function compare(tool: RunTool, roots: readonly [string, string], pairs: readonly (readonly [string, string])[]): Promise<boolean[]> {
   if (pairs.length === 0) return [];
   const run = tool(["stage", "compare", ...roots], inChunks(pairRequests(pairs)));
-  const reader = new ByteReader(run.stdout);
+  const reader = new ByteReader(outputOf(run));
   const answers: boolean[] = [];
   try {
     for (const [path] of pairs) {
@@ -232,7 +235,7 @@ export class Contents {
 
   constructor(tool: RunTool, upper: string, base: string) {
     this.#run = tool(["stage", "cat", upper, base], this.#requests());
-    this.#reader = new ByteReader(this.#run.stdout);
+    this.#reader = new ByteReader(outputOf(this.#run));
   }
 
   async *#requests(): AsyncGenerator<Buffer> {

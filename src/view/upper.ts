@@ -5,6 +5,7 @@
 
 import { CorralError } from "../api/errors.ts";
 import { printable } from "../policy/bytes.ts";
+import { outputOf } from "./stage.ts";
 import type { RunTool } from "./view.ts";
 import { decodeWalk, type WalkEntry, type WalkEvent } from "./walk.ts";
 
@@ -48,9 +49,7 @@ export async function readUpper(tool: RunTool, dir: string, trusted: boolean): P
   const prefix = trusted ? "trusted.overlay." : "user.overlay.";
   const run = tool(["walk", "--xattr", prefix, "--xattr", "security.capability", dir]);
   try {
-    const root = await collect(decodeWalk(run.stdout), new Marks(prefix, trusted));
-    await run.done;
-    return root;
+    return await collect(decodeWalk(outputOf(run)), new Marks(prefix, trusted));
   } catch (error) {
     run.kill();
     await run.done.catch(() => undefined);
