@@ -20,7 +20,7 @@ afterAll(() => holder.lab?.dispose());
 
 function lab(context: TestContext): NativeLab {
   if (holder.lab === undefined) context.skip("as root alone; rootless.test.ts runs it without");
-  return holder.lab as NativeLab;
+  return holder.lab;
 }
 
 async function sandbox(context: TestContext, changes: Partial<ContainerSpec> = {}): Promise<Container> {
@@ -58,7 +58,12 @@ describe("re-execution", () => {
 describe("the tree", () => {
   verifies("runtime/mountinfo-neutral", "mount tables name no path of the node and do not count sandboxes", async (context) => {
     const first = await sandbox(context);
-    const table = (text: string): string => text.split("\n").filter((line) => line.includes(" - overlay ")).map((line) => line.split(" - ")[1]).join("\n");
+    const table = (text: string): string =>
+      text
+        .split("\n")
+        .filter((line) => line.includes(" - overlay "))
+        .map((line) => line.split(" - ")[1])
+        .join("\n");
     const before = await output(first, "cat /proc/self/mountinfo");
     expect(before).not.toContain(lab(context).dir);
     expect(before).not.toMatch(/upperdir=\//);
@@ -69,7 +74,15 @@ describe("the tree", () => {
 
   it("cannot be mounted over, remounted or left by uid 0 inside", async (context) => {
     const container = await sandbox(context, { root: true });
-    for (const attempt of ["mount -t tmpfs x /tmp", "mount -o remount,rw /usr", "umount /proc/keys", "umount -l /proc", "chroot / true", "unshare -m true", "nsenter -t 1 -m true"]) {
+    for (const attempt of [
+      "mount -t tmpfs x /tmp",
+      "mount -o remount,rw /usr",
+      "umount /proc/keys",
+      "umount -l /proc",
+      "chroot / true",
+      "unshare -m true",
+      "nsenter -t 1 -m true",
+    ]) {
       expect({ attempt, code: (await start(container, attempt, { root: true }).ended).exit.code }).not.toEqual({ attempt, code: 0 });
     }
   });
@@ -109,7 +122,10 @@ describe("limits and signals", () => {
     const container = await sandbox(context);
     const [pid] = (await pidsOf(container)).sort((a, b) => a - b);
     const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-    const [, , group, session] = stat.slice(stat.lastIndexOf(")") + 2).split(" ").map(Number);
+    const [, , group, session] = stat
+      .slice(stat.lastIndexOf(")") + 2)
+      .split(" ")
+      .map(Number);
     expect([group, session]).toEqual([pid, pid]);
   });
 });
@@ -139,7 +155,9 @@ describe("steps that can be left out", () => {
   });
 
   it("are named by the container", async (context) => {
-    expect((await sandbox(context, { weaken: [12, 20] })).weakenings).toEqual(expect.arrayContaining(["step-12-left-out", "step-20-left-out"]));
+    expect((await sandbox(context, { weaken: [12, 20] })).weakenings).toEqual(
+      expect.arrayContaining(["step-12-left-out", "step-20-left-out"]),
+    );
   });
 
   it("make the difference: masks", async (context) => {
@@ -157,7 +175,9 @@ describe("steps that can be left out", () => {
   });
 
   it("make the difference: namespaces", async (context) => {
-    expect(await output(await sandbox(context, { weaken: [7] }), "readlink /proc/self/ns/uts")).toBe(`${readlinkSync("/proc/self/ns/uts")}\n`);
+    expect(await output(await sandbox(context, { weaken: [7] }), "readlink /proc/self/ns/uts")).toBe(
+      `${readlinkSync("/proc/self/ns/uts")}\n`,
+    );
   });
 });
 

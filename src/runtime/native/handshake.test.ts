@@ -57,7 +57,9 @@ describe("compareReady", () => {
 
   it("expects the eight of uid 0 inside where that is offered, and nothing else", () => {
     const offered = { ...EXPECTED, rootOffered: true };
-    expect(() => compareReady(ready({ "cap-bnd": "00000000000004fb", "cap-eff": "00000000000005fb", "cap-prm": "00000000000005fb" }), offered)).not.toThrow();
+    expect(() =>
+      compareReady(ready({ "cap-bnd": "00000000000004fb", "cap-eff": "00000000000005fb", "cap-prm": "00000000000005fb" }), offered),
+    ).not.toThrow();
     expect(() => compareReady(ready({ "cap-bnd": "00000000002004fb" }), offered)).toThrow(/cap-bnd/);
     expect(() => compareReady(ready({ "cap-bnd": "00000000000004fb" }), EXPECTED)).toThrow(/cap-bnd/);
   });

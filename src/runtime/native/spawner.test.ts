@@ -61,11 +61,41 @@ describe("the spawner", () => {
       [["nonsense", "x"]],
       [["id", "UPPER"]],
       [["id", "ok"]],
-      [["id", "ok"], ["socket", "relative"], ["hostname", "h"]],
-      [["id", "ok"], ["socket", "/tmp/../x"], ["hostname", "h"]],
-      [["id", "ok"], ["socket", "/tmp/x"], ["hostname", "h"], ["idmap", "0", "0", "65536"], ["user", "0", "0"], ["bind", "/", "/", "1", "1"]],
-      [["id", "ok"], ["socket", "/tmp/x"], ["hostname", "h"], ["idmap", "0", "9999", "10"], ["user", "0", "0"], ["tmpfs", "/", "1", "1", "0", "0"]],
-      [["id", "ok"], ["socket", "/tmp/x"], ["hostname", "h"], ["idmap", "0", "9999", "10"], ["user", "0", "0"], ["weaken", "5"], ["bind", "/", "/", "1", "1"]],
+      [
+        ["id", "ok"],
+        ["socket", "relative"],
+        ["hostname", "h"],
+      ],
+      [
+        ["id", "ok"],
+        ["socket", "/tmp/../x"],
+        ["hostname", "h"],
+      ],
+      [
+        ["id", "ok"],
+        ["socket", "/tmp/x"],
+        ["hostname", "h"],
+        ["idmap", "0", "0", "65536"],
+        ["user", "0", "0"],
+        ["bind", "/", "/", "1", "1"],
+      ],
+      [
+        ["id", "ok"],
+        ["socket", "/tmp/x"],
+        ["hostname", "h"],
+        ["idmap", "0", "9999", "10"],
+        ["user", "0", "0"],
+        ["tmpfs", "/", "1", "1", "0", "0"],
+      ],
+      [
+        ["id", "ok"],
+        ["socket", "/tmp/x"],
+        ["hostname", "h"],
+        ["idmap", "0", "9999", "10"],
+        ["user", "0", "0"],
+        ["weaken", "5"],
+        ["bind", "/", "/", "1", "1"],
+      ],
     ];
     for (const list of bad) await expect(spawner.create(list)).rejects.toMatchObject({ code: "create_failed" });
     await expect(spawner.stats("none")).rejects.toMatchObject({ code: "create_failed" });
@@ -74,7 +104,11 @@ describe("the spawner", () => {
 
   it("leaves when its client breaks the protocol, and when it closes", async (context) => {
     if (!ROOT) context.skip(NOT_ROOT);
-    for (const bytes of [Buffer.from([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 1, 0, 0, 0]), Buffer.from([0, 0, 0, 0, 1, 0, 0, 0, SPAWNER.create, 0, 0, 0]), Buffer.alloc(0)]) {
+    for (const bytes of [
+      Buffer.from([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 1, 0, 0, 0]),
+      Buffer.from([0, 0, 0, 0, 1, 0, 0, 0, SPAWNER.create, 0, 0, 0]),
+      Buffer.alloc(0),
+    ]) {
       const child = spawn(guestProgram(), ["spawner", "--fd", "3"], { stdio: ["ignore", "ignore", "ignore", "pipe"], env: {} });
       const socket = child.stdio[3] as Socket;
       socket.on("error", () => undefined);
@@ -164,7 +198,14 @@ describe("the control socket", () => {
     const reader = new FrameReader(() => undefined);
     socket.on("data", (chunk: Buffer) => reader.push(chunk, chunk.length));
     writer.send(SPAWNER.configure, 1, records([]));
-    writer.send(SPAWNER.tool, 2, records([["arg", "walk"], ["arg", "/"]]));
+    writer.send(
+      SPAWNER.tool,
+      2,
+      records([
+        ["arg", "walk"],
+        ["arg", "/"],
+      ]),
+    );
     // walk reads no stdin: the pipe and the window fill, and one byte more is the end.
     for (let n = 0; n < 6; n++) writer.send(SPAWNER.toolIn, 2, Buffer.alloc(64 * 1024));
     const code = await new Promise((resolve) => child.on("exit", resolve));

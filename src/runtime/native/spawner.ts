@@ -59,6 +59,7 @@ export class Spawner {
   #lost: string | undefined;
   #broken: string | undefined;
   #closing = false;
+  #configured = false;
 
   constructor(options: SpawnerOptions) {
     this.#options = options;
@@ -101,6 +102,7 @@ export class Spawner {
 
   async configure(list: readonly (readonly string[])[]): Promise<ReadonlyMap<string, string>> {
     const answer = await this.#ask(SPAWNER.configure, records(list));
+    this.#configured = true;
     return pairs(wholeStrings(answer));
   }
 
@@ -176,7 +178,8 @@ export class Spawner {
   }
 
   #lostError(): CorralError {
-    return new CorralError("spawner_lost", `${this.#lost ?? "the spawner ended"}; its sandboxes are gone, their deltas are kept`);
+    const kept = this.#configured ? "; its sandboxes are gone, their deltas are kept" : "";
+    return new CorralError("spawner_lost", `${this.#lost ?? "the spawner ended"}${kept}`);
   }
 
   #end(reason: string): void {
