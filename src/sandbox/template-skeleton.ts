@@ -1,16 +1,20 @@
-// Builds the root directory of the host template: mount points, the made /etc, the device nodes' places. Once per content, then shared.
+// Builds the root directory of the host template: mount points and the made /etc. Once per content, then shared by all sandboxes.
 // It mounts nothing. A skeleton is never changed: other content makes another directory, and running sandboxes keep theirs.
 // Invariant: a skeleton under its final name is complete; what a crash left half made has another name.
 
 import { createHash, randomUUID } from "node:crypto";
 import {
   chmodSync,
-  copyFileSync,
+  closeSync,
+  constants,
   type Dirent,
   existsSync,
+  fstatSync,
   lstatSync,
   mkdirSync,
+  openSync,
   readdirSync,
+  readFileSync,
   readlinkSync,
   renameSync,
   rmSync,
@@ -40,34 +44,13 @@ export interface SkeletonPlan {
 }
 
 export interface Skeleton {
-  readonly rootDir: string;
+  /** Lowers of the root, topmost first: what belongs to this plan, and the host's /etc, which many plans share. */
+  readonly layers: readonly [string, string];
   /** An overlay without an upper wants two lowers. */
   readonly emptyDir: string;
 }
 
-const DEVICES = ["null", "zero", "full", "random", "urandom", "tty"];
-const DEV_LINKS: readonly (readonly [string, string])[] = [
-  ["/dev/ptmx", "pts/ptmx"],
-  ["/dev/fd", "/proc/self/fd"],
-  ["/dev/stdin", "/proc/self/fd/0"],
-  ["/dev/stdout", "/proc/self/fd/1"],
-  ["/dev/stderr", "/proc/self/fd/2"],
-];
-const DIRS = [
-  "/dev/pts",
-  "/dev/shm",
-  "/etc",
-  "/home",
-  "/proc",
-  "/root",
-  "/run",
-  "/tmp",
-  "/usr",
-  "/var/cache",
-  "/var/lib",
-  "/var/log",
-  "/workspace",
-];
+const DIRS = ["/dev", "/etc", "/home", "/proc", "/root", "/run", "/tmp", "/usr", "/var/cache", "/var/lib", "/var/log", "/workspace"];
 const LINKS: readonly (readonly [string, string])[] = [
   ["/var/tmp", "../tmp"],
   ["/var/run", "../run"],
@@ -75,24 +58,40 @@ const LINKS: readonly (readonly [string, string])[] = [
   ["/etc/mtab", "/proc/self/mounts"],
 ];
 
-/** Opens the skeleton of `plan` below `templatesDir`, building it first when it is not there. */
+/** Opens the skeleton of `plan` below `templatesDir`, building what is not there. */
 export function openSkeleton(templatesDir: string, plan: SkeletonPlan): Skeleton {
   const etc = etcEntries(plan.etcDir);
-  const place = join(templatesDir, skeletonKey(plan, etc));
-  if (!existsSync(join(place, "root"))) {
+  const signatures = etc.map(({ name, stats }) => signature(name, stats));
+  const base = openPart(templatesDir, ["etc", FORMAT, signatures], (place) => {
+    makeDir(join(place, "empty"));
+    makeDir(join(place, "root/etc"));
+    copyEtc(plan.etcDir, join(place, "root/etc"), etc);
+  });
+  const copies = plan.copies.map((path) => signature(path, lstatSync(path)));
+  const own = openPart(templatesDir, ["root", FORMAT, plan.user, plan.dirs, [...plan.links], copies], (place) =>
+    buildRoot(join(place, "root"), plan),
+  );
+  return { layers: [join(own, "root"), join(base, "root")], emptyDir: join(base, "empty") };
+}
+
+/** The directory whose content `key` names; `build` fills it under another name first. */
+function openPart(templatesDir: string, key: readonly unknown[], build: (place: string) => void): string {
+  const place = join(templatesDir, createHash("sha256").update(JSON.stringify(key)).digest("hex").slice(0, 24));
+  if (!existsSync(place)) {
     const fresh = join(templatesDir, `new-${randomUUID()}`);
     try {
-      build(fresh, plan, etc);
+      build(fresh);
+      openForAll(fresh);
       renameSync(fresh, place);
     } catch (error) {
       rmSync(fresh, { recursive: true, force: true });
       // Another process built the same one first.
-      if (!existsSync(join(place, "root"))) throw error;
+      if (!existsSync(place)) throw error;
     }
     removeUnused(templatesDir);
   }
   utimesSync(place, new Date(), new Date());
-  return { rootDir: join(place, "root"), emptyDir: join(place, "empty") };
+  return place;
 }
 
 /** A place below /etc that a row selects, or a directory within one. */
@@ -100,12 +99,6 @@ interface EtcEntry {
   readonly name: string;
   readonly stats: Stats;
   readonly except: readonly string[];
-}
-
-function skeletonKey(plan: SkeletonPlan, etc: readonly EtcEntry[]): string {
-  const copies = plan.copies.map((path) => signature(path, lstatSync(path)));
-  const content = [FORMAT, plan.user, plan.dirs, [...plan.links], copies, etc.map(({ name, stats }) => signature(name, stats))];
-  return createHash("sha256").update(JSON.stringify(content)).digest("hex").slice(0, 24);
 }
 
 /** A directory's own time tells when an entry came or went, and packages replace files by renaming: files in it need no look. */
@@ -151,17 +144,11 @@ function list(dir: string): Dirent[] {
   }
 }
 
-function build(place: string, plan: SkeletonPlan, etc: readonly EtcEntry[]): void {
-  const root = join(place, "root");
-  makeDir(join(place, "empty"));
+function buildRoot(root: string, plan: SkeletonPlan): void {
   for (const dir of [...DIRS, plan.user.home, ...plan.dirs]) makeDir(join(root, dir));
-  for (const [link, target] of [...LINKS, ...DEV_LINKS]) makeLink(join(root, link), target);
-  for (const device of DEVICES) makeFile(join(root, "dev", device), "", 0o444);
-  copyEtc(plan.etcDir, join(root, "etc"), etc);
-  for (const [name, content] of madeEtc(plan.user)) makeFile(join(root, "etc", name), content, 0o444);
-  for (const [link, target] of plan.links) makeLink(join(root, link), target);
+  for (const [link, target] of [...LINKS, ...plan.links]) makeLink(join(root, link), target);
+  for (const [name, content] of madeEtc(plan.user)) makeFile(join(root, "etc", name), content);
   for (const path of plan.copies) copyOne(path, join(root, path));
-  openForAll(root);
 }
 
 function copyEtc(etcDir: string, to: string, etc: readonly EtcEntry[]): void {
@@ -179,31 +166,43 @@ function copyEtc(etcDir: string, to: string, etc: readonly EtcEntry[]): void {
 
 function copyEntry(from: string, to: string): void {
   const stats = lstatSync(from, { throwIfNoEntry: false });
-  if (stats === undefined || !copyable(stats)) return;
-  if (stats.isSymbolicLink()) makeLink(to, readlinkSync(from));
-  else copyOne(from, to);
+  if (stats?.isSymbolicLink()) makeLink(to, readlinkSync(from));
+  else if (stats !== undefined && copyable(stats)) copyOne(from, to);
 }
 
+/** SAFETY: NOFOLLOW, and judged by descriptor: a link put in a file's place would be copied as whoever runs Corral, root perhaps. */
 function copyOne(from: string, to: string): void {
-  makeDir(dirname(to));
-  copyFileSync(from, to);
-  chmodSync(to, 0o444);
+  const fd = openPlain(from);
+  if (fd === undefined) return;
+  try {
+    if (copyable(fstatSync(fd))) makeFile(to, readFileSync(fd));
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Undefined for what went away, became a link, or is not ours to read: it is left out as if it had not been there. */
+function openPlain(path: string): number | undefined {
+  try {
+    return openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch (error) {
+    if (["ENOENT", "ELOOP", "EACCES"].includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
+    throw error;
+  }
 }
 
 function makeDir(path: string): void {
   mkdirSync(path, { recursive: true });
 }
 
-function makeFile(path: string, content: string, mode: number): void {
+function makeFile(path: string, content: string | Uint8Array): void {
   makeDir(dirname(path));
-  rmSync(path, { force: true });
-  writeFileSync(path, content, { mode: 0o600, flag: "wx" });
-  chmodSync(path, mode);
+  writeFileSync(path, content, { flag: "wx" });
+  chmodSync(path, 0o444);
 }
 
 function makeLink(path: string, target: string): void {
   makeDir(dirname(path));
-  rmSync(path, { force: true });
   symlinkSync(target, path);
 }
 

@@ -222,17 +222,21 @@ function unescapeOctal(text: string): string {
 function rootMounts(skeleton: Skeleton, shown: readonly string[], covered: readonly string[], trusted: boolean): MountSpec[] {
   // Layers of the host may carry overlay's own attributes; following them would show what lies elsewhere.
   const options = trusted ? ["metacopy=off", "redirect_dir=nofollow", "index=off"] : [];
-  const overlay = (target: string, source: string, exec: boolean): MountSpec => ({
+  const overlay = (target: string, lowers: readonly string[], exec: boolean): MountSpec => ({
     kind: "overlay",
     target,
-    lowers: [source, skeleton.emptyDir],
+    lowers,
     options,
     exec,
   });
   // SAFETY: without the cover a codebase below /opt would be readable there past every rule of its policy.
   const cover = (target: string): MountSpec => ({ kind: "tmpfs", target, sizeBytes: 4096, inodes: 1, mode: 0o555, own: false });
   const inner = shown.filter((source) => !isUnder(source, covered));
-  return [overlay("/", skeleton.rootDir, false), ...inner.map((source) => overlay(source, source, true)), ...covered.map(cover)];
+  return [
+    overlay("/", skeleton.layers, false),
+    ...inner.map((source) => overlay(source, [source, skeleton.emptyDir], true)),
+    ...covered.map(cover),
+  ];
 }
 
 /** What is the sandbox's own. The sizes together are half of the memory limit: a full /tmp must not starve the next command. */
