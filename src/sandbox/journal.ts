@@ -2,7 +2,7 @@
 // what a person sees of a sandbox stands elsewhere. Not a lock by itself: the spawner holds `flock` on the file while the sandbox lives.
 // Invariant: a sandbox without a journal file has no kernel object; a file that is neither locked nor of a living maker is to be reaped.
 
-import { readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { readdirSync, readFileSync, statSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { CorralError } from "../api/errors.ts";
 import { isId } from "../api/ids.ts";
@@ -45,7 +45,11 @@ export function writeJournal(dir: string, entry: JournalEntry): string {
 }
 
 export function removeJournal(dir: string, id: string): void {
-  rmSync(journalFile(dir, id), { force: true });
+  try {
+    unlinkSync(journalFile(dir, id));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+  }
 }
 
 export interface JournalListing {
