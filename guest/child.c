@@ -21,7 +21,7 @@ static int join_cgroups(struct making *making) {
     making->message = "the cgroups could not be joined";
     int error = cgroup_join(making);
     if (error || weakened(making, 7)) return error;
-    /* Only now: the root of a cgroup namespace is where its maker sits, and /proc/self/cgroup inside is to read `/`. */
+    /* SAFETY: only now: the root of a cgroup namespace is where its maker sits, and /proc/self/cgroup inside is to read `/`. */
     making->message = "a cgroup namespace could not be made";
     return unshare(NEW_CGROUP) != 0 ? -errno : 0;
 }
@@ -81,7 +81,8 @@ static int execute(struct making *making) {
     if (making->create->launches) return launch_execute(making);
     making->message = "the guest program could not be started";
     if (weakened(making, 16)) {
-        /* Without the exec the change of ids has left /proc/self to the spawner's owner, and init could not even start. */
+        /* SAFETY: a negative control, never without --allow-weaken. Without the exec the change of ids has left /proc/self to the
+         * spawner's owner, and init could not even start. */
         prctl(PR_SET_DUMPABLE, 1);
         _exit(init_main(1, argv + 1));
     }

@@ -63,7 +63,7 @@ static int make_pipes(struct making *making) {
 }
 
 static int clone_child(struct making *making) {
-    /* All at once: no moment in which half are shared. The network is the spawner's fresh one; the cgroup namespace is made by the
+    /* SAFETY: all at once: no moment in which half are shared. The network is the spawner's fresh one; the cgroup namespace is made by the
      * child when it sits in its cgroup. weaken 7 leaves out what can be left out with the rest still standing. */
     uint64_t spaces = NEW_USER | NEW_PID | NEW_NS;
     if (!weakened(making, 7)) spaces |= NEW_IPC | NEW_UTS;

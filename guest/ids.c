@@ -40,7 +40,8 @@ int ids_map(struct making *making) {
     return error ? error : write_map(making->spawner->proc, pid, "gid_map", text);
 }
 
-/* A user namespace with one id mapped, for MOUNT_ATTR_IDMAP. It lives on in its descriptor after its only process is gone. */
+/* SAFETY: maps one id and no other, so an idmapped layer shows nobody else's files as the user's.
+ * A user namespace with one id mapped, for MOUNT_ATTR_IDMAP. It lives on in its descriptor after its only process is gone. */
 static int make_userns(struct spawner *spawner, const struct overlay *overlay) {
     struct clone_request request = {.flags = NEW_USER, .exit_signal = 0};
     int gate[2];
@@ -90,7 +91,8 @@ int idmap_userns(struct spawner *spawner, const struct overlay *overlay) {
 }
 
 int ids_become_root(void) {
-    /* Groups first: afterwards the right to change them may be gone. */
+    /* SAFETY: all groups and all three ids, or one of the node's stays: as supplementary group, or saved, as a way back. Groups
+     * first: afterwards the right to change them may be gone. */
     if (sys_setgroups(0, NULL) != 0 || sys_setresgid(0) != 0 || sys_setresuid(0) != 0) return -errno;
     return 0;
 }

@@ -60,7 +60,8 @@ static int open_or_make(const char *path, const struct stat *like) {
     return fd;
 }
 
-/* The base as seen by the sandbox's user: its owner's id appears as the user's, every other as nobody. */
+/* SAFETY: read-only, nosuid, nodev: the tree is the person's own. Without the map uid 0 inside would be nobody to it.
+ * The base as seen by the sandbox's user: its owner's id appears as the user's, every other as nobody. */
 static int idmapped(struct spawner *spawner, const struct overlay *overlay, const char *path) {
     int userns = idmap_userns(spawner, overlay);
     if (userns < 0) {
@@ -86,7 +87,8 @@ static bool list_add(char *list, size_t size, const char *separator, int fd) {
     return more > 0 && (size_t)more < size - length;
 }
 
-/* Before 6.15 overlayfs takes no layer from a detached mount: then it is stacked on "/" of the spawner's own mount namespace, where
+/* SAFETY: layers_close takes it off again; until then only the spawner's own mount namespace shows it.
+ * Before 6.15 overlayfs takes no layer from a detached mount: then it is stacked on "/" of the spawner's own mount namespace, where
  * it hides nothing, until the overlay has its own copy. */
 static int attach_layer(struct layers *layers, int fd) {
     if (sys_move_mount(fd, AT_FDCWD, "/", 0) != 0) return -errno;
@@ -194,6 +196,7 @@ static int bind_make(struct making *making, const struct mount *mount, uint32_t 
     }
     int error = tree < 0 ? -errno : 0;
     if (source >= 0) close(source);
+    /* SAFETY: on the whole tree that was taken, or a mount below it would stay writable, with devices and setuid programs. */
     struct attr_request request = {.set = attributes};
     if (!error && sys_mount_setattr(tree, recursive, &request) != 0) {
         error = -errno;

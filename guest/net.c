@@ -32,7 +32,7 @@ int net_prepare(struct spawner *spawner) {
     return error;
 }
 
-/* Negative controls alone (`weaken 6`): the network the spawner was started in. */
+/* SAFETY: negative controls alone (`weaken 6`): the network the spawner was started in. */
 int net_home(struct spawner *spawner) {
     spawner->netns_ready = false;
     return setns(spawner->home_netns, NEW_NET) != 0 ? -errno : 0;

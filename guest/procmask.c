@@ -36,6 +36,7 @@ int procmask_fill(const struct making *making, int scratch) {
     return error;
 }
 
+/* SAFETY: the source is a file of the scratch, which is read-only and holds nothing but what CREATE said. */
 static int cover(int proc, const char *name, int from, const char *source) {
     int tree = sys_open_tree(from, source, TREE_CLONE | O_CLOEXEC);
     if (tree < 0) return -errno;
@@ -44,6 +45,7 @@ static int cover(int proc, const char *name, int from, const char *source) {
     return error;
 }
 
+/* SAFETY: without it uid 0 inside could try the node's switches below /proc/sys; a fault of the kernel's own checks would be enough. */
 static int read_only(int proc, const char *name) {
     int tree = sys_open_tree(proc, name, TREE_CLONE | O_CLOEXEC);
     if (tree < 0) return -errno;

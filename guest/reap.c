@@ -97,6 +97,7 @@ static int fork_scrubber(struct sandbox *sandbox) {
         sandbox->state = SANDBOX_SCRUBBING;
         return 0;
     }
+    /* SAFETY: without it a scrub outlives a spawner that was killed, and races with the reaper that finishes its work. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     int error = 0;
     for (uint32_t i = sandbox->scrubbed; i < sandbox->scrubs; i++) {

@@ -12,7 +12,7 @@
 
 enum { VALUE_BYTES = 32, NAME_BYTES = 16 };
 
-/* Moves a detached mount onto `target`. IN_ROOT: a link in the template is read as the sandbox would read it. */
+/* SAFETY: moves a detached mount onto `target`, never out of the new root. IN_ROOT: a link in the template is read as the sandbox would read it. */
 static int attach(const struct making *making, int mount, const char *target) {
     int at = sys_openat2(making->root, target[1] ? target + 1 : ".", O_PATH | O_CLOEXEC, IN_ROOT | NO_MAGICLINKS);
     if (at < 0) return -errno;
@@ -31,7 +31,8 @@ int scratch_make(struct making *making, const char *place) {
     making->scratch = ok ? sys_fsmount(context, ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC) : -1;
     int error = making->scratch < 0 ? -errno : 0;
     close(context);
-    /* Attached, because a detached tree may not be cloned from on older kernels. */
+    /* SAFETY: inside the child's own mount namespace, below what the pivot takes off. Attached, because a detached tree may not be
+     * cloned from on older kernels. */
     if (!error && sys_move_mount(making->scratch, AT_FDCWD, place, 0) != 0) error = -errno;
     return error;
 }
@@ -57,6 +58,7 @@ int scratch_fill(struct making *making) {
         if (error) return error;
     }
     int error = procmask_fill(making, making->scratch);
+    /* SAFETY: the files that are laid over others stay as they are, also for uid 0 inside. */
     struct attr_request request = {.set = ATTR_RDONLY};
     if (!error && sys_mount_setattr(making->scratch, 0, &request) != 0) error = -errno;
     return error;
@@ -65,6 +67,7 @@ int scratch_fill(struct making *making) {
 /* Step 10. */
 int root_attach(struct making *making) {
     making->message = "mounts could not be made private";
+    /* SAFETY: shared, what is mounted here would appear on the node, and what the node unmounts would go here. */
     if (sys_mount(NULL, "/", NULL, RECURSIVE | PRIVATE, NULL) != 0) return -errno;
     making->message = "the root could not be attached";
     making->root = making->mount[0];
@@ -175,7 +178,7 @@ static int root_is_bare(void) {
 int root_pivot(struct making *making) {
     making->message = "the root could not be exchanged";
     if (fchdir(making->root) != 0) return -errno;
-    /* The old root lands on top of the new one and is taken off at once: last use of the node's paths. */
+    /* SAFETY: the old root lands on top of the new one and is taken off at once: last use of the node's paths. */
     if (sys_pivot_root(".", ".") != 0 || sys_umount(".", DETACH) != 0 || chdir("/") != 0) return -errno;
     return root_is_bare();
 }

@@ -53,6 +53,7 @@ static int run_helper(const char *name, pid_t target, uint32_t own, const struct
 
 /* Stays outside the new namespace and maps it from there: inside, nobody may write more than one id. */
 _Noreturn static void map_parent(int go, pid_t parent, const struct rootless_maps *maps) {
+    /* SAFETY: ends with the process it maps for; it must not map for whoever gets that pid next. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     char byte;
     if (read(go, &byte, 1) != 1) _exit(1);
@@ -63,6 +64,8 @@ _Noreturn static void map_parent(int go, pid_t parent, const struct rootless_map
 
 static int enter(pid_t helper, int go, const char **message) {
     *message = "a user namespace could not be made (is user.max_user_namespaces 0, or an LSM in the way?)";
+    /* SAFETY: with a mount namespace of its own, or what is mounted below would have nowhere to be; whoever made a user namespace has
+     * every right in it and none outside. */
     if (unshare(NEW_USER | NEW_NS | NEW_IPC) != 0) return -errno;
     if (write(go, "x", 1) != 1) return -errno;
     int status;
@@ -75,8 +78,10 @@ static int enter(pid_t helper, int go, const char **message) {
     *message = "newuidmap or newgidmap refused the ranges of /etc/subuid and /etc/subgid";
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) return -EPERM;
     *message = "the ids of the user namespace could not be taken on";
+    /* SAFETY: all three ids and no group: an id that is not mapped would keep the right over files it should not have here. */
     if (sys_setresgid(0) != 0 || sys_setresuid(0) != 0 || sys_setgroups(0, NULL) != 0) return -errno;
     *message = "mounts could not be made to stay inside";
+    /* SAFETY: receives what the node mounts later, sends nothing. */
     return sys_mount(NULL, "/", NULL, RECURSIVE | SLAVE, NULL) != 0 ? -errno : 0;
 }
 

@@ -235,6 +235,7 @@ void tools_room(struct spawner *spawner) {
     for (struct toolrun *run = spawner->tools; run; run = run->next) watch_out(run);
 }
 
+/* SAFETY: only those not reaped yet, whose pids are still their own. */
 void tools_kill(struct spawner *spawner) {
     for (struct toolrun *run = spawner->tools; run; run = run->next)
         if (!run->exited) kill(run->pid, SIGKILL);

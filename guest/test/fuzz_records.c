@@ -1,7 +1,7 @@
 /* Fuzzes what the spawner is asked (CREATE, CONFIGURE, DESTROY, TOOL) and what PID 1 is handed over. No I/O.
  * The first byte chooses the parser. Properties: an accepted struct points only into its bytes and keeps its tables' bounds;
  * the same bytes with one more behind them are not read differently up to there (a walk that left its end would be).
- * fuzz-sources: frame.c buffer.c parse.c facts.c seccomp.c step.c */
+ * fuzz-sources: frame.c buffer.c parse.c parse-create.c parse-words.c facts.c seccomp.c step.c */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
