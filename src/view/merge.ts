@@ -19,6 +19,7 @@ export interface After {
   readonly mode: number;
   readonly size: number;
   readonly target: string;
+  readonly mtimeSeconds: number;
   /** Where the content of a file lies. */
   readonly source?: Source;
   /** What the source was when it was read. */
@@ -205,7 +206,7 @@ class Merger {
     const made = before !== undefined && before.entry === undefined;
     const wasDir = made || before?.entry?.kind === "dir";
     const mode = item.dir.entry.mode;
-    if (!made) this.found.push({ path, ...beforeOf(before), after: { kind: "dir", mode, size: 0, target: "", capability: false } });
+    if (!made) this.found.push({ path, ...beforeOf(before), after: { kind: "dir", mode, size: 0, target: "", mtimeSeconds: item.dir.entry.mtimeSeconds, capability: false } });
     this.dir(path, item.dir, below, wasDir);
   }
 
@@ -226,7 +227,7 @@ class Merger {
 
   #leaf(path: string, item: Leaf, lower: string | undefined): void {
     const { entry } = item;
-    const plain = { kind: entry.kind, mode: entry.mode, size: entry.size, target: entry.target, capability: item.capability };
+    const plain = { kind: entry.kind, mode: entry.mode, size: entry.size, target: entry.target, mtimeSeconds: entry.mtimeSeconds, capability: item.capability };
     if (!item.metacopy) {
       const source: Source = { root: "upper", path };
       this.#put(path, entry.kind === "file" ? { ...plain, source, signature: signatureOf(entry) } : plain);
@@ -245,11 +246,11 @@ class Merger {
     if (entry === undefined || entry.kind === "dir") {
       const before = this.#shownAt(path);
       const mode = entry?.mode ?? 0o40755;
-      this.found.push({ path, ...beforeOf(before), after: { kind: "dir", mode, size: 0, target: "", capability: false, ...(entry === undefined ? {} : { moved: entry }) } });
+      this.found.push({ path, ...beforeOf(before), after: { kind: "dir", mode, size: 0, target: "", mtimeSeconds: entry?.mtimeSeconds ?? 0, capability: false, ...(entry === undefined ? {} : { moved: entry }) } });
       this.dir(path, undefined, origin, before !== undefined && this.#isLowerDir(path));
       return;
     }
-    const plain = { kind: entry.kind, mode: entry.mode, size: entry.size, target: entry.target, capability: false, moved: entry };
+    const plain = { kind: entry.kind, mode: entry.mode, size: entry.size, target: entry.target, mtimeSeconds: entry.mtimeSeconds, capability: false, moved: entry };
     this.#put(path, { ...plain, source: { root: "base", path: origin }, signature: signatureOf(entry) });
   }
 
