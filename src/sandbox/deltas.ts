@@ -55,16 +55,18 @@ export class LocalDeltas implements Deltas {
     };
   }
 
-  // oxlint-disable-next-line require-yield
-  async *text(sandboxId: string, _paths?: readonly string[]): AsyncIterable<Uint8Array> {
-    this.#readable(sandboxId);
-    throw new CorralError("internal", "no text yet");
+  async *text(sandboxId: string, paths?: readonly string[]): AsyncIterable<Uint8Array> {
+    const record = this.#readable(sandboxId);
+    const [{ readChanges }, { deltaText }] = await Promise.all([import("../view/changes.ts"), import("../view/text.ts")]);
+    const input = await this.#input(record);
+    yield* deltaText(input, await readChanges(input), paths);
   }
 
-  // oxlint-disable-next-line require-yield
   async *export(sandboxId: string): AsyncIterable<Uint8Array> {
-    this.#readable(sandboxId);
-    throw new CorralError("internal", "no export yet");
+    const record = this.#readable(sandboxId);
+    const [{ readChanges }, { exportDelta }] = await Promise.all([import("../view/changes.ts"), import("../view/export.ts")]);
+    const input = await this.#input(record);
+    yield* exportDelta(input, await readChanges(input));
   }
 
   async commit(sandboxId: string, options: CommitOptions = {}): Promise<CommitResult> {
