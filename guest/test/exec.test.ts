@@ -235,8 +235,8 @@ describe("terminal", () => {
   });
 
   verifies("guest/pty", "typed bytes arrive, ^C interrupts, the terminal can be opened by its name, its last output is not lost", async () => {
-    const running = client.exec({ argv: sh("echo by-name > $(tty); cat; echo last"), flags: FLAG.pty });
-    await running.until(/by-name/);
+    const running = client.exec({ argv: sh("stat -c %u $(tty) > $(tty); echo by-name > $(tty); cat; echo last"), flags: FLAG.pty });
+    expect(await running.until(/by-name/)).toMatch(/^1000\r\n/);
     running.send(REQUEST.stdin, Buffer.from("typed\n"));
     await running.until(/typed\r\ntyped/);
     running.send(REQUEST.stdinEof);

@@ -100,7 +100,8 @@ describe.each(["cgroup", "all"] as const)("trees by %s", (mode) => {
   verifies("guest/beside", "stopping one command leaves another and its children alone", async () => {
     const kept = client.exec({ argv: sh("sleep 4321 & echo up; wait; echo kept-on") });
     await kept.until(/up/);
-    const stopped = client.exec({ argv: sh("sleep 9876 & echo up; wait") });
+    // One whose parent has gone, and one in the session's own group.
+    const stopped = client.exec({ argv: sh("(sleep 9876 &); sleep 9876 & echo up; wait") });
     await stopped.until(/up/);
     stopped.send(REQUEST.signal, u32(9, 1));
     await stopped.exit;
@@ -123,11 +124,14 @@ describe.each(["cgroup", "all"] as const)("trees by %s", (mode) => {
   });
 
   verifies("guest/kill-all", "KILL_ALL answers when every process but PID 1 is gone, and PID 1 serves on", async () => {
-    const running = [1, 2, 3].map(() => client.exec({ argv: sh(`${PROBE} daemon /tmp/corral-all; setsid sleep 555 & sleep 556`) }));
-    await Promise.all(running.map((one) => one.started));
+    const running = [1, 2, 3].map(() => client.exec({ argv: sh(`${PROBE} daemon /tmp/corral-all; setsid sleep 555 & for i in $(seq 200); do sleep 556 & done; echo up; wait`) }));
+    await Promise.all(running.map((one) => one.until(/up/)));
+    let ended = 0;
+    for (const one of running) void one.exit.then(() => ended++);
     client.send(frame(REQUEST.killAll, 77));
     const answer = await client.other();
-    expect([answer.type, answer.id]).toEqual([ANSWER.ok, 77]);
+    // In this order on the wire: the commands' own ends first.
+    expect([answer.type, answer.id, ended]).toEqual([ANSWER.ok, 77, 3]);
     for (const one of running) expect(await one.exit).toMatchObject({ code: -1, signal: 9 });
     expect((await client.run("/bin/sh", "-c", "ls /proc | grep -c '^[0-9]'")).text.trim()).toBe("4");
   });
@@ -142,8 +146,9 @@ describe.each(["cgroup", "all"] as const)("trees by %s", (mode) => {
 
   verifies("guest/stopped-start", "a program that stops every process it can does not keep PID 1 from starting and ending commands", async () => {
     await client.exec({ argv: [PROBE, "stopper"] }).exit;
-    // These are stopped before or after their exec; each is answered, and the time-out still works.
-    const results = await Promise.all([1, 2, 3, 4].map(() => client.exec({ argv: ["/bin/sleep", "0"], timeoutMs: 300, graceMs: 50 }).exit));
+    // These are stopped before or after their exec, all the more while they look for their program; each is answered, and time-outs work.
+    const nowhere = `${Array.from({ length: 5000 }, (_, i) => `/nowhere/${i}`).join(":")}:/usr/bin`;
+    const results = await Promise.all([1, 2, 3, 4].map(() => client.exec({ argv: ["true"], env: [`PATH=${nowhere}`], timeoutMs: 300, graceMs: 50 }).exit));
     // EAGAIN: it was stopped ten times before its exec.
     for (const result of results) expect([0, 11]).toContain(result.startErrno);
     client.send(frame(REQUEST.killAll, 5));
