@@ -216,7 +216,7 @@ describe("the mask tool", () => {
 
   function smallPlan(): Buffer {
     const bytes = new PlanBytes();
-    const time = { seconds: -1, ns: 5 };
+    const time = { mtimeSeconds: -1, mtimeNs: 5 };
     bytes.enter("");
     bytes.file("f", { own: true, mode: 0o644 }, 2 ** 43 + 5, time, true);
     bytes.link("l", { own: false, mode: 0o777 }, "t".repeat(4095), time);
@@ -243,8 +243,8 @@ describe("the mask tool", () => {
     for (const [at, name] of ["..", ".", "a/b", "", "a\0b"].entries()) {
       const bytes = new PlanBytes();
       bytes.enter("");
-      bytes.file(name, { own: false, mode: 0o444 }, 0, { seconds: 0, ns: 0 }, false);
-      bytes.leave({ own: false, mode: 0o755 }, { seconds: 0, ns: 0 });
+      bytes.file(name, { own: false, mode: 0o444 }, 0, { mtimeSeconds: 0, mtimeNs: 0 }, false);
+      bytes.leave({ own: false, mode: 0o755 }, { mtimeSeconds: 0, mtimeNs: 0 });
       bytes.end();
       const plan = Buffer.concat(bytes.take(true));
       for (const form of ["tree", "image"]) expect(mask(form, plan, join(lab.dir, `${form}-${at}`)).stderr).toContain("bad name");
@@ -260,7 +260,7 @@ describe("the mask tool", () => {
 
   it("gives an image the layout that the file system's own checker accepts, whatever the sizes of names and directories", async () => {
     const bytes = new PlanBytes();
-    const time = { seconds: 1_700_000_000, ns: 123_456_789 };
+    const time = { mtimeSeconds: 1_700_000_000, mtimeNs: 123_456_789 };
     bytes.enter("");
     // Lengths around a block: of a directory's listing, of a target, of a name, of the path in a mark.
     for (let i = 0; i < 300; i++) {

@@ -122,9 +122,9 @@ export class PlanBytes implements PlanSink {
   }
 
   #time(at: number, time: Time): void {
-    const high = Math.floor(time.seconds / HIGH);
-    this.#buffer.writeUInt32LE(time.seconds - high * HIGH, at);
+    const high = Math.floor(time.mtimeSeconds / HIGH);
+    this.#buffer.writeUInt32LE(time.mtimeSeconds - high * HIGH, at);
     this.#buffer.writeInt32LE(high, at + 4);
-    this.#buffer.writeUInt32LE(time.ns, at + 8);
+    this.#buffer.writeUInt32LE(time.mtimeNs, at + 8);
   }
 }

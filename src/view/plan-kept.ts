@@ -40,7 +40,7 @@ export class PlanTree implements PlanSink {
 
   enter(name: string): void {
     this.#cut();
-    const dir: Dir = { name, records: [], count: 0, dirs: [], attributes: NOTHING, time: { seconds: 0, ns: 0 }, listing: "", whole: "" };
+    const dir: Dir = { name, records: [], count: 0, dirs: [], attributes: NOTHING, time: { mtimeSeconds: 0, mtimeNs: 0 }, listing: "", whole: "" };
     this.#stack.at(-1)?.dirs.push(dir);
     this.#root ??= dir;
     this.#stack.push(dir);
@@ -60,7 +60,7 @@ export class PlanTree implements PlanSink {
     dir.attributes = attributes;
     dir.time = time;
     dir.listing = hash([...dir.records, "\0", ...dir.dirs.map((child) => `${child.name}/`)]);
-    dir.whole = hash([dir.listing, `${attributes.own} ${attributes.mode} ${time.seconds}.${time.ns}`, ...dir.dirs.map((child) => child.whole)]);
+    dir.whole = hash([dir.listing, `${attributes.own} ${attributes.mode} ${time.mtimeSeconds}.${time.mtimeNs}`, ...dir.dirs.map((child) => child.whole)]);
   }
 
   /** Gives the records since the last cut to the directory at hand. */

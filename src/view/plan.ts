@@ -4,15 +4,15 @@
 // name, count, mode, owner, size or time of anything visible: that is what keeps it hidden.
 
 import { CorralError } from "../api/errors.ts";
-import type { EntryKind, Permission } from "../api/policy.ts";
+import type { Permission } from "../api/policy.ts";
 import { printable } from "../policy/bytes.ts";
 import type { CompiledPolicy, PolicyState } from "../policy/compile.ts";
 import type { WalkEntry, WalkEvent } from "./walk.ts";
 
-/** Time of an entry: whole seconds and the rest. */
+/** Time of an entry: whole seconds and the rest. An entry of a walk is one. */
 export interface Time {
-  readonly seconds: number;
-  readonly ns: number;
+  readonly mtimeSeconds: number;
+  readonly mtimeNs: number;
 }
 
 export interface Attributes {
@@ -46,7 +46,7 @@ export interface PlanNotes {
   readonly remarks: readonly string[];
 }
 
-const EPOCH: Time = { seconds: 0, ns: 0 };
+const EPOCH: Time = { mtimeSeconds: 0, mtimeNs: 0 };
 const ENOENT = 2;
 /** What an entry that was removed or replaced while the walk went by looks like. */
 const VANISHED: ReadonlySet<number> = new Set([ENOENT, 20 /* ENOTDIR */, 40 /* ELOOP */, 116 /* ESTALE */]);
@@ -156,28 +156,32 @@ export class Planner {
 
   /** Judges a listing: first the time that it gives the directory, then its files; directories wait for their own listing. */
   #list(frame: Frame, path: string, entries: readonly WalkEntry[]): void {
-    const shown: { readonly entry: WalkEntry; readonly permission: Permission }[] = [];
+    const shown: WalkEntry[] = [];
+    const levels: Permission[] = [];
     let newest: Time | undefined;
-    entries.forEach((entry, index) => {
-      const kind: EntryKind = entry.kind;
-      const state = frame.uniform ? frame.state : this.#policy.step(frame.state, entry.name, kind);
+    let index = -1;
+    for (const entry of entries) {
+      index++;
+      const isDir = entry.kind === "dir";
+      const state = frame.uniform ? frame.state : this.#policy.step(frame.state, entry.name, entry.kind);
       const permission = frame.uniform ? frame.permission : this.#policy.permissionOf(state);
-      if (permission === "none" && !(kind === "dir" && !frame.uniform && this.#policy.mayLead(state))) {
+      if (permission === "none" && !(isDir && !frame.uniform && this.#policy.mayLead(state))) {
         this.#hidden++;
-        return;
+        continue;
       }
-      if (!this.#usable(frame, path, entry)) return;
-      if (kind === "dir") {
+      if (!this.#usable(frame, path, entry)) continue;
+      if (isDir) {
         frame.children.set(index, { state, permission, entry });
-        return;
+        continue;
       }
-      shown.push({ entry, permission });
-      if (newest === undefined || later(entry, newest)) newest = { seconds: entry.mtimeSeconds, ns: entry.mtimeNs };
-    });
+      shown.push(entry);
+      levels.push(permission);
+      if (newest === undefined || later(entry, newest)) newest = entry;
+    }
     // The directory's own time would tell when something hidden came or went: it shows that of its newest visible file, or its parent's.
     if (newest !== undefined) frame.time = newest;
     if (shown.length > 0) this.#enter();
-    for (const { entry, permission } of shown) this.#leaf(frame, path, entry, permission);
+    for (let i = 0; i < shown.length; i++) this.#leaf(frame, path, shown[i] as WalkEntry, levels[i] as Permission);
     for (const child of frame.children.values()) if (child.entry.mountPoint) this.#mount(frame, path, child);
     if (this.#stack.length === 1) this.#makeMissing(frame, entries);
   }
@@ -194,18 +198,17 @@ export class Planner {
   }
 
   #leaf(frame: Frame, path: string, entry: WalkEntry, permission: Permission): void {
-    const time: Time = { seconds: entry.mtimeSeconds, ns: entry.mtimeNs };
     const own = permission === "write";
     if (!own) frame.mixed = true;
     this.#visible++;
     if (entry.kind === "link") {
-      this.#sink.link(entry.name, { own, mode: shownMode(entry, permission) }, entry.target, time);
+      this.#sink.link(entry.name, { own, mode: shownMode(entry, permission) }, entry.target, entry);
     } else if (entry.kind === "other") {
       // SAFETY: a FIFO, socket or device of the codebase would join the sandbox with the host, or with other sandboxes.
       tally(this.#special, path, entry.name);
-      this.#sink.file(entry.name, { own, mode: shownMode(entry, permission) }, 0, time, false);
+      this.#sink.file(entry.name, { own, mode: shownMode(entry, permission) }, 0, entry, false);
     } else {
-      this.#sink.file(entry.name, { own, mode: shownMode(entry, permission) }, entry.size, time, permission !== "view");
+      this.#sink.file(entry.name, { own, mode: shownMode(entry, permission) }, entry.size, entry, permission !== "view");
     }
   }
 
@@ -265,8 +268,8 @@ function refuseMounts(path: string, entries: readonly WalkEntry[]): void {
   });
 }
 
-function later(entry: WalkEntry, than: Time): boolean {
-  return entry.mtimeSeconds > than.seconds || (entry.mtimeSeconds === than.seconds && entry.mtimeNs > than.ns);
+function later(time: Time, than: Time): boolean {
+  return time.mtimeSeconds > than.mtimeSeconds || (time.mtimeSeconds === than.mtimeSeconds && time.mtimeNs > than.mtimeNs);
 }
 
 /**

@@ -111,8 +111,7 @@ export class WalkDecoder {
 
   /** Returns what the bytes complete. The events are the caller's to keep; the bytes are not. */
   push(chunk: Uint8Array): WalkEvent[] {
-    const given = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-    const bytes = this.#rest.length === 0 ? given : Buffer.concat([this.#rest, given]);
+    const bytes = this.#joined(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength));
     const events: WalkEvent[] = [];
     this.#text = bytes.toString("latin1");
     let at = 0;
@@ -126,6 +125,15 @@ export class WalkDecoder {
     this.#rest = Buffer.from(bytes.subarray(at));
     if (this.#rest.length > MAX_RECORD) throw broken("a record is too long");
     return events;
+  }
+
+  /** What was left over, and the new bytes behind it. */
+  #joined(given: Buffer): Buffer {
+    if (this.#rest.length === 0) return given;
+    const joined = Buffer.allocUnsafe(this.#rest.length + given.length);
+    this.#rest.copy(joined);
+    given.copy(joined, this.#rest.length);
+    return joined;
   }
 
   /** Must be called at the end of the stream. */
@@ -202,10 +210,9 @@ export class WalkDecoder {
       rdevMinor: bytes.readUInt32LE(at + 68),
       mountPoint: (bytes.readUInt32LE(at + 72) & 1) !== 0,
       target: targetBytes === 0 ? "" : this.#text.slice(target, xattrs),
-      ...(xattrBytes === 0 ? undefined : { xattrs: xattrsOf(bytes, xattrs, end) }),
     };
     this.#entries += 1;
-    this.#place(entry, events);
+    this.#place(xattrBytes === 0 ? entry : { ...entry, xattrs: xattrsOf(bytes, xattrs, end) }, events);
     return end;
   }
 
