@@ -207,5 +207,6 @@ int spawner_main(int argc, char **argv) {
     fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC);
     if ((error = conn_open(&spawner->conn, &spawner->loop, CONTROL_FD))) return fail("control socket", error);
     error = loop_run(&spawner->loop);
+    free(spawner);
     return error ? fail("event loop", error) : 0;
 }
