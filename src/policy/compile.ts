@@ -5,7 +5,7 @@
 
 import type { EntryKind, Permission, Policy, Verdict } from "../api/policy.ts";
 import { namesOf } from "./bytes.ts";
-import { hashOf, sameNumbers, type NameMatch } from "./name-automaton.ts";
+import { hashOf, NAME_CACHE_CELLS, type NameMatch, sameNumbers } from "./name-automaton.ts";
 import { rankedRules } from "./rules.ts";
 import {
   buildRuleTree,
@@ -53,12 +53,16 @@ export interface CompiledPolicy {
   mayOpenBelow(state: PolicyState): boolean;
   /** Could something below this directory be above `none`? A directory at `none` is a passage when something really is. */
   mayLead(state: PolicyState): boolean;
+  /** How much is kept for speed, in cells of 4 to 8 bytes; it never passes MAX_CACHE_CELLS. */
+  cacheCells(): number;
   /** As `verdict` in verdict.ts. */
   verdict(path: string, kind: EntryKind, leadsToOpen?: LeadsToOpen): Verdict;
 }
 
 /** Cells of states and steps that may be kept: about 32 MB. */
 const CACHE_CELLS = 4_000_000;
+/** With those of the names, and a step that was begun just before the end. */
+export const MAX_CACHE_CELLS = CACHE_CELLS + NAME_CACHE_CELLS + 100;
 
 const PASSAGE: Verdict = Object.freeze({ permission: "view", passage: true });
 
@@ -97,6 +101,7 @@ export function compilePolicy(policy: Policy): CompiledPolicy {
     ruleIndexOf: (state) => state.verdict.ruleIndex ?? NONE,
     mayOpenBelow: (state) => state.mayOpenBelow,
     mayLead: (state) => state.mayLead,
+    cacheCells: () => walker.cells + tree.names.cacheCells(),
     verdict: (path, kind, leadsToOpen) => {
       const state = walk(walker, root, path, kind === "dir");
       const isPassage = state.mayLead && state.verdict.permission === "none" && (leadsToOpen?.(`/${namesOf(path).join("/")}`) ?? true);

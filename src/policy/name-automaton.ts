@@ -23,10 +23,11 @@ export interface NameAutomaton {
   readonly addGlob: (atoms: readonly Atom[]) => number;
   /** What `text` from `start` to `end`, a byte string, is. */
   readonly match: (text: string, start: number, end: number) => NameMatch;
+  readonly cacheCells: () => number;
 }
 
 /** Cells of state sets and rows that may be kept: about 32 MB. */
-const CACHE_CELLS = 4_000_000;
+export const NAME_CACHE_CELLS = 4_000_000;
 /** How many different answers may be numbered. */
 const MAX_MATCHES = 1 << 20;
 
@@ -122,6 +123,7 @@ export function createNameAutomaton(): NameAutomaton {
     addLiteral: (name) => addLiteral(machine, name),
     addGlob: (atoms) => addGlob(machine, atoms),
     match: (text, start, end) => match(machine, text, { start, end }),
+    cacheCells: () => machine.cells,
   };
 }
 
@@ -286,7 +288,7 @@ function advance(machine: Machine, state: State, symbolClass: number): State {
   const next = keep(machine);
   if (state.row === NONE || next.row === NONE) return next;
   if (isAscii) machine.table[cell] = next.row + 1;
-  else if (machine.cells < CACHE_CELLS) {
+  else if (machine.cells < NAME_CACHE_CELLS) {
     machine.cells += 8;
     state.wide.set(symbolClass, next);
   }
@@ -331,7 +333,7 @@ function keep(machine: Machine): State {
   const cost = nodes.length + width + 32;
   // The first state must be there to begin with, however large the policy is. A state without room is not looked for either:
   // to sort it would cost more than the step.
-  if (machine.cells + cost > CACHE_CELLS && machine.rows.length > 0) return { nodes, row: NONE, wide: new Map(), match: undefined };
+  if (machine.cells + cost > NAME_CACHE_CELLS && machine.rows.length > 0) return { nodes, row: NONE, wide: new Map(), match: undefined };
   nodes.sort();
   const hash = hashOf(nodes);
   const bucket = machine.states.get(hash) ?? [];
@@ -357,7 +359,7 @@ function answer(machine: Machine, state: State, literal: number): NameMatch {
   const key = `${literal} ${globs.join(",")}`;
   const known = machine.matches.get(key);
   const cost = globs.length + 16;
-  const isFull = machine.matches.size === MAX_MATCHES || machine.cells + cost > CACHE_CELLS;
+  const isFull = machine.matches.size === MAX_MATCHES || machine.cells + cost > NAME_CACHE_CELLS;
   if (known === undefined && isFull) return { id: -1, literal, globs };
   const found = known ?? { id: machine.matches.size, literal, globs };
   if (known === undefined) {

@@ -57,6 +57,22 @@ it("sets, choices and escapes", () => {
   expectMatches("/{x,*}*y", ["/y", "/xy", "/zzy"], ["/x"]);
 });
 
+it("choices that begin alike do not lose each other", () => {
+  const policy = rules("read /{a,b}c", "view /{a,x}d", "write /{a,ab}{c,d}e", "write /ax");
+  for (const [path, permission] of [
+    ["/ac", "read"],
+    ["/bc", "read"],
+    ["/ad", "view"],
+    ["/xd", "view"],
+    ["/ace", "write"],
+    ["/abde", "write"],
+    ["/ax", "write"],
+    ["/xc", "none"],
+  ] as const) {
+    equal(judged(policy, path).permission, permission, path);
+  }
+});
+
 it("a pattern without a leading slash matches at any depth, one with a trailing slash only directories", () => {
   expectMatches("*.key", ["/x.key", "/a/b/x.key"], ["/x.keys"]);
   expectMatches("a/b", ["/a/b", "/x/a/b"], ["/a/x/b"]);
