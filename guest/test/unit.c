@@ -1,0 +1,198 @@
+/* Unit tests of the pure parts: frames, records, buffers, counters, the loop. Built with ASan and UBSan by unit.test.ts; prints each test's name.
+ * unit-sources: frame.c buffer.c loop.c conn.c count.c seccomp.c step.c */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "conn.h"
+#include "count.h"
+#include "frame.h"
+#include "seccomp.h"
+
+#define CHECK(what) \
+    do { \
+        if (!(what)) { \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #what); \
+            exit(1); \
+        } \
+    } while (0)
+
+static void frames(void) {
+    struct frame_reader reader = {0};
+    struct frame frame;
+    size_t room;
+    uint8_t head[FRAME_HEAD_BYTES];
+    CHECK(frame_next(&reader, &frame) == FRAME_MORE);
+    frame_head_put(head, 7, 0xdeadbeef, 3);
+    memcpy(frame_room(&reader, &room), head, sizeof head);
+    frame_took(&reader, sizeof head);
+    CHECK(frame_next(&reader, &frame) == FRAME_MORE);
+    memcpy(frame_room(&reader, &room), "abc", 3);
+    frame_took(&reader, 3);
+    CHECK(frame_next(&reader, &frame) == FRAME_WHOLE);
+    CHECK(frame.type == 7 && frame.id == 0xdeadbeef && frame.length == 3 && !memcmp(frame.body, "abc", 3));
+    CHECK(frame_next(&reader, &frame) == FRAME_MORE && reader.bytes.memory == NULL); /* idle: no memory held */
+    for (int i = 0; i < 4; i++) {
+        frame_head_put(head, 1, 1, i == 3 ? MAX_FRAME_BYTES + 1 : 0);
+        if (i < 3) head[9 + i] = 1;
+        memcpy(frame_room(&reader, &room), head, sizeof head);
+        frame_took(&reader, sizeof head);
+        CHECK(frame_next(&reader, &frame) == FRAME_BROKEN);
+        frame_reader_free(&reader);
+    }
+    frame_head_put(head, 1, 1, MAX_FRAME_BYTES);
+    memcpy(frame_room(&reader, &room), head, sizeof head);
+    frame_took(&reader, sizeof head);
+    CHECK(frame_next(&reader, &frame) == FRAME_MORE);
+    CHECK(frame_room(&reader, &room) && room >= MAX_FRAME_BYTES); /* the rest fits in one read */
+    frame_reader_free(&reader);
+}
+
+static void records(void) {
+    struct record_walk walk;
+    uint64_t value;
+    record_begin(&walk, "a\0\0bc\0", 6);
+    CHECK(!strcmp(record_next(&walk), "a") && !strcmp(record_next(&walk), "") && !strcmp(record_next(&walk), "bc"));
+    CHECK(record_next(&walk) == NULL && !walk.broken);
+    record_begin(&walk, "a\0b", 3);
+    CHECK(record_next(&walk) && !record_next(&walk) && walk.broken && !record_next(&walk));
+    record_begin(&walk, NULL, 0);
+    CHECK(record_next(&walk) == NULL && !walk.broken);
+    CHECK(record_number("0", 0, &value) && value == 0);
+    CHECK(record_number("18446744073709551615", UINT64_MAX, &value) && value == UINT64_MAX);
+    CHECK(!record_number("18446744073709551616", UINT64_MAX, &value) && !record_number("99999999999999999999", UINT64_MAX, &value));
+    CHECK(!record_number("", 9, &value) && !record_number("-1", 9, &value) && !record_number("+1", 9, &value));
+    CHECK(!record_number(" 1", 9, &value) && !record_number("1x", 9, &value) && !record_number("10", 9, &value));
+    struct buffer out = {0};
+    CHECK(record_put(&out, "k") && record_put_number(&out, UINT64_MAX) && record_put_number(&out, 0));
+    CHECK(buffer_length(&out) == 2 + 21 + 2 && !memcmp(buffer_bytes(&out), "k\00018446744073709551615\0000", 25));
+    buffer_free(&out);
+}
+
+static void buffers(void) {
+    struct buffer b = {0};
+    uint8_t expected = 0, next = 0;
+    for (int round = 0; round < 5000; round++) { /* adds and takes of many sizes keep the order and bound the memory */
+        for (int i = 0; i < round % 37; i++, next++) CHECK(buffer_add(&b, &next, 1));
+        for (int i = 0; i < round % 41 && buffer_length(&b); i++, expected++) {
+            CHECK(*buffer_bytes(&b) == expected);
+            buffer_drop(&b, 1);
+        }
+        CHECK(b.start <= b.end && b.end <= b.size && b.size <= 8192);
+    }
+    CHECK(buffer_room(&b, SIZE_MAX / 2, NULL) == NULL && buffer_room(&b, SIZE_MAX, NULL) == NULL);
+    buffer_free(&b);
+}
+
+static void counters(void) {
+    CHECK(count_find("low 1\noom 3\noom_kill 42\noom_group_kill 7\n", "oom_kill") == 42);
+    CHECK(count_find("oom_kill_disable 1\nunder_oom 0\noom_kill 5", "oom_kill") == 5);
+    CHECK(count_find("xmax 3\nmax 9\n", "max") == 9 && count_find("max\n", "max") == 0 && count_find("", "max") == 0);
+    CHECK(count_read(-1, "max") == 0);
+}
+
+static void patching(void) {
+    const uint32_t words[COOKIE_WORDS] = {11, 12, 13, 14, 15, 16, 17, 18};
+    struct sock_filter filter[COOKIE_WORDS + 2];
+    for (uint32_t i = 0; i < COOKIE_WORDS; i++) filter[i] = (struct sock_filter){BPF_ALU | BPF_XOR | BPF_K, 0, 0, COOKIE_PLACEHOLDER + COOKIE_WORDS - i};
+    filter[COOKIE_WORDS] = (struct sock_filter){BPF_RET | BPF_K, 0, 0, COOKIE_PLACEHOLDER + 1}; /* an answer, not a comparison */
+    filter[COOKIE_WORDS + 1] = (struct sock_filter){BPF_JMP | BPF_JEQ | BPF_K, 0, 0, COOKIE_PLACEHOLDER};
+    CHECK(seccomp_patch(filter, COOKIE_WORDS + 2, words) == COOKIE_WORDS);
+    for (uint32_t i = 0; i < COOKIE_WORDS; i++) CHECK(filter[i].k == words[COOKIE_WORDS - 1 - i]);
+    CHECK(filter[COOKIE_WORDS].k == COOKIE_PLACEHOLDER + 1 && filter[COOKIE_WORDS + 1].k == COOKIE_PLACEHOLDER);
+    CHECK(seccomp_patch(filter, COOKIE_WORDS + 2, words) == 0);
+}
+
+/* Two pipes that are ready in one round; whoever is called first takes the other out and frees it. */
+struct rival {
+    struct watch watch;
+    struct rival *other;
+    struct loop *loop;
+    int *calls;
+};
+
+static void rival_ready(struct watch *watch, uint32_t events) {
+    (void)events;
+    struct rival *rival = CONTAINER_OF(watch, struct rival, watch);
+    ++*rival->calls;
+    loop_unwatch(rival->loop, &rival->other->watch);
+    free(rival->other);
+    rival->loop->stopped = true;
+}
+
+static int order[3], fired;
+static struct loop *timed;
+static void fire(struct timer *timer) {
+    order[fired++] = (int)(timer->at % 1000);
+    timed->stopped = fired == 3;
+}
+
+static void timers(void) {
+    struct loop loop;
+    CHECK(loop_open(&loop) == 0);
+    timed = &loop;
+    struct timer all[4] = {{.fire = fire}, {.fire = fire}, {.fire = fire}, {.fire = fire}};
+    uint64_t base = now_ns() / 1000 * 1000;
+    loop_timer(&loop, &all[0], base + 3), loop_timer(&loop, &all[1], base + 1), loop_timer(&loop, &all[2], base + 2), loop_timer(&loop, &all[3], base + 5);
+    loop_timer(&loop, &all[1], base + 4); /* armed again: moved, not doubled */
+    loop_timer_stop(&loop, &all[2]);
+    CHECK(loop_run(&loop) == 0 && loop.timers == NULL);
+    CHECK(order[0] == 3 && order[1] == 4 && order[2] == 5);
+}
+
+static void loops(void) {
+    struct loop loop;
+    int calls = 0, pipes[2][2];
+    CHECK(loop_open(&loop) == 0);
+    struct rival *rivals[2] = {calloc(1, sizeof **rivals), calloc(1, sizeof **rivals)};
+    for (int i = 0; i < 2; i++) {
+        CHECK(pipe(pipes[i]) == 0 && write(pipes[i][1], "x", 1) == 1);
+        *rivals[i] = (struct rival){.watch = {.fd = pipes[i][0], .ready = rival_ready}, .other = rivals[1 - i], .loop = &loop, .calls = &calls};
+        CHECK(loop_watch(&loop, &rivals[i]->watch, EPOLLIN) == 0);
+    }
+    CHECK(loop_run(&loop) == 0 && calls == 1);
+}
+
+static struct conn conn;
+static int frames_seen, closed;
+static bool on_frame(struct conn *c, const struct frame *frame) {
+    frames_seen++;
+    conn_send(c, frame->type, frame->id, frame->body, frame->length);
+    return frame->type != 9;
+}
+static void on_close(struct conn *c) {
+    closed++;
+    c->loop->stopped = true;
+}
+
+static void connections(void) {
+    struct loop loop;
+    int pair[2];
+    uint8_t head[FRAME_HEAD_BYTES], back[64];
+    CHECK(loop_open(&loop) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+    conn = (struct conn){.on_frame = on_frame, .on_close = on_close};
+    CHECK(conn_open(&conn, &loop, pair[0]) == 0);
+    frame_head_put(head, 5, 1, 0);
+    CHECK(write(pair[1], head, sizeof head) == sizeof head);
+    frame_head_put(head, 9, 2, 0);
+    CHECK(write(pair[1], head, sizeof head) == sizeof head && write(pair[1], head, sizeof head) == sizeof head);
+    CHECK(loop_run(&loop) == 0);
+    /* The frame that broke the protocol is the last one looked at, and closed once. */
+    CHECK(frames_seen == 2 && closed == 1);
+    CHECK(read(pair[1], back, sizeof back) == 0);
+}
+
+int main(void) {
+    frames(), puts("frames");
+    records(), puts("records");
+    buffers(), puts("buffers");
+    counters(), puts("counters");
+    patching(), puts("patching");
+    loops(), puts("loops");
+    timers(), puts("timers");
+    connections(), puts("connections");
+    return 0;
+}
