@@ -153,6 +153,8 @@ static int watch_children(struct spawner *spawner) {
     sigdelset(&wanted, SIGINT);
     sigdelset(&wanted, SIGHUP);
     signal(SIGPIPE, SIG_IGN);
+    /* PID 1 of a foreign runtime outlives the process that we are told of by a moment: it is ours to reap, not the node's init's. */
+    if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) return -errno;
     spawner->children = (struct watch){.fd = signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK), .ready = children_ready};
     return spawner->children.fd < 0 ? -errno : loop_watch(&spawner->loop, &spawner->children, EPOLLIN);
 }
