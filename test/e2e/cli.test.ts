@@ -118,13 +118,14 @@ verifies(
   },
 );
 
-verifies("cli/memory", "a program that passes --memory is told by limitHit", async () => {
+verifies("cli/memory", "a program that passes --memory is told by limitHit", async (context) => {
   const dir = place.codebase({ a: "" });
-  const { stdout } = await corral(
+  const { stdout, stderr } = await corral(
     dir,
     ["--memory", "64M", "--json"],
     ["sh", "-c", "head -c 300000000 /dev/zero | tail -c 299999999 | wc -c"],
   );
+  if (stderr.includes("memory-not-limited")) return context.skip("this user has no memory cgroup, and the run said so");
   expect(lastObject(stdout)).toMatchObject({ limitHit: "memory" });
 });
 
@@ -236,10 +237,7 @@ verifies("cli/bad-input", "wrong input is told in one line with its code before 
 
 it("a directory that cannot be read is named by its code", async (context) => {
   if (process.getuid?.() === 0) return context.skip("root reads every directory");
-  const dir = place.codebase({ "locked/a": "" });
-  chmodSync(join(dir, "locked"), 0);
-  const { code, stderr } = await corral(dir, [], ["true"]);
-  chmodSync(join(dir, "locked"), 0o755);
+  const { code, stderr } = await corral("/root", [], ["true"]);
   expect([code, stderr]).toEqual([125, expect.stringContaining("codebase_unreadable")]);
 });
 
