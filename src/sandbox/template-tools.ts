@@ -119,7 +119,7 @@ export const TOOL_LAYOUTS: readonly ToolLayout[] = [
     show: ["bin", "condabin", "conda-meta", "lib", "libexec", "include", "share", "ssl", "etc/conda", "envs"],
   },
   { tool: "python venv", at: ["bin"], markers: ["pyvenv.cfg"], show: ["."] },
-  { tool: "node", at: ["bin"], markers: ["include/node", "lib/node_modules/npm"], show: ["bin", "lib", "include", "share"] },
+  { tool: "node", at: ["bin"], markers: ["include/node", "lib/node_modules/npm"], show: ["bin", "lib", "include"] },
 ];
 
 export interface ToolSearch {
