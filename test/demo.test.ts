@@ -2,10 +2,11 @@
 
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { cpSync, mkdtempSync, readdirSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
+import { removeTree } from "./fixtures/remove-tree.ts";
 import { ROOT } from "./tools/tree.ts";
 import { verifies } from "./verifies.ts";
 
@@ -14,7 +15,7 @@ const DEMO_MS = 90_000;
 
 function tempDir(): string {
   const dir = mkdtempSync(join(tmpdir(), "corral-demo-test-"));
-  onTestFinished(() => rmSync(dir, { recursive: true, force: true }));
+  onTestFinished(() => removeTree(dir));
   return dir;
 }
 

@@ -2,10 +2,11 @@
 // Invariant: a reader who types a sample sees what the paper shows.
 
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished } from "vitest";
+import { removeTree } from "./fixtures/remove-tree.ts";
 import { read, ROOT } from "./tools/tree.ts";
 import { verifies } from "./verifies.ts";
 
@@ -39,7 +40,7 @@ function steady(output: string): string {
 /** Runs a sample as a reader would, but over a data directory of the test. */
 function runSample(command: string): string {
   const data = mkdtempSync(join(tmpdir(), "corral-readme-"));
-  onTestFinished(() => rmSync(data, { recursive: true, force: true }));
+  onTestFinished(() => removeTree(data));
   const line = command.replace(/^\.\/corral (\w+)/, `"$NODE" src/main.ts $1 --data ${data}`);
   const env = { ...process.env, NODE: process.execPath, LC_ALL: "C" };
   return spawnSync("sh", ["-c", `{ ${line}; } 2>&1`], { cwd: ROOT, encoding: "utf8", env }).stdout;
