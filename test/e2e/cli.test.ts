@@ -4,11 +4,14 @@ import { execFileSync, spawn } from "node:child_process";
 import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, realpathSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, it } from "vitest";
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { lastObject, run, type Scratch, scratch, start, startOnTerminal } from "./command-line.ts";
 import { verifies } from "../verifies.ts";
 
 const FIRST_RUN = join(import.meta.dirname, "..", "..", "examples", "first-run");
+
+// Each test starts several programs; a machine that runs other tests beside them takes its time.
+vi.setConfig({ testTimeout: 120_000 });
 
 let place: Scratch;
 beforeEach(() => {
