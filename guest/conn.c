@@ -17,6 +17,7 @@ static void want(struct conn *conn) {
 
 static void flush(struct conn *conn) {
     bool was_full = conn_backlog(conn) >= conn->limit;
+    loop_timer_stop(conn->loop, &conn->soon);
     conn->blocked = false;
     while (conn_backlog(conn) > 0) {
         /* SAFETY: MSG_NOSIGNAL, or a peer that left would end this process by SIGPIPE. */
@@ -59,6 +60,7 @@ void conn_close(struct conn *conn) {
     if (conn->dead) return;
     conn->dead = true;
     loop_unwatch(conn->loop, &conn->watch);
+    loop_timer_stop(conn->loop, &conn->soon);
     loop_later(conn->loop, &conn->later);
 }
 
@@ -93,10 +95,16 @@ static void ready(struct watch *watch, uint32_t events) {
     if (!conn->dead) want(conn);
 }
 
+static void flush_soon(struct timer *timer) {
+    struct conn *conn = CONTAINER_OF(timer, struct conn, soon);
+    loop_later(conn->loop, &conn->later);
+}
+
 int conn_open(struct conn *conn, struct loop *loop, int fd) {
     conn->loop = loop;
     conn->watch = (struct watch){.fd = fd, .ready = ready};
     conn->later = (struct later){.run = run_later};
+    conn->soon = (struct timer){.fire = flush_soon};
     if (!conn->limit) conn->limit = MAX_FRAME_BYTES;
     int flags = fcntl(fd, F_GETFL);
     int error = flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 ? -errno : loop_watch(loop, &conn->watch, EPOLLIN);
@@ -114,12 +122,24 @@ uint8_t *conn_reserve(struct conn *conn, size_t length) {
     return at + FRAME_HEAD_BYTES;
 }
 
-void conn_commit(struct conn *conn, uint8_t type, uint32_t id, size_t length) {
+static void put_frame(struct conn *conn, uint8_t type, uint32_t id, size_t length) {
     uint8_t *head = buffer_room(&conn->out, FRAME_HEAD_BYTES + length, NULL);
     if (!head) return; /* cannot be: conn_reserve has made this room */
     frame_head_put(head, type, id, (uint32_t)length);
     buffer_took(&conn->out, FRAME_HEAD_BYTES + length);
+}
+
+void conn_commit(struct conn *conn, uint8_t type, uint32_t id, size_t length) {
+    put_frame(conn, type, id, length);
     loop_later(conn->loop, &conn->later);
+}
+
+void conn_send_soon(struct conn *conn, uint8_t type, uint32_t id, const void *body, size_t length) {
+    uint8_t *at = conn_reserve(conn, length);
+    if (!at) return;
+    if (length) __builtin_memcpy(at, body, length);
+    put_frame(conn, type, id, length);
+    if (!conn->soon.armed && !conn->later.queued) loop_timer(conn->loop, &conn->soon, in_ms(1));
 }
 
 void conn_send(struct conn *conn, uint8_t type, uint32_t id, const void *body, size_t length) {

@@ -11,6 +11,7 @@
 struct conn {
     struct watch watch;
     struct later later;
+    struct timer soon;
     struct loop *loop;
     struct frame_reader in;
     struct buffer out;
@@ -30,6 +31,8 @@ struct conn {
 int conn_open(struct conn *conn, struct loop *loop, int fd);
 /* Written at the end of the round. No memory: the connection closes, since an answer was lost. */
 void conn_send(struct conn *conn, uint8_t type, uint32_t id, const void *body, size_t length);
+/* The same, but it may wait a moment for something that follows: a short command's STARTED and EXIT then cost its reader one wake-up. */
+void conn_send_soon(struct conn *conn, uint8_t type, uint32_t id, const void *body, size_t length);
 /* To read straight into the connection: room for a body of `length`, then conn_commit with how much of it is used. NULL: no memory, closed. */
 uint8_t *conn_reserve(struct conn *conn, size_t length);
 void conn_commit(struct conn *conn, uint8_t type, uint32_t id, size_t length);

@@ -301,7 +301,7 @@ static void enter(struct exec *exec, const struct exec_request *request, struct 
     guest->running_count++;
     uint8_t body[4];
     put_u32(body, (uint32_t)exec->pid);
-    conn_send(&exec->client->conn, ANSWER_STARTED, exec->id, body, sizeof body);
+    conn_send_soon(&exec->client->conn, ANSWER_STARTED, exec->id, body, sizeof body);
     stream_open(&exec->out, exec, ends->out[0], ANSWER_STDOUT, terminal);
     stream_open(&exec->err, exec, ends->err[0], ANSWER_STDERR, false);
     input_open(&exec->in, exec, ends->in[0], terminal);
