@@ -1,7 +1,7 @@
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { release, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { guestProgram } from "../../guest/test/build.ts";
 import { verifies } from "../../test/verifies.ts";
 import type { DoctorFinding } from "../api/corral.ts";
@@ -16,6 +16,13 @@ const FINE = new Map([
   ["overlay-data", "ok"],
   ["proc", "ok"],
 ]);
+
+/** The guest may have to be built first. */
+const BUILD_MS = 180_000;
+let guestBinary = "";
+beforeAll(() => {
+  guestBinary = guestProgram();
+}, BUILD_MS);
 
 let dir = "";
 beforeEach(() => {
@@ -107,7 +114,7 @@ describe("the probe of a machine", () => {
   it("tries this machine and names both runtimes in their order", async () => {
     mkdirSync(join(dir, "run"), { mode: 0o700 });
     const native = {
-      guestBinary: guestProgram(),
+      guestBinary,
       runDir: join(dir, "run"),
       mode: "auto" as const,
       seccomp: seccompProgram({ arch: filterArch() ?? "x64", pid1Clone3: true }),
