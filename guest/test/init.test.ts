@@ -124,7 +124,9 @@ describe("refusals", () => {
   });
 
   verifies("guest/left-out-step", "a step named in the handover is left out and READY shows it", async () => {
-    expect((await (await start({ records: ["weaken", "17"] }).client()).ready).get("dumpable")).toBe("1");
+    const dumpable = await start({ records: ["weaken", "17"] }).client();
+    expect((await dumpable.ready).get("dumpable")).toBe("1");
+    expect((await dumpable.run("/bin/sh", "-c", "test $(ulimit -n) -gt 64 && echo unlimited")).text).toBe("unlimited\n");
     expect((await (await start({ records: ["weaken", "18"] }).client()).ready).get("cap-bnd")).not.toBe(NO_CAPS);
     expect((await (await start({ records: ["weaken", "20"] }).client()).ready).get("nnp")).toBe("0");
     const open = await start({ records: ["weaken", "22"] }).client();
