@@ -48,10 +48,10 @@ export class CodebaseWalk {
   async *#chunks(): AsyncGenerator<Buffer> {
     this.#begun = true;
     for await (const chunk of this.#run.stdout) {
-      const copy = Buffer.from(chunk);
-      this.#sum.update(copy);
-      this.#kept.push(copy);
-      yield copy;
+      const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+      this.#sum.update(bytes);
+      this.#kept.push(bytes);
+      yield bytes;
     }
     await this.#run.done;
     this.#ended = true;

@@ -6,6 +6,7 @@
 export type RunTool = (argv: readonly string[], input?: AsyncIterable<Uint8Array>) => ToolRun;
 
 export interface ToolRun {
+  /** Chunks are the reader's to keep. */
   readonly stdout: AsyncIterable<Uint8Array>;
   /** Rejects with `CorralError` (tool's own message) on a non-zero exit. */
   readonly done: Promise<void>;

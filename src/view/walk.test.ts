@@ -122,17 +122,35 @@ describe("walk", () => {
     execFileSync("rm", ["-rf", dir]);
   });
 
-  it("goes on when entries vanish midway", async () => {
+  it.each([[], ["--codebase"]])("goes on when entries vanish midway %j", async (...options: string[]) => {
     const churn = spawn("sh", ["-c", 'cd "$1"; while :; do mkdir -p a/b/c; : > a/b/f; : > a/g; rm -rf a; done', "sh", dir]);
     try {
       for (let i = 0; i < 30; i++) {
-        const { entries } = await walk();
+        const { entries } = await walk(...options);
         for (const e of entries.values()) expect([0, 2]).toContain(e.errno);
       }
     } finally {
       churn.kill("SIGKILL");
       await new Promise((resolve) => churn.once("close", resolve));
     }
+  });
+
+  it("tells the same whether one or two threads look", async () => {
+    execFileSync("sh", ["-c", 'cd "$1"; for a in 1 2 3 4 5 6 7 8; do for b in 1 2 3 4; do mkdir -p $a/$b/c/d/e; : > $a/$b/f; : > $a/$b/c/g; ln -s x $a/$b/c/d/l; done; done', "sh", dir]);
+    const { entries: one } = await walk();
+    for (let i = 0; i < 20; i++) {
+      const { entries: two } = await walk("--codebase");
+      expect([...two.keys()]).toEqual([...one.keys()]);
+      for (const [path, entry] of two) if (entry.kind !== "dir") expect(entry).toEqual(one.get(path));
+    }
+  });
+
+  it("leaves out of a codebase's directories what moves with every entry", async () => {
+    mkdirSync(at("d"));
+    const before = (await walk("--codebase", "--skip", "staging")).bytes;
+    mkdirSync(at("staging"));
+    expect((await walk("--codebase", "--skip", "staging")).bytes.equals(before)).toBe(true);
+    expect((await walk("--codebase")).bytes.equals(before)).toBe(false);
   });
 
   it("leaves out what --skip names, in the root only", async () => {
