@@ -91,6 +91,8 @@ static enum pumped pass_on(struct stream *stream) {
 
 static enum pumped pump(struct stream *stream) {
     struct exec *exec = stream->exec;
+    /* What comes now is a daemon's, and EXIT still waits for the other stream. (A read of no bytes would look like the end.) */
+    if (exec->phase == EXEC_ENDED && stream->tail == 0) return PUMPED_HELD;
     if (exec->phase == EXEC_LINGERING || !exec->client || exec->client->conn.dead) return drop(stream);
     if (exec->capped && exec->cap_left == 0) return drop_counted(stream);
     return pass_on(stream);
