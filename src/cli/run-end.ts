@@ -119,8 +119,8 @@ async function commit(
     done = await corral.deltas.commit(info.id, options);
   } catch (error) {
     tellError(error);
-    if (errorCode(error) === "commit_refused" || errorCode(error) === "commit_conflict") tell("nothing was applied");
     tellKept(info.id, tally(end.changes, end.refused));
+    if (errorCode(error) === "commit_refused" && end.changes.some(({ flag }) => flag !== undefined)) tellFlagged(info.id);
     return { ...end, refused: [...end.refused, ...conflictsOf(error, end.refused)], failed: true };
   }
   for (const line of commitLines(done, { colour: coloured(process.stderr) })) process.stderr.write(`${line}\n`);
@@ -142,6 +142,11 @@ function conflictsOf(error: unknown, known: readonly Refusal[]): readonly Refusa
   const { details } = error as { readonly details?: { readonly refused?: readonly Refusal[]; readonly conflicts?: readonly Refusal[] } };
   const paths = new Set(known.map(({ path }) => path));
   return [...(details?.refused ?? []), ...(details?.conflicts ?? [])].filter(({ path }) => !paths.has(path));
+}
+
+/** Changes that will run on this machine want a person's eyes; --yes alone does not take them. */
+function tellFlagged(sandboxId: string): void {
+  process.stderr.write(`  corral commit ${sandboxId} --accept-flagged  # with what runs on this machine later\n`);
 }
 
 /** The lines that `--keep` prints. */

@@ -47,6 +47,11 @@ it("with a pty, drawing, cursor and titles pass", () => {
   expect(filtered("pty", text)).toBe(text);
 });
 
+it("with a pty a line feed without a return keeps its column, which the terminal's own mode would not", () => {
+  expect(filtered("pty", "a\r\nb\nc\r\n\n", "\r", "\n")).toBe("a\r\nb\x1bDc\r\n\x1bD\r\n");
+  expect(filtered("strict", "a\nb")).toBe("a\nb");
+});
+
 it("strict leaves colours and text, nothing else", () => {
   expect(filtered("strict", "\x1b[1;31mred\x1b[0m\x1b[2J\x1b]0;t\x07\x1bc\x07\tž 漢\r\n\u202eabc")).toBe(
     "\x1b[1;31mred\x1b[0m\tž 漢\r\n?abc",

@@ -21,6 +21,11 @@ const ON_AT_START = new Set(["25", "7"]);
 const IDLE_ESCAPES = new Set([0x5a, 0x5c]);
 /** Last bytes of control sequences that a terminal answers: n, c, p, u, q, x. Some of them only draw; asking once too often costs nothing. */
 const ANSWERED = new Set([0x6e, 0x63, 0x70, 0x75, 0x71, 0x78]);
+/**
+ * ESC D, one line down in the same column. Node.js's raw mode leaves the terminal adding a return to each line feed; the pty inside has
+ * done that already where the program wants it, so a line feed without one means the column stays.
+ */
+const INDEX = [0x1b, 0x44];
 
 type State = "ground" | "escape" | "escape-between" | "csi" | "osc" | "string" | "utf8";
 
@@ -36,6 +41,8 @@ export class TerminalFilter {
   /** A string sequence saw ESC: `\` ends it. */
   #escaped = false;
   #asked = false;
+  /** The last byte on the ground was a carriage return. */
+  #returned = false;
   /** Private modes that stand otherwise than at a terminal's start. */
   readonly #changedModes = new Set<string>();
 
@@ -88,8 +95,11 @@ export class TerminalFilter {
 
   #ground(byte: number, out: number[]): void {
     if (byte === ESC) return this.#begin("escape", byte);
+    const afterReturn = this.#returned;
+    this.#returned = byte === 0x0d;
     if (byte < 0x20 || byte === 0x7f) {
-      if (this.#control(byte)) out.push(byte);
+      if (byte === 0x0a && !this.#strict && !afterReturn) out.push(...INDEX);
+      else if (this.#control(byte)) out.push(byte);
       return;
     }
     if (byte < 0x7f) {
@@ -236,7 +246,10 @@ export class TerminalFilter {
   }
 
   #finish(allowed: boolean, out: number[], ending: readonly number[] = []): void {
-    if (allowed) out.push(...this.#held, ...ending);
+    if (allowed) {
+      out.push(...this.#held, ...ending);
+      this.#returned = false; // it may have moved the cursor
+    }
     this.#reset();
   }
 

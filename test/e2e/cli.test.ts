@@ -323,12 +323,13 @@ verifies("cli/pty", "on a terminal the program gets a pty of the sandbox, and th
     "--",
     "sh",
     "-c",
-    "test -t 0 && test -t 1 && test -t 2 && tty; printf '\\033[?1049h\\033[?25l\\033]52;c;ZXZpbA==\\007'",
+    "test -t 0 && test -t 1 && test -t 2 && tty; stty size; printf '\\033[?1049h\\033[?25l\\033]52;c;ZXZpbA==\\007'",
   ]);
   const { code, stdout } = await ended;
   const text = stdout.toString();
   expect(code).toBe(0);
   expect(text).toContain("/dev/pts/0");
+  expect(text).toContain("40 120");
   expect(text).not.toContain("]52;");
   expect(text).toContain("\x1b[?1049l");
   expect(text).toContain("\x1b[?25h");
