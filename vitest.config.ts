@@ -12,8 +12,9 @@ export default defineConfig({
   test: {
     // A process for each file: tests change uid, cwd, rlimits and environment, which threads would share.
     pool: "forks",
-    testTimeout: 30_000,
-    hookTimeout: 30_000,
+    // Generous: a busy machine is no failure, a hang still is.
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
     teardownTimeout: 10_000,
     passWithNoTests: false,
     // A test that is only switched off on one machine must not pass elsewhere.
