@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
@@ -29,6 +29,9 @@ it("a link at the name is replaced, its target is not written", () => {
 it("a failed write leaves no draft and the old content", () => {
   expect(() => writeFileAtomic(join(scratch, "missing", "f"), "x")).toThrow("ENOENT");
   expect(readdirSync(scratch)).toEqual([]);
+  mkdirSync(join(scratch, "d"));
+  expect(() => writeFileAtomic(join(scratch, "d"), "x")).toThrow("EISDIR");
+  expect(readdirSync(scratch)).toEqual(["d"]);
 });
 
 it("a draft is told from a file by its name", () => {
