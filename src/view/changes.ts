@@ -2,6 +2,7 @@
 // Pure of verdicts: judge.ts says what of it may be committed.
 // Invariant: what was only looked at, touched or rewritten with the same bytes is no change; each path stands in the list once.
 
+import { existsSync } from "node:fs";
 import { CorralError } from "../api/errors.ts";
 import type { Change, ChangeKind, ChangeType } from "../api/sandbox.ts";
 import type { EntryKind, Permission } from "../api/policy.ts";
@@ -59,6 +60,7 @@ const MODE_BITS = 0o777;
 const MIXED_DIR_MODE = 0o1777;
 
 export async function readChanges(input: DeltaInput): Promise<DeltaChanges> {
+  if (!existsSync(input.base)) throw new CorralError("codebase_not_found", `the directory that the delta was made over, ${input.base}, is gone; bring it back, or discard the delta`);
   const upper = await readUpper(input.tool, input.upper, input.trusted);
   const base = await readBase(input.manifest(), wantedBase(upper));
   const merged = merge({ upper, base, policy: input.policy });
