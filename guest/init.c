@@ -37,6 +37,7 @@ static void take_descriptors(struct guest *guest) {
 /* Commands inherit the groups; where one id is mapped the kernel lets nobody empty them, and READY tells how many are left. */
 static void empty_groups(const struct facts *facts) {
     if (!facts->several_ids || getgroups(0, NULL) == 0) return;
+    /* SAFETY: a group of the node that stays would open its files to every command. */
     if (setgroups(0, NULL) != 0 || getgroups(0, NULL) != 0) step_fail(18, errno, "supplementary groups cannot be emptied");
 }
 
@@ -47,6 +48,7 @@ static void check_ids(const struct facts *facts) {
 }
 
 static void die_with_spawner(void) {
+    /* SAFETY: a sandbox that outlives its spawner is one that nobody can destroy. */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) step_fail(19, errno, "no death signal");
     /* SAFETY: the spawner may have died before the line above; then no signal comes, but its end of the pipe is closed. */
     struct pollfd barrier = {.fd = HANDOVER_BARRIER, .events = POLLIN};
@@ -54,6 +56,7 @@ static void die_with_spawner(void) {
 }
 
 static void forbid_new_privileges(void) {
+    /* SAFETY: without it a setuid program or file capabilities would raise a command again. */
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1) step_fail(20, errno, "no_new_privs");
 }
 

@@ -3,7 +3,7 @@
 #   guest/make.sh [--musl | --arm64] [--asan] [--fuzz] [--out FILE]
 # --musl:  with musl-gcc, smaller.   --arm64: guest/build/corral-guest-arm64 with aarch64-linux-gnu-gcc.
 # --asan:  guest/build/corral-guest-asan, not static, with AddressSanitizer and UBSan.
-# --fuzz:  guest/build/fuzz-*, one per guest/test/fuzz_*.c, with clang and libFuzzer.
+# --fuzz:  guest/build/fuzz-*, one per guest/test/fuzz-*.c, with clang and libFuzzer.
 set -eu
 cd "$(dirname "$0")"
 mkdir -p build
@@ -34,8 +34,8 @@ if [ $musl = yes ]; then
   common="$common -idirafter build/musl-include -include musl.h"
 fi
 if [ $fuzz = yes ]; then
-  for harness in test/fuzz_*.c; do
-    name=build/$(basename "$harness" .c | tr _ -)
+  for harness in test/fuzz-*.c; do
+    name=build/$(basename "$harness" .c)
     sources=$(sed -n 's/^ \* fuzz-sources: \(.*\) \*\/$/\1/p' "$harness")
     # shellcheck disable=SC2086
     clang $common -g -O1 -D_FORTIFY_SOURCE=0 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined "$harness" $sources -o "$name"

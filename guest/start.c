@@ -164,6 +164,7 @@ static bool await(pid_t pid) {
         /* Not FUTEX_PRIVATE: the kernel wakes the shared form. */
         if (raw6(SYS_futex, (long)&busy, FUTEX_WAIT, 1, (long)&round, 0, 0) != -ETIMEDOUT) continue;
         if (was_stopped(pid)) stops++;
+        /* SAFETY: it is our child and not reaped, so the number is its own. */
         killed = killed || ++waits >= MAX_WAITS || stops >= MAX_STOPS;
         kill(pid, killed ? SIGKILL : SIGCONT);
     }

@@ -33,7 +33,20 @@ export function testProgram(name: string, sources: readonly string[], flags: rea
   const files = [join(GUEST, "test", `${name}.c`), ...sources.map((source) => join(GUEST, source))];
   if (!isFresh(program, Math.max(newest(GUEST), newest(join(GUEST, "test"))))) {
     const part = `${program}.${process.pid}`;
-    execFileSync("cc", ["-std=c11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", `-I${GUEST}`, '-DGUEST_VERSION="test"', ...flags, ...files, "-o", part]);
+    execFileSync("cc", [
+      "-std=c11",
+      "-g",
+      "-O1",
+      "-Wall",
+      "-Wextra",
+      "-Werror",
+      `-I${GUEST}`,
+      '-DGUEST_VERSION="test"',
+      ...flags,
+      ...files,
+      "-o",
+      part,
+    ]);
     execFileSync("mv", [part, program]);
   }
   return program;

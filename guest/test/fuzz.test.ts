@@ -16,7 +16,7 @@ const SECONDS = 5;
 
 /** The files a harness names in its `fuzz-sources:` line. */
 function sourcesOf(harness: string): string[] {
-  const line = /fuzz-sources: (.*) \*\//.exec(readFileSync(join(HERE, `fuzz_${harness}.c`), "latin1"))?.[1];
+  const line = /fuzz-sources: (.*) \*\//.exec(readFileSync(join(HERE, `fuzz-${harness}.c`), "latin1"))?.[1];
   return (line ?? "").split(" ").map((name) => join(HERE, "..", name));
 }
 
@@ -28,7 +28,7 @@ describe.each(["frames", "records"])("%s", (harness) => {
     try {
       const program = join(folder, "replay");
       const flags = ["-std=c11", "-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", `-I${dirname(HERE)}`];
-      execFileSync("cc", [...flags, join(HERE, "replay.c"), join(HERE, `fuzz_${harness}.c`), ...sourcesOf(harness), "-o", program]);
+      execFileSync("cc", [...flags, join(HERE, "replay.c"), join(HERE, `fuzz-${harness}.c`), ...sourcesOf(harness), "-o", program]);
       const files = readdirSync(seeds).map((name) => join(seeds, name));
       expect(files.length).toBeGreaterThan(4);
       expect(execFileSync(program, files, { encoding: "utf8", stdio: "pipe" }).trim()).toBe(String(files.length));
@@ -41,14 +41,19 @@ describe.each(["frames", "records"])("%s", (harness) => {
     "guest/untrusted-bytes",
     `${SECONDS} s of fuzzing ${harness} break no property`,
     (context) => {
-      if (spawnSync("clang", ["--version"]).status !== 0) return context.skip("clang with libFuzzer is not installed (apt-get install clang libclang-rt-14-dev)");
+      if (spawnSync("clang", ["--version"]).status !== 0)
+        return context.skip("clang with libFuzzer is not installed (apt-get install clang libclang-rt-14-dev)");
       execFileSync(join(HERE, "../make.sh"), ["--fuzz"], { stdio: "pipe" });
       const program = join(buildFolder(), `fuzz-${harness}`);
       expect(existsSync(program)).toBe(true);
       const folder = mkdtempSync(join(tmpdir(), "corral-fuzz-"));
       try {
         cpSync(seeds, join(folder, "corpus"), { recursive: true });
-        const run = spawnSync(program, [join(folder, "corpus"), `-max_total_time=${SECONDS}`, "-max_len=8192", `-artifact_prefix=${folder}/`], { encoding: "utf8" });
+        const run = spawnSync(
+          program,
+          [join(folder, "corpus"), `-max_total_time=${SECONDS}`, "-max_len=8192", `-artifact_prefix=${folder}/`],
+          { encoding: "utf8" },
+        );
         expect(run.stderr.slice(-3000)).toMatch(/Done \d+ runs/);
         expect(run.status).toBe(0);
       } finally {

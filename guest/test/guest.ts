@@ -157,7 +157,7 @@ export class Client {
   readonly closed: Promise<void>;
   readonly socket: Socket;
   readonly #running = new Map<number, { running: Running; credit: boolean }>();
-  readonly #others: { type: number; id: number; body: Buffer; }[] = [];
+  readonly #others: { type: number; id: number; body: Buffer }[] = [];
   readonly #waiters: (() => void)[] = [];
   #bytes: Buffer = Buffer.alloc(0);
   #next = 1;
@@ -227,18 +227,18 @@ export class Client {
 
 function readyFacts(body: Buffer): Map<string, string> {
   const strings = body.toString("latin1").split("\0");
-  const facts = new Map<string, string>();
+  const told = new Map<string, string>();
   for (let i = 0; i + 1 < strings.length; ) {
     const verb = strings[i] as string;
     if (verb === "ns") {
-      facts.set(`ns ${strings[i + 1]}`, strings[i + 2] as string);
+      told.set(`ns ${strings[i + 1]}`, strings[i + 2] as string);
       i += 3;
     } else {
-      facts.set(verb, strings[i + 1] as string);
+      told.set(verb, strings[i + 1] as string);
       i += 2;
     }
   }
-  return facts;
+  return told;
 }
 
 export function testFilter(): Buffer {
@@ -266,7 +266,18 @@ export class TestGuest {
     this.socket = join(this.folder, "s");
     const file = join(this.folder, "facts");
     const ids = options.ids ?? "many";
-    const records = ["user", "1000", "1000", "ids", ids === "many" ? "1" : "0", "env", "PATH=/usr/bin:/bin", "env", "BASE=base", ...(options.records ?? [])];
+    const records = [
+      "user",
+      "1000",
+      "1000",
+      "ids",
+      ids === "many" ? "1" : "0",
+      "env",
+      "PATH=/usr/bin:/bin",
+      "env",
+      "BASE=base",
+      ...(options.records ?? []),
+    ];
     writeFileSync(file, facts(records, options.filter ?? testFilter()));
     const program = options.program ?? guestProgram();
     const args = [program, this.socket, file, ...(ids === "many" ? ["--ids", "200000", "65536"] : ["--one-id", "265536"])];

@@ -50,18 +50,31 @@ describe("walls", () => {
     expect((await client.run("/bin/cat", "/proc/self/status")).text).toMatch(new RegExp(`CapBnd:\\t${NO_CAPS}\\n`));
   });
 
-  verifies("guest/root-inside", "where uid 0 is offered it has eight capabilities and no way to PID 1, and ordinary commands show none", async () => {
-    const client = await start({ records: ["root", "1"] }).client();
-    const eight = "00000000000004fb";
-    expect((await client.ready).get("cap-bnd")).toBe(eight);
-    const root = client.exec({ argv: ["/bin/sh", "-c", "cat /proc/self/status; cat /proc/1/mem /proc/1/environ /proc/1/syscall; kill -9 1; echo end"], flags: FLAG.root });
-    await root.exit;
-    expect(root.text).toMatch(new RegExp(`CapInh:\\t${NO_CAPS}\\nCapPrm:\\t${eight}\\nCapEff:\\t${eight}\\nCapBnd:\\t${eight}\\nCapAmb:\\t${NO_CAPS}\\nNoNewPrivs:\\t1\\n`));
-    expect(root.text).toMatch(/Uid:\t0\t0\t0\t0\n[^]*Speculation[^]*\nend\n$/);
-    expect((await client.run("/bin/cat", "/proc/self/status")).text).toMatch(new RegExp(`CapPrm:\\t${NO_CAPS}\\nCapEff:\\t${NO_CAPS}\\nCapBnd:\\t${NO_CAPS}\\n`));
-    const closed = await start().client();
-    expect((await closed.exec({ argv: ["true"], flags: FLAG.root }).exit).startErrno).toBe(1);
-  });
+  verifies(
+    "guest/root-inside",
+    "where uid 0 is offered it has eight capabilities and no way to PID 1, and ordinary commands show none",
+    async () => {
+      const client = await start({ records: ["root", "1"] }).client();
+      const eight = "00000000000004fb";
+      expect((await client.ready).get("cap-bnd")).toBe(eight);
+      const root = client.exec({
+        argv: ["/bin/sh", "-c", "cat /proc/self/status; cat /proc/1/mem /proc/1/environ /proc/1/syscall; kill -9 1; echo end"],
+        flags: FLAG.root,
+      });
+      await root.exit;
+      expect(root.text).toMatch(
+        new RegExp(
+          `CapInh:\\t${NO_CAPS}\\nCapPrm:\\t${eight}\\nCapEff:\\t${eight}\\nCapBnd:\\t${eight}\\nCapAmb:\\t${NO_CAPS}\\nNoNewPrivs:\\t1\\n`,
+        ),
+      );
+      expect(root.text).toMatch(/Uid:\t0\t0\t0\t0\n[^]*Speculation[^]*\nend\n$/);
+      expect((await client.run("/bin/cat", "/proc/self/status")).text).toMatch(
+        new RegExp(`CapPrm:\\t${NO_CAPS}\\nCapEff:\\t${NO_CAPS}\\nCapBnd:\\t${NO_CAPS}\\n`),
+      );
+      const closed = await start().client();
+      expect((await closed.exec({ argv: ["true"], flags: FLAG.root }).exit).startErrno).toBe(1);
+    },
+  );
 
   verifies("guest/clean-start", "a command begins with three descriptors, the documented environment and default signals", async () => {
     const client = await start().client();
@@ -88,7 +101,8 @@ describe("walls", () => {
 
   verifies("guest/private-pid1", "a command can neither read PID 1's memory, registers and descriptors nor end it", async () => {
     const client = await start().client();
-    const script = "for f in mem maps environ syscall auxv stack; do cat /proc/1/$f >/dev/null 2>&1 && echo read $f; done; ls /proc/1/fd >/dev/null 2>&1 && echo listed; kill -9 1; kill -STOP 1; echo alive";
+    const script =
+      "for f in mem maps environ syscall auxv stack; do cat /proc/1/$f >/dev/null 2>&1 && echo read $f; done; ls /proc/1/fd >/dev/null 2>&1 && echo listed; kill -9 1; kill -STOP 1; echo alive";
     expect((await client.run("/bin/sh", "-c", script)).text).toBe("alive\n");
     expect((await client.run("/bin/echo", "still")).text).toBe("still\n");
   });
@@ -141,38 +155,42 @@ function placeholder(filter: Buffer, number: number): number {
 }
 
 describe("connections", () => {
-  verifies("guest/strict-frames", "an unknown type, a long frame, a reserved byte or a wrong length closes that connection alone", async () => {
-    const guest = start();
-    const bystander = await guest.client();
-    const exec = Buffer.alloc(32);
-    exec.writeUInt16LE(3, 28);
-    const reserved = frame(REQUEST.ping, 1);
-    reserved[10] = 1;
-    const long = Buffer.alloc(12);
-    long.writeUInt32LE(1024 * 1024 + 1, 0);
-    long[8] = REQUEST.stdin;
-    const wrong = [
-      frame(99, 1),
-      reserved,
-      long,
-      frame(REQUEST.stop, 1, u32(1)),
-      frame(REQUEST.ping, 1, Buffer.alloc(65)),
-      frame(REQUEST.signal, 1, u32(0, 0)),
-      frame(REQUEST.signal, 1, u32(9, 2)),
-      frame(REQUEST.credit, 1, Buffer.alloc(3)),
-      frame(REQUEST.exec, 1, Buffer.alloc(31)),
-      frame(REQUEST.exec, 1, Buffer.concat([exec, Buffer.from("/\0a\0b\0")])),
-      frame(REQUEST.exec, 1, Buffer.concat([exec, Buffer.from("/\0a\0b\0c")])),
-      frame(REQUEST.exec, 1, Buffer.concat([exec, Buffer.from("/\0a\0b\0c\0d\0")])),
-    ];
-    for (const bytes of wrong) {
-      const client = await guest.client();
-      await client.ready;
-      client.send(bytes);
-      await client.closed;
-    }
-    expect((await bystander.run("/bin/echo", "here")).text).toBe("here\n");
-  });
+  verifies(
+    "guest/strict-frames",
+    "an unknown type, a long frame, a reserved byte or a wrong length closes that connection alone",
+    async () => {
+      const guest = start();
+      const bystander = await guest.client();
+      const exec = Buffer.alloc(32);
+      exec.writeUInt16LE(3, 28);
+      const reserved = frame(REQUEST.ping, 1);
+      reserved[10] = 1;
+      const long = Buffer.alloc(12);
+      long.writeUInt32LE(1024 * 1024 + 1, 0);
+      long[8] = REQUEST.stdin;
+      const wrong = [
+        frame(99, 1),
+        reserved,
+        long,
+        frame(REQUEST.stop, 1, u32(1)),
+        frame(REQUEST.ping, 1, Buffer.alloc(65)),
+        frame(REQUEST.signal, 1, u32(0, 0)),
+        frame(REQUEST.signal, 1, u32(9, 2)),
+        frame(REQUEST.credit, 1, Buffer.alloc(3)),
+        frame(REQUEST.exec, 1, Buffer.alloc(31)),
+        frame(REQUEST.exec, 1, Buffer.concat([exec, Buffer.from("/\0a\0b\0")])),
+        frame(REQUEST.exec, 1, Buffer.concat([exec, Buffer.from("/\0a\0b\0c")])),
+        frame(REQUEST.exec, 1, Buffer.concat([exec, Buffer.from("/\0a\0b\0c\0d\0")])),
+      ];
+      for (const bytes of wrong) {
+        const client = await guest.client();
+        await client.ready;
+        client.send(bytes);
+        await client.closed;
+      }
+      expect((await bystander.run("/bin/echo", "here")).text).toBe("here\n");
+    },
+  );
 
   verifies("guest/bounded-clients", "a ninth connection is refused, and a place is free again when one closes", async () => {
     const guest = start();

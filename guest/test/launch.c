@@ -72,18 +72,37 @@ static _Noreturn void child(struct given *g, int id, int go) {
     die("execveat");
 }
 
-int main(int argc, char **argv) {
-    if (argc < 4) return 2;
-    const char *cgroup = NULL, *memory = NULL, *pids = NULL;
-    long outside = -1, count = 0;
+struct asked {
+    const char *cgroup, *memory, *pids;
+    long outside, count; /* outside -1: no user namespace */
+};
+
+static int parse(struct asked *asked, int argc, char **argv) {
+    *asked = (struct asked){.outside = -1};
     for (int i = 4; i < argc; i++) {
-        if (!strcmp(argv[i], "--ids")) outside = atol(argv[++i]), count = atol(argv[++i]);
-        else if (!strcmp(argv[i], "--one-id")) outside = atol(argv[++i]), count = 1;
-        else if (!strcmp(argv[i], "--cgroup")) cgroup = argv[++i];
-        else if (!strcmp(argv[i], "--memory")) memory = argv[++i];
-        else if (!strcmp(argv[i], "--pids")) pids = argv[++i];
-        else return 2;
+        if (!strcmp(argv[i], "--ids")) asked->outside = atol(argv[++i]), asked->count = atol(argv[++i]);
+        else if (!strcmp(argv[i], "--one-id")) asked->outside = atol(argv[++i]), asked->count = 1;
+        else if (!strcmp(argv[i], "--cgroup")) asked->cgroup = argv[++i];
+        else if (!strcmp(argv[i], "--memory")) asked->memory = argv[++i];
+        else if (!strcmp(argv[i], "--pids")) asked->pids = argv[++i];
+        else return 0;
     }
+    return argc >= 4;
+}
+
+static void map_ids(long pid, const struct asked *asked, int go) {
+    char path[64], map[64];
+    snprintf(map, sizeof map, asked->count > 1 ? "0 %ld %ld\n" : "1000 %ld %ld\n", asked->outside, asked->count);
+    snprintf(path, sizeof path, "/proc/%ld/uid_map", pid), put(path, map);
+    snprintf(path, sizeof path, "/proc/%ld/gid_map", pid), put(path, map);
+    if (write(go, "x", 1) != 1) die("go");
+}
+
+int main(int argc, char **argv) {
+    struct asked asked;
+    if (!parse(&asked, argc, argv)) return 2;
+    const char *cgroup = asked.cgroup, *memory = asked.memory, *pids = asked.pids;
+    long outside = asked.outside;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     int barrier[2], fault[2], go[2];
     if (pipe2(barrier, O_CLOEXEC) || pipe2(fault, O_CLOEXEC) || pipe2(go, O_CLOEXEC)) die("pipe");
@@ -112,16 +131,10 @@ int main(int argc, char **argv) {
     if (pid == 0) {
         close(barrier[1]);
         close(go[1]);
-        child(&g, outside < 0 ? -1 : count > 1 ? 0 : 1000, go[0]);
+        child(&g, outside < 0 ? -1 : asked.count > 1 ? 0 : 1000, go[0]);
     }
     close(g.socket), close(fault[1]), close(barrier[0]);
-    if (outside >= 0) {
-        char path[64], map[64];
-        snprintf(map, sizeof map, count > 1 ? "0 %ld %ld\n" : "1000 %ld %ld\n", outside, count);
-        snprintf(path, sizeof path, "/proc/%ld/uid_map", pid), put(path, map);
-        snprintf(path, sizeof path, "/proc/%ld/gid_map", pid), put(path, map);
-        if (write(go[1], "x", 1) != 1) die("go");
-    }
+    if (outside >= 0) map_ids(pid, &asked, go[1]);
     printf("%ld\n", pid);
     fflush(stdout);
     char line[1024];

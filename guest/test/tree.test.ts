@@ -28,7 +28,9 @@ class Cgroup {
   }
 }
 
-const CGROUP2 = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].find((path) => existsSync(join(path, "cgroup.procs")) && existsSync(join(path, "cgroup.controllers")));
+const CGROUP2 = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].find(
+  (path) => existsSync(join(path, "cgroup.procs")) && existsSync(join(path, "cgroup.controllers")),
+);
 
 describe.each(["cgroup", "all"] as const)("trees by %s", (mode) => {
   let guest: TestGuest;
@@ -49,7 +51,11 @@ describe.each(["cgroup", "all"] as const)("trees by %s", (mode) => {
 
   /** How many processes inside have a command line that begins so. */
   async function inside(start: string): Promise<number> {
-    const listed = await client.run("/bin/sh", "-c", `for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline 2>/dev/null; echo; done | grep -c '^${start} '`);
+    const listed = await client.run(
+      "/bin/sh",
+      "-c",
+      `for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline 2>/dev/null; echo; done | grep -c '^${start} '`,
+    );
     return Number(listed.text);
   }
 
@@ -61,11 +67,15 @@ describe.each(["cgroup", "all"] as const)("trees by %s", (mode) => {
     expect(running.text).toBe("up\nbye\n");
   });
 
-  verifies("guest/kill-ladder", "a deaf program that has stopped itself is killed by the ladder, and its output so far is kept", async () => {
-    const running = client.exec({ argv: [PROBE, "deaf"], timeoutMs: 50, graceMs: 20 });
-    expect(await running.exit).toMatchObject({ code: -1, signal: 9, flags: EXIT.timedOut });
-    expect(running.text).toBe("deaf\n");
-  });
+  verifies(
+    "guest/kill-ladder",
+    "a deaf program that has stopped itself is killed by the ladder, and its output so far is kept",
+    async () => {
+      const running = client.exec({ argv: [PROBE, "deaf"], timeoutMs: 50, graceMs: 20 });
+      expect(await running.exit).toMatchObject({ code: -1, signal: 9, flags: EXIT.timedOut });
+      expect(running.text).toBe("deaf\n");
+    },
+  );
 
   verifies("guest/time-outs", "a silent command is stopped by the no-output timeout, a talking one only by the whole one", async () => {
     const silent = client.exec({ argv: sh("echo once; sleep 1000"), idleMs: 80, graceMs: 20 });
@@ -76,7 +86,13 @@ describe.each(["cgroup", "all"] as const)("trees by %s", (mode) => {
   });
 
   verifies("guest/whole-tree", "after the EXIT of a stopped command nothing of its tree is left, also what left its session", async () => {
-    const running = client.exec({ argv: sh(`${PROBE} daemon /tmp/corral-tree-${mode}; (trap '' INT TERM; sleep 1234) & while [ ! -s /tmp/corral-tree-${mode} ]; do sleep 0.01; done; echo up; sleep 1000`), timeoutMs: 0, graceMs: 50 });
+    const running = client.exec({
+      argv: sh(
+        `${PROBE} daemon /tmp/corral-tree-${mode}; (trap '' INT TERM; sleep 1234) & while [ ! -s /tmp/corral-tree-${mode} ]; do sleep 0.01; done; echo up; sleep 1000`,
+      ),
+      timeoutMs: 0,
+      graceMs: 50,
+    });
     await running.until(/up/);
     running.send(REQUEST.stop);
     await running.exit;
@@ -90,7 +106,9 @@ describe.each(["cgroup", "all"] as const)("trees by %s", (mode) => {
     await group.until(/up/);
     group.send(REQUEST.signal, u32(10, 0));
     expect((await group.exit).code).toBe(3);
-    const tree = client.exec({ argv: sh("setsid sh -c \"trap 'echo far; exit 0' USR1; echo up; while :; do sleep 0.05; done\" & trap '' USR1; wait") });
+    const tree = client.exec({
+      argv: sh("setsid sh -c \"trap 'echo far; exit 0' USR1; echo up; while :; do sleep 0.05; done\" & trap '' USR1; wait"),
+    });
     await tree.until(/up/);
     tree.send(REQUEST.signal, u32(10, 1));
     await tree.until(/far/);
@@ -124,7 +142,11 @@ describe.each(["cgroup", "all"] as const)("trees by %s", (mode) => {
   });
 
   verifies("guest/kill-all", "KILL_ALL answers when every process but PID 1 is gone, and PID 1 serves on", async () => {
-    const running = [1, 2, 3].map(() => client.exec({ argv: sh(`${PROBE} daemon /tmp/corral-all; setsid sleep 555 & for i in $(seq 200); do sleep 556 & done; echo up; wait`) }));
+    const running = [1, 2, 3].map(() =>
+      client.exec({
+        argv: sh(`${PROBE} daemon /tmp/corral-all; setsid sleep 555 & for i in $(seq 200); do sleep 556 & done; echo up; wait`),
+      }),
+    );
     await Promise.all(running.map((one) => one.until(/up/)));
     let ended = 0;
     for (const one of running) void one.exit.then(() => ended++);
@@ -145,17 +167,23 @@ describe.each(["cgroup", "all"] as const)("trees by %s", (mode) => {
     while (left !== 0) left = Number((await client.run("/bin/sh", "-c", "cat /proc/[0-9]*/stat 2>/dev/null | grep -c ') Z '")).text);
   });
 
-  verifies("guest/stopped-start", "a program that stops every process it can does not keep PID 1 from starting and ending commands", async () => {
-    await client.exec({ argv: [PROBE, "stopper"] }).exit;
-    // These are stopped before or after their exec, all the more while they look for their program; each is answered, and time-outs work.
-    const nowhere = `${Array.from({ length: 5000 }, (_, i) => `/nowhere/${i}`).join(":")}:/usr/bin`;
-    const results = await Promise.all([1, 2, 3, 4].map(() => client.exec({ argv: ["true"], env: [`PATH=${nowhere}`], timeoutMs: 300, graceMs: 50 }).exit));
-    // EAGAIN: it was stopped ten times before its exec.
-    for (const result of results) expect([0, 11]).toContain(result.startErrno);
-    client.send(frame(REQUEST.killAll, 5));
-    expect((await client.other()).type).toBe(ANSWER.ok);
-    expect((await client.run("/bin/echo", "free")).text).toBe("free\n");
-  });
+  verifies(
+    "guest/stopped-start",
+    "a program that stops every process it can does not keep PID 1 from starting and ending commands",
+    async () => {
+      await client.exec({ argv: [PROBE, "stopper"] }).exit;
+      // These are stopped before or after their exec, all the more while they look for their program; each is answered, and time-outs work.
+      const nowhere = `${Array.from({ length: 5000 }, (_, i) => `/nowhere/${i}`).join(":")}:/usr/bin`;
+      const results = await Promise.all(
+        [1, 2, 3, 4].map(() => client.exec({ argv: ["true"], env: [`PATH=${nowhere}`], timeoutMs: 300, graceMs: 50 }).exit),
+      );
+      // EAGAIN: it was stopped ten times before its exec.
+      for (const result of results) expect([0, 11]).toContain(result.startErrno);
+      client.send(frame(REQUEST.killAll, 5));
+      expect((await client.other()).type).toBe(ANSWER.ok);
+      expect((await client.run("/bin/echo", "free")).text).toBe("free\n");
+    },
+  );
 
   verifies("guest/slots-reused", "slots are reused when empty, and a daemon keeps only its own", async (context) => {
     if (!cgroup) return context.skip("only with cgroups");

@@ -10,17 +10,37 @@ import { verifies } from "../../test/verifies.ts";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 
-verifies("guest/untrusted-bytes", "frames, records, buffers, counters, the filter's patching, the loop and connections behave at their edges", () => {
-  const sources = /unit-sources: (.*) \*\//.exec(readFileSync(join(HERE, "unit.c"), "latin1"))?.[1] ?? "";
-  const folder = mkdtempSync(join(tmpdir(), "corral-unit-"));
-  try {
-    const program = join(folder, "unit");
-    const flags = ["-std=c11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"];
-    execFileSync("cc", [...flags, `-I${dirname(HERE)}`, join(HERE, "unit.c"), ...sources.split(" ").map((name) => join(HERE, "..", name)), "-o", program]);
-    // Leaks of a program that ends are not the question here.
-    const said = execFileSync(program, { encoding: "utf8", env: { ASAN_OPTIONS: "detect_leaks=0" } });
-    expect(said.trim().split("\n")).toEqual(["frames", "records", "buffers", "counters", "patching", "loops", "timers", "connections"]);
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
-});
+verifies(
+  "guest/untrusted-bytes",
+  "frames, records, buffers, counters, the filter's patching, the loop and connections behave at their edges",
+  () => {
+    const sources = /unit-sources: (.*) \*\//.exec(readFileSync(join(HERE, "unit.c"), "latin1"))?.[1] ?? "";
+    const folder = mkdtempSync(join(tmpdir(), "corral-unit-"));
+    try {
+      const program = join(folder, "unit");
+      const flags = [
+        "-std=c11",
+        "-g",
+        "-O1",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-fsanitize=address,undefined",
+        "-fno-sanitize-recover=undefined",
+      ];
+      execFileSync("cc", [
+        ...flags,
+        `-I${dirname(HERE)}`,
+        join(HERE, "unit.c"),
+        ...sources.split(" ").map((name) => join(HERE, "..", name)),
+        "-o",
+        program,
+      ]);
+      // Leaks of a program that ends are not the question here.
+      const said = execFileSync(program, { encoding: "utf8", env: { ASAN_OPTIONS: "detect_leaks=0" } });
+      expect(said.trim().split("\n")).toEqual(["frames", "records", "buffers", "counters", "patching", "loops", "timers", "connections"]);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  },
+);
