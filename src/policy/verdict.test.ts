@@ -150,6 +150,9 @@ verifies("policy/names-are-bytes", "names are compared byte for byte: no case, n
   equal(permissionOf("/\xc3\x28"), "none"); //   a broken sequence: two
   equal(permissionOf("/\xed\xa0\x80"), "none"); // a surrogate is no character: three bytes
   equal(permissionOf("/\xc0\x80"), "none"); //   nor is an overlong form
+  for (const broken of ["/\xe0\x80\x80", "/\xf0\x80\x80\x80", "/\xf4\x90\x80\x80", "/\xc3\xff", "/\xe2\x82"])
+    equal(permissionOf(broken), "none", broken);
+  equal(permissionOf("/\xf4\x8f\xbf\xbf"), "write"); // the last code point
   equal(judgedBytes(rules("write /é"), "/\xe9"), "none");
   equal(judgedBytes(rules("write /[!a]"), "/\xff"), "write");
   equal(judgedBytes(rules("write /*\n*"), "/\xff\n\xfe"), "write");
