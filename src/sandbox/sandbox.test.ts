@@ -236,6 +236,8 @@ verifies("sandbox/failed-create", "a create that fails leaves nothing behind", a
   expect(await codeOf(create({ codebaseDir: join(code, "plain.txt") }))).toBe("codebase_unreadable");
   expect(await codeOf(create({ codebaseDir: dir }))).toBe("data_unsafe");
   expect(await codeOf(create({ policy: { rules: [{ pattern: "[", permission: "read" }] } }))).toBe("policy_invalid");
+  // With the engine named, nothing reads the policy before the journal is written.
+  expect(await codeOf(create({ engine: "kernel", policy: { rules: [{ pattern: "[", permission: "read" }] } }))).toBe("policy_invalid");
   expect(await codeOf(create({ limits: { memoryBytes: 1 } }))).toBe("request_invalid");
   expect(await codeOf(create({ policy: { rules: [], live: true } }))).toBe("engine_unavailable");
   expect(readdirSync(join(dir, "data", "journal")).filter((name) => !name.startsWith(sandbox.id))).toEqual([]);
