@@ -23,7 +23,7 @@ const PROGRAMS: readonly Program[] = [
   {
     name: "tsc",
     needs: "node",
-    line: "node compiler/node_modules/typescript/bin/tsc -p compiler --noEmit false --outDir output/tsc && rm -rf output/tsc",
+    line: "node compiler/node_modules/typescript/bin/tsc -p compiler --outDir output/tsc && rm -rf output/tsc",
   },
   {
     name: "npm ci, offline cache",
@@ -91,7 +91,8 @@ function prepare(dir: string): string {
   writeFileSync(
     join(dir, "compiler", "tsconfig.json"),
     JSON.stringify({
-      compilerOptions: { strict: true, skipLibCheck: false, module: "nodenext", target: "es2022", types: [] },
+      compilerOptions: { strict: true, skipLibCheck: false, module: "nodenext",
+        rootDir: "src", target: "es2022", types: [] },
       include: ["src"],
     }),
   );

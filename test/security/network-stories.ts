@@ -85,7 +85,7 @@ export const NETWORK_STORIES: readonly StoryRow[] = [
         await withListener("127.0.0.1", async (port) => {
           const answer = await fetch(`http://127.0.0.1:${port}`).then(
             () => "answered",
-            (error: Error) => String(error.cause ?? error.message),
+            (error: Error) => (error.cause instanceof Error ? error.cause.message : error.message),
           );
           assert.ok(!answer.includes("ECONNREFUSED"), answer);
         });
