@@ -48,18 +48,18 @@ while True:
 `;
 
 verifies("view/commit-race", "a directory that is exchanged for a link out of the codebase never takes a commit outside", async () => {
-  lab = openLab({ "d/": "" });
+  lab = openLab({ "d/s/": "" });
   const outside = join(lab.dir, "outside");
-  mkdirSync(outside);
+  mkdirSync(join(outside, "s"), { recursive: true });
   writeFileSync(join(lab.upper, "new"), "from the sandbox");
-  const operation = await putting("/d/f");
+  const operation = await putting("/d/s/f");
   await startRacer(SWAP, join(lab.base, "d"), join(lab.base, "aside"), outside);
   const seen = new Map<string, number>();
   for (let round = 0; round < 100; round++) {
     const { outcome, errno } = await run(operation);
     seen.set(`${outcome} ${errno}`, (seen.get(`${outcome} ${errno}`) ?? 0) + 1);
-    expect(readdirSync(outside)).toEqual([]);
-    for (const dir of ["d", "aside"]) rmSync(join(lab.base, dir, "f"), { force: true });
+    expect(readdirSync(join(outside, "s"))).toEqual([]);
+    for (const dir of ["d", "aside"]) rmSync(join(lab.base, dir, "s/f"), { force: true });
   }
   // The race was a race: some commits came through, some met the link or nothing.
   expect(seen.size).toBeGreaterThan(1);
