@@ -22,12 +22,14 @@ export const STAGING_PREFIX = ".corral-commit-";
 export async function locateCodebase(dir: string): Promise<string> {
   const real = await realpath(dir).catch((error: unknown) => {
     const { code } = error as NodeJS.ErrnoException;
-    if (code === "ENOENT" || code === "ENOTDIR") throw new CorralError("codebase_not_found", `there is no directory ${dir}`, { cause: error });
+    if (code === "ENOENT" || code === "ENOTDIR")
+      throw new CorralError("codebase_not_found", `there is no directory ${dir}`, { cause: error });
     throw new CorralError("codebase_unreadable", `cannot look at ${dir}: ${code}`, { cause: error });
   });
   const stats = statSync(real, { throwIfNoEntry: false });
   if (stats === undefined) throw new CorralError("codebase_not_found", `there is no directory ${dir}`);
-  if (!stats.isDirectory()) throw new CorralError("codebase_unreadable", `${dir} is not a directory; name the directory that holds the code`);
+  if (!stats.isDirectory())
+    throw new CorralError("codebase_unreadable", `${dir} is not a directory; name the directory that holds the code`);
   // A page of mount options must hold it; the mount would fail later with a message that names no reason.
   if (Buffer.byteLength(real) > 4000) throw new CorralError("codebase_unreadable", `the path of ${dir} is longer than 4000 bytes`);
   return real;
@@ -107,7 +109,10 @@ export async function keepManifest(dir: string, version: CodebaseVersion): Promi
 
 /** Removes the manifests that were used longest ago, down to `keep`; none of the last minute, which a delta may be about to take over. */
 export function forgetManifests(dir: string, keep: number): void {
-  const files = readdirSync(dir).map((name) => ({ file: join(dir, name), at: statSync(join(dir, name), { throwIfNoEntry: false })?.mtimeMs ?? 0 }));
+  const files = readdirSync(dir).map((name) => ({
+    file: join(dir, name),
+    at: statSync(join(dir, name), { throwIfNoEntry: false })?.mtimeMs ?? 0,
+  }));
   files.sort((a, b) => b.at - a.at);
   for (const { file, at } of files.slice(keep)) if (Date.now() - at > 60_000) rmSync(file, { force: true });
 }

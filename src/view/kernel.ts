@@ -44,7 +44,14 @@ export interface PreparedView {
   readonly signature: string;
   /** The walk of that version (`readManifest`). A delta that outlives the process needs a copy or a hard link of its own: the cache forgets. */
   readonly manifestFile: string;
-  readonly stats: { readonly visible: number; readonly hidden: number; readonly form: MaskForm; readonly cached: boolean; readonly walkMs: number; readonly maskMs: number };
+  readonly stats: {
+    readonly visible: number;
+    readonly hidden: number;
+    readonly form: MaskForm;
+    readonly cached: boolean;
+    readonly walkMs: number;
+    readonly maskMs: number;
+  };
   /** What a person should know of this view, for the sandbox's info. */
   readonly remarks: readonly string[];
   /** Lets the mask be evicted. Call it when no mount uses it. Idempotent. */
@@ -73,7 +80,11 @@ const USER_OPTIONS = ["userxattr", "index=off", "nfs_export=off", "xino=on"];
 
 export function openKernelView(options: KernelViewOptions): KernelView {
   // SAFETY: with one id the sandbox would own the mask, and what one owns one can chmod.
-  if (options.ids.count < 2) throw new CorralError("engine_unavailable", "the kernel engine needs two mapped ids or more, this user has one; add a range to /etc/subuid and /etc/subgid and install uidmap");
+  if (options.ids.count < 2)
+    throw new CorralError(
+      "engine_unavailable",
+      "the kernel engine needs two mapped ids or more, this user has one; add a range to /etc/subuid and /etc/subgid and install uidmap",
+    );
   if (readProtectedHardlinks() === "0") {
     // SAFETY: without it a sandbox could link to a file it may only read, and so keep or move what it does not own.
     throw new CorralError("engine_unavailable", "the kernel engine needs fs.protected_hardlinks; run: sysctl fs.protected_hardlinks=1");
@@ -122,7 +133,18 @@ async function sweep(engine: Engine): Promise<void> {
 /** Everything that a mask depends on besides the version of the codebase. */
 function lineageOf(engine: Engine, base: string, request: PrepareRequest): string {
   const { ids } = engine;
-  const facts = [MASK_VERSION, engine.form, base, statSync(base).ino, request.policy.rules, request.presetDirs ?? [], ids.base, ids.uid, ids.gid, ids.trusted];
+  const facts = [
+    MASK_VERSION,
+    engine.form,
+    base,
+    statSync(base).ino,
+    request.policy.rules,
+    request.presetDirs ?? [],
+    ids.base,
+    ids.uid,
+    ids.gid,
+    ids.trusted,
+  ];
   return createHash("sha256").update(JSON.stringify(facts)).digest("hex").slice(0, 24);
 }
 
@@ -156,7 +178,13 @@ function counts(held: HeldMask): { visible: number; hidden: number } {
 }
 
 /** Makes the mask of a version, by whatever means this kernel allows, and holds it. */
-async function make(engine: Engine, lineage: string, version: CodebaseVersion, request: PrepareRequest, early: Built | undefined): Promise<HeldMask> {
+async function make(
+  engine: Engine,
+  lineage: string,
+  version: CodebaseVersion,
+  request: PrepareRequest,
+  early: Built | undefined,
+): Promise<HeldMask> {
   let built = early;
   if (built === undefined && engine.form === "image") built = await buildImage(engine, replay(version), request);
   checkRoot(version);
@@ -248,7 +276,14 @@ async function* iterate(plan: AsyncIterable<Buffer> | Iterable<Buffer>): AsyncGe
   yield* plan;
 }
 
-function present(engine: Engine, base: string, held: HeldMask, signature: string, manifestFile: string, stats: PreparedView["stats"]): PreparedView {
+function present(
+  engine: Engine,
+  base: string,
+  held: HeldMask,
+  signature: string,
+  manifestFile: string,
+  stats: PreparedView["stats"],
+): PreparedView {
   const options = engine.ids.trusted ? TRUSTED_OPTIONS : USER_OPTIONS;
   const layers = { kind: "overlay", target: TARGET, lowers: [held.layer], dataOnly: [base], options, exec: true } as const;
   return {

@@ -1,5 +1,16 @@
 import { execFileSync, spawnSync } from "node:child_process";
-import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { openLab, policyOf, type LabMode, type ViewLab } from "../../test/fixtures/view-lab.ts";
@@ -86,7 +97,9 @@ describe.each(MODES)("kept masks, %s", (mode) => {
 
   verifies("view/mask-whole", "two who make the same mask at once both get a whole one", async () => {
     const engines = [1, 2, 3].map(() => openKernelView({ tool: lab.tool, ids: lab.ids, cacheDir: join(lab.dir, "cache") }));
-    const views = await Promise.all(engines.flatMap((engine) => [engine.prepare({ dir, policy: POLICY }), engine.prepare({ dir, policy: POLICY })]));
+    const views = await Promise.all(
+      engines.flatMap((engine) => [engine.prepare({ dir, policy: POLICY }), engine.prepare({ dir, policy: POLICY })]),
+    );
     expect(new Set(views.map(layer)).size).toBe(1);
     expect(list(views[0] as PreparedView)).toContain("./w/a/f");
     expect(masks()).toHaveLength(1);
@@ -130,13 +143,16 @@ describe.each(MODES)("kept masks, %s", (mode) => {
   verifies("view/manifest", "the walk of the version is kept for the commit, hidden entries too", async () => {
     const { manifestFile } = await prepare();
     const paths: string[] = [];
-    for await (const batch of readManifest(manifestFile)) for (const event of batch) if (event.event === "dir") paths.push(...event.entries.map((entry) => `${event.path}/${entry.name}`));
+    for await (const batch of readManifest(manifestFile))
+      for (const event of batch) if (event.event === "dir") paths.push(...event.entries.map((entry) => `${event.path}/${entry.name}`));
     expect(paths).toContain("/w/a/x.hid");
     expect(paths).toHaveLength(12);
     writeFileSync(manifestFile, readFileSync(manifestFile).subarray(0, -9));
-    await expect((async () => {
-      for await (const _ of readManifest(manifestFile));
-    })()).rejects.toThrow();
+    await expect(
+      (async () => {
+        for await (const _ of readManifest(manifestFile));
+      })(),
+    ).rejects.toThrow();
   });
 });
 
@@ -156,7 +172,12 @@ describe("a mask tree that is brought up to date", () => {
     view.release();
     const layer = view.mount().lowers[0] as string;
     const found = execFileSync("find", [layer, "-printf", "%P %i\n"], { encoding: "utf8" });
-    return new Map(found.trim().split("\n").map((line) => [line.slice(0, line.lastIndexOf(" ")), Number(line.slice(line.lastIndexOf(" ")))]));
+    return new Map(
+      found
+        .trim()
+        .split("\n")
+        .map((line) => [line.slice(0, line.lastIndexOf(" ")), Number(line.slice(line.lastIndexOf(" ")))]),
+    );
   }
 
   verifies("view/mask-mended", "only directories whose listing changed are made again", async () => {
@@ -179,14 +200,27 @@ describe("a mask tree that is brought up to date", () => {
   });
 
   it("is what a new one would be, after directories moved, turned into files and back", async () => {
-    const steps = ["mv w/a r/c/a2", "rm -r w/b; echo b > w/b", "rm w/b; mkdir -p w/b/deep; echo x > w/b/deep/f", "ln -s f w/l; rm f", "chmod 755 r/f; touch -d @5 r/c/f", "mkdir -p n/o/p; echo q > n/o/p/q"];
-    const state = (layer: string): string => execFileSync("bash", ["-c", "find . -printf '%P %y %m %U %s %T@ %l\\n' | sort; getfattr -hR -d -m user.overlay . | sort"], { cwd: layer, encoding: "utf8" });
+    const steps = [
+      "mv w/a r/c/a2",
+      "rm -r w/b; echo b > w/b",
+      "rm w/b; mkdir -p w/b/deep; echo x > w/b/deep/f",
+      "ln -s f w/l; rm f",
+      "chmod 755 r/f; touch -d @5 r/c/f",
+      "mkdir -p n/o/p; echo q > n/o/p/q",
+    ];
+    const state = (layer: string): string =>
+      execFileSync("bash", ["-c", "find . -printf '%P %y %m %U %s %T@ %l\\n' | sort; getfattr -hR -d -m user.overlay . | sort"], {
+        cwd: layer,
+        encoding: "utf8",
+      });
     for (const step of steps) {
       const old = await lab.engine.prepare({ dir, policy: POLICY });
       old.release();
       execFileSync("bash", ["-eu", "-c", step], { cwd: dir });
       const mended = await lab.engine.prepare({ dir, policy: POLICY });
-      const fresh = await openKernelView({ tool: lab.tool, ids: lab.ids, cacheDir: join(lab.dir, `fresh-${steps.indexOf(step)}`) }).prepare({ dir, policy: POLICY });
+      const fresh = await openKernelView({ tool: lab.tool, ids: lab.ids, cacheDir: join(lab.dir, `fresh-${steps.indexOf(step)}`) }).prepare(
+        { dir, policy: POLICY },
+      );
       expect(state(mended.mount().lowers[0] as string)).toBe(state(fresh.mount().lowers[0] as string));
       mended.release();
     }
@@ -231,7 +265,8 @@ describe("the mask tool", () => {
     const plan = smallPlan();
     const out = (name: string): string => join(lab.dir, `${form}-${name}`);
     expect(mask(form, plan, out("whole"))).toMatchObject({ status: 0, stderr: "" });
-    for (let cut = 0; cut < plan.length; cut += cut < 200 ? 1 : 97) expect([cut, mask(form, plan.subarray(0, cut), out(`cut-${cut}`)).status]).toEqual([cut, 1]);
+    for (let cut = 0; cut < plan.length; cut += cut < 200 ? 1 : 97)
+      expect([cut, mask(form, plan.subarray(0, cut), out(`cut-${cut}`)).status]).toEqual([cut, 1]);
     for (const at of [0, 4, 5, 33, plan.length - 4]) {
       const damaged = Buffer.from(plan);
       damaged[at] = 0xee;
@@ -265,7 +300,14 @@ describe("the mask tool", () => {
     // Lengths around a block: of a directory's listing, of a target, of a name, of the path in a mark.
     for (let i = 0; i < 300; i++) {
       bytes.enter(`dir-${"x".repeat((i * 7) % 240)}-${i}`);
-      for (let j = 0; j < i; j++) bytes.file(`${j}-${"n".repeat((i * j) % 230)}`, { own: j % 2 === 0, mode: 0o644 }, j * 4096 - (j % 3 === 0 ? j : 0), time, j % 5 !== 0);
+      for (let j = 0; j < i; j++)
+        bytes.file(
+          `${j}-${"n".repeat((i * j) % 230)}`,
+          { own: j % 2 === 0, mode: 0o644 },
+          j * 4096 - (j % 3 === 0 ? j : 0),
+          time,
+          j % 5 !== 0,
+        );
       bytes.link("-before-the-dots", { own: false, mode: 0o777 }, "t".repeat(1 + ((i * 53) % 4095)), time);
       bytes.leave({ own: false, mode: 0o755 }, time);
     }
@@ -281,12 +323,18 @@ describe("the mask tool", () => {
       expect(names).toHaveLength(300);
       for (const name of names) {
         const i = Number(name.slice(name.lastIndexOf("-") + 1));
-        expect(readdirSync(join(target, name)).sort()).toEqual(["-before-the-dots", ...Array.from({ length: i }, (_, j) => `${j}-${"n".repeat((i * j) % 230)}`)].sort());
+        expect(readdirSync(join(target, name)).sort()).toEqual(
+          ["-before-the-dots", ...Array.from({ length: i }, (_, j) => `${j}-${"n".repeat((i * j) % 230)}`)].sort(),
+        );
         expect(lstatSync(join(target, name, "-before-the-dots")).size).toBe(1 + ((i * 53) % 4095));
         expect(execFileSync("readlink", [join(target, name, "-before-the-dots")], { encoding: "utf8" }).length).toBe(2 + ((i * 53) % 4095));
         for (let j = 0; j < i; j += 37) {
           const stats = statSync(join(target, name, `${j}-${"n".repeat((i * j) % 230)}`));
-          expect([stats.size, stats.mtimeMs, stats.uid]).toEqual([j * 4096 - (j % 3 === 0 ? j : 0), 1_700_000_000_123.4568, j % 2 === 0 ? 1 : 0]);
+          expect([stats.size, stats.mtimeMs, stats.uid]).toEqual([
+            j * 4096 - (j % 3 === 0 ? j : 0),
+            1_700_000_000_123.4568,
+            j % 2 === 0 ? 1 : 0,
+          ]);
         }
       }
     } finally {
@@ -295,9 +343,12 @@ describe("the mask tool", () => {
   });
 
   it("is run with the tool's own error when it cannot write", async () => {
-    const run = directTool()(["mask", "image", "--own", "1", "1", "--xattrs", "trusted", "/nonexistent/image"], (async function* () {
-      yield smallPlan();
-    })());
+    const run = directTool()(
+      ["mask", "image", "--own", "1", "1", "--xattrs", "trusted", "/nonexistent/image"],
+      (async function* () {
+        yield smallPlan();
+      })(),
+    );
     await expect(run.done).rejects.toThrow("mask: cannot make /nonexistent/image: No such file or directory");
   });
 });

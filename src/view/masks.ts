@@ -63,7 +63,10 @@ export class Masks {
   #versions(lineage: string): string[] {
     const names = readdirSync(this.#dir).filter((name) => name.startsWith(`${lineage}-`));
     const age = (name: string): number => statSync(join(this.#dir, name, "stamp.json"), { throwIfNoEntry: false })?.mtimeMs ?? 0;
-    return names.map((name) => ({ name, at: age(name) })).sort((a, b) => b.at - a.at).map(({ name }) => name);
+    return names
+      .map((name) => ({ name, at: age(name) }))
+      .sort((a, b) => b.at - a.at)
+      .map(({ name }) => name);
   }
 
   /** What is known of the lineage's newest mask, before anything is walked. */

@@ -40,7 +40,16 @@ export class PlanTree implements PlanSink {
 
   enter(name: string): void {
     this.#cut();
-    const dir: Dir = { name, records: [], count: 0, dirs: [], attributes: NOTHING, time: { mtimeSeconds: 0, mtimeNs: 0 }, listing: "", whole: "" };
+    const dir: Dir = {
+      name,
+      records: [],
+      count: 0,
+      dirs: [],
+      attributes: NOTHING,
+      time: { mtimeSeconds: 0, mtimeNs: 0 },
+      listing: "",
+      whole: "",
+    };
     this.#stack.at(-1)?.dirs.push(dir);
     this.#root ??= dir;
     this.#stack.push(dir);
@@ -60,7 +69,11 @@ export class PlanTree implements PlanSink {
     dir.attributes = attributes;
     dir.time = time;
     dir.listing = hash([...dir.records, "\0", ...dir.dirs.map((child) => `${child.name}/`)]);
-    dir.whole = hash([dir.listing, `${attributes.own} ${attributes.mode} ${time.mtimeSeconds}.${time.mtimeNs}`, ...dir.dirs.map((child) => child.whole)]);
+    dir.whole = hash([
+      dir.listing,
+      `${attributes.own} ${attributes.mode} ${time.mtimeSeconds}.${time.mtimeNs}`,
+      ...dir.dirs.map((child) => child.whole),
+    ]);
   }
 
   /** Gives the records since the last cut to the directory at hand. */

@@ -28,16 +28,40 @@ const dir: fc.Arbitrary<Dir> = fc.letrec<{ dir: Dir; tree: Tree }>((tie) => ({
 })).dir;
 
 const segment = fc.constantFrom("a", "b", "c", "*", "**", "*.key", "*.md", ".env*", "a/b");
-const pattern = fc.tuple(fc.boolean(), fc.array(segment, { minLength: 1, maxLength: 3 }), fc.boolean()).map(([rooted, segments, isDir]) => `${rooted ? "/" : ""}${segments.join("/")}${isDir ? "/" : ""}`);
+const pattern = fc
+  .tuple(fc.boolean(), fc.array(segment, { minLength: 1, maxLength: 3 }), fc.boolean())
+  .map(([rooted, segments, isDir]) => `${rooted ? "/" : ""}${segments.join("/")}${isDir ? "/" : ""}`);
 const policy: fc.Arbitrary<Policy> = fc
-  .array(fc.record({ pattern, permission: fc.constantFrom<Permission>("none", "none", "view", "read", "write"), subtree: fc.boolean() }), { maxLength: 6 })
+  .array(fc.record({ pattern, permission: fc.constantFrom<Permission>("none", "none", "view", "read", "write"), subtree: fc.boolean() }), {
+    maxLength: 6,
+  })
   .map((rules) => ({ rules: [{ pattern: "**", permission: "read" as const }, ...rules] }));
 
-const NO_ATTRIBUTES = { errno: 0, uid: 0, gid: 0, nlink: 1, ino: 1, mtimeNs: 0, ctimeSeconds: 0, ctimeNs: 0, rdevMajor: 0, rdevMinor: 0, mountPoint: false };
+const NO_ATTRIBUTES = {
+  errno: 0,
+  uid: 0,
+  gid: 0,
+  nlink: 1,
+  ino: 1,
+  mtimeNs: 0,
+  ctimeSeconds: 0,
+  ctimeNs: 0,
+  rdevMajor: 0,
+  rdevMinor: 0,
+  mountPoint: false,
+};
 
 function entryOf(of: string, tree: Tree): WalkEntry {
   if (tree.kind === "dir") return { ...NO_ATTRIBUTES, name: of, kind: "dir", mode: 0o40755, size: 0, mtimeSeconds: 0, target: "" };
-  return { ...NO_ATTRIBUTES, name: of, kind: tree.kind, mode: tree.mode, size: of.length, mtimeSeconds: tree.time, target: tree.kind === "link" ? "to" : "" };
+  return {
+    ...NO_ATTRIBUTES,
+    name: of,
+    kind: tree.kind,
+    mode: tree.mode,
+    size: of.length,
+    mtimeSeconds: tree.time,
+    target: tree.kind === "link" ? "to" : "",
+  };
 }
 
 /** The events of a walk over a made-up tree. */
@@ -103,7 +127,8 @@ function levels(tree: Dir, of: Policy): Map<string, Permission> {
   }
   for (const [path, level] of found) {
     if (level === "none") continue;
-    for (let up = path.slice(0, path.lastIndexOf("/")); up !== ""; up = up.slice(0, up.lastIndexOf("/"))) if (found.get(up) === "none") found.set(up, "view");
+    for (let up = path.slice(0, path.lastIndexOf("/")); up !== ""; up = up.slice(0, up.lastIndexOf("/")))
+      if (found.get(up) === "none") found.set(up, "view");
   }
   return found;
 }
@@ -127,7 +152,9 @@ describe("the plan of a mask", () => {
       fc.property(dir, policy, (tree, of) => {
         const { shown } = plan(tree, of, new Collect());
         const found = levels(tree, of);
-        expect(new Set([...shown.keys()].filter((path) => path !== "/"))).toEqual(new Set([...found].filter(([, level]) => level !== "none").map(([path]) => path)));
+        expect(new Set([...shown.keys()].filter((path) => path !== "/"))).toEqual(
+          new Set([...found].filter(([, level]) => level !== "none").map(([path]) => path)),
+        );
         const kinds = new Map(paths(tree));
         for (const [path, { own, mode, content }] of shown) {
           const level = found.get(path);
@@ -180,7 +207,9 @@ describe("the plan of a mask", () => {
       fc.property(dir, dir, policy, (before, after, of) => {
         const old = plan(before, of, new PlanTree()).kept();
         const fresh = plan(after, of, new PlanTree());
-        expect(apply([...fresh.write(old)], [...plan(before, of, new PlanTree()).write(undefined)])).toEqual(apply([...fresh.write(undefined)], []));
+        expect(apply([...fresh.write(old)], [...plan(before, of, new PlanTree()).write(undefined)])).toEqual(
+          apply([...fresh.write(undefined)], []),
+        );
       }),
       { numRuns: 1000 },
     );

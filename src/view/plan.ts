@@ -116,9 +116,21 @@ export class Planner {
     const remark = (what: Count, one: string, many: string): void => {
       if (what.count > 0) remarks.push(`${what.count} ${what.count === 1 ? one : many}; the first is ${printable(what.first)}`);
     };
-    remark(this.#special, "FIFO, socket or device is shown as an empty file without rights", "FIFOs, sockets and devices are shown as empty files without rights");
-    remark(this.#mounts, "directory on which something is mounted is shown empty", "directories on which something is mounted are shown empty");
-    remark(this.#long, "entry is left out: its path is longer than 4095 bytes", "entries are left out: their paths are longer than 4095 bytes");
+    remark(
+      this.#special,
+      "FIFO, socket or device is shown as an empty file without rights",
+      "FIFOs, sockets and devices are shown as empty files without rights",
+    );
+    remark(
+      this.#mounts,
+      "directory on which something is mounted is shown empty",
+      "directories on which something is mounted are shown empty",
+    );
+    remark(
+      this.#long,
+      "entry is left out: its path is longer than 4095 bytes",
+      "entries are left out: their paths are longer than 4095 bytes",
+    );
     return { root: this.#root, visible: this.#visible, hidden: this.#hidden, remarks };
   }
 
@@ -151,7 +163,18 @@ export class Planner {
 
   #frame(name: string, length: number, at: { state: PolicyState; permission: Permission }, time: Time): Frame {
     const uniform = !this.#policy.mayOpenBelow(at.state);
-    return { name, length, skipped: false, state: at.state, permission: at.permission, uniform, time, entered: false, mixed: false, children: new Map() };
+    return {
+      name,
+      length,
+      skipped: false,
+      state: at.state,
+      permission: at.permission,
+      uniform,
+      time,
+      entered: false,
+      mixed: false,
+      children: new Map(),
+    };
   }
 
   /** Judges a listing: first the time that it gives the directory, then its files; directories wait for their own listing. */
@@ -263,9 +286,13 @@ function refuseMounts(path: string, entries: readonly WalkEntry[]): void {
   const mounted = entries.find((entry) => entry.mountPoint);
   if (mounted === undefined) return;
   const shown = printable(`${path}/${mounted.name}`);
-  throw new CorralError("codebase_unreadable", `something is mounted at ${shown} of the codebase, and without root no view can be made over it; unmount it, or run Corral as root`, {
-    details: { path: shown },
-  });
+  throw new CorralError(
+    "codebase_unreadable",
+    `something is mounted at ${shown} of the codebase, and without root no view can be made over it; unmount it, or run Corral as root`,
+    {
+      details: { path: shown },
+    },
+  );
 }
 
 function later(time: Time, than: Time): boolean {
@@ -302,7 +329,11 @@ function tally(what: Count, path: string, name: string): void {
 export function unreadable(path: string, errno: number): CorralError {
   const shown = printable(path === "" ? "/" : path);
   const why = errno === 13 || errno === 1 ? "permission denied" : `errno ${errno}`;
-  return new CorralError("codebase_unreadable", `cannot read ${shown} of the codebase: ${why}; make it readable or hide it by a rule (none)`, {
-    details: { path: shown, errno },
-  });
+  return new CorralError(
+    "codebase_unreadable",
+    `cannot read ${shown} of the codebase: ${why}; make it readable or hide it by a rule (none)`,
+    {
+      details: { path: shown, errno },
+    },
+  );
 }

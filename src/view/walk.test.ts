@@ -40,7 +40,15 @@ describe("walk", () => {
     linkSync(at("a/f"), at("a/g"));
     const { entries } = await walk();
     expect([...entries.keys()]).toEqual(["/a", "/a/f", "/a/g", "/a/l"]);
-    expect(entries.get("/a/f")).toMatchObject({ kind: "file", size: 5, mode: 0o100640, nlink: 2, mtimeSeconds: 1234, mtimeNs: 500_000_000, errno: 0 });
+    expect(entries.get("/a/f")).toMatchObject({
+      kind: "file",
+      size: 5,
+      mode: 0o100640,
+      nlink: 2,
+      mtimeSeconds: 1234,
+      mtimeNs: 500_000_000,
+      errno: 0,
+    });
     expect(entries.get("/a/g")?.ino).toBe(entries.get("/a/f")?.ino);
     expect(entries.get("/a/l")).toMatchObject({ kind: "link", target: "../nowhere" });
   });
@@ -80,7 +88,16 @@ describe("walk", () => {
       writeFileSync(at(`${name}/x`), "");
     }
     const { events, bytes } = await walk();
-    expect(events.map((e) => `${e.event} ${e.path}`)).toEqual(["dir ", "dir /a", "leave /a", "dir /b", "leave /b", "dir /c", "leave /c", "leave "]);
+    expect(events.map((e) => `${e.event} ${e.path}`)).toEqual([
+      "dir ",
+      "dir /a",
+      "leave /a",
+      "dir /b",
+      "leave /b",
+      "dir /c",
+      "leave /c",
+      "leave ",
+    ]);
     expect((await walk()).bytes.equals(bytes)).toBe(true);
   });
 
@@ -136,7 +153,12 @@ describe("walk", () => {
   });
 
   it("tells the same whether one or two threads look", async () => {
-    execFileSync("sh", ["-c", 'cd "$1"; for a in 1 2 3 4 5 6 7 8; do for b in 1 2 3 4; do mkdir -p $a/$b/c/d/e; : > $a/$b/f; : > $a/$b/c/g; ln -s x $a/$b/c/d/l; done; done', "sh", dir]);
+    execFileSync("sh", [
+      "-c",
+      'cd "$1"; for a in 1 2 3 4 5 6 7 8; do for b in 1 2 3 4; do mkdir -p $a/$b/c/d/e; : > $a/$b/f; : > $a/$b/c/g; ln -s x $a/$b/c/d/l; done; done',
+      "sh",
+      dir,
+    ]);
     const { entries: one } = await walk();
     for (let i = 0; i < 20; i++) {
       const { entries: two } = await walk("--codebase");
@@ -163,7 +185,8 @@ describe("walk", () => {
   it("tells the wanted extended attributes, of links and FIFOs too", async () => {
     mkdirSync(at("d"));
     symlinkSync("x", at("l"));
-    const set = "import os,sys; os.chdir(sys.argv[1]); os.setxattr('d','trusted.overlay.opaque',b'y'); os.setxattr('d','user.other',b'1'); os.setxattr('l','trusted.overlay.redirect',b'/a\\nb',follow_symlinks=False)";
+    const set =
+      "import os,sys; os.chdir(sys.argv[1]); os.setxattr('d','trusted.overlay.opaque',b'y'); os.setxattr('d','user.other',b'1'); os.setxattr('l','trusted.overlay.redirect',b'/a\\nb',follow_symlinks=False)";
     execFileSync("python3", ["-c", set, dir]);
     const { entries } = await walk("--xattr", "trusted.overlay.");
     expect(entries.get("/d")?.xattrs).toEqual(new Map([["trusted.overlay.opaque", "y"]]));

@@ -235,7 +235,10 @@ function listed(dir: OpenDir): WalkEvent {
 }
 
 /** Decodes a whole stream, a batch of events for each chunk. Throws when it was cut. */
-export async function* decodeWalk(chunks: AsyncIterable<Uint8Array>, options: { readonly onRecords?: OnRecords } = {}): AsyncGenerator<WalkEvent[]> {
+export async function* decodeWalk(
+  chunks: AsyncIterable<Uint8Array>,
+  options: { readonly onRecords?: OnRecords } = {},
+): AsyncGenerator<WalkEvent[]> {
   const decoder = new WalkDecoder(options);
   for await (const chunk of chunks) {
     const events = decoder.push(chunk);

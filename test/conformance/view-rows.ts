@@ -48,7 +48,9 @@ const ONTO = "EACCES EACCES EACCES EACCES";
 const ONTO_OPEN = "ok EPERM|EACCES EPERM|EACCES ok";
 const DIR_REMOVE = "ENOENT EACCES|EPERM EACCES|EPERM EACCES|EPERM";
 
-const one = (op: string, ...rest: string[]): Row["lines"] => (path) => [[op, path, ...rest]];
+const one =
+  (op: string, ...rest: string[]): Row["lines"] =>
+  (path) => [[op, path, ...rest]];
 
 export const ROWS: readonly Row[] = [
   row("lstat", "file", one("lstat"), SEEN),
@@ -72,7 +74,15 @@ export const ROWS: readonly Row[] = [
   row("mmap-r", "file", one("mmap", "r"), CONTENT),
   row("inotify", "file", one("inotify"), CONTENT),
   row("copy-from", "file", (path, aside) => [["copy", path, aside]], CONTENT),
-  row("reopen-r", "file", (path) => [["open", path, "path", "1"], ["reopen", "1", "r"]], CONTENT),
+  row(
+    "reopen-r",
+    "file",
+    (path) => [
+      ["open", path, "path", "1"],
+      ["reopen", "1", "r"],
+    ],
+    CONTENT,
+  ),
   row("getxattr", "file", one("getxattr", "user.absent"), "ENOENT EACCES ENODATA ENODATA"),
   row("flock", "file", one("flock", "r"), CONTENT),
 
@@ -87,9 +97,25 @@ export const ROWS: readonly Row[] = [
   row("utimens-now", "file", one("utimens", "now"), CHANGE),
   row("mmap-w", "file", one("mmap", "w"), CHANGE),
   row("mmap-shared-of-reader", "file", one("mmap", "shared-of-reader"), "ENOENT EACCES EACCES EACCES"),
-  row("reopen-w", "file", (path) => [["open", path, "path", "2"], ["reopen", "2", "rw"]], CHANGE),
+  row(
+    "reopen-w",
+    "file",
+    (path) => [
+      ["open", path, "path", "2"],
+      ["reopen", "2", "rw"],
+    ],
+    CHANGE,
+  ),
   // A view's descriptor was never had: the answer is that of the missing descriptor.
-  row("reopen-w-of-reader", "file", (path) => [["open", path, "r", "3"], ["reopen", "3", "rw"]], "ENOENT ENOENT EACCES ok"),
+  row(
+    "reopen-w-of-reader",
+    "file",
+    (path) => [
+      ["open", path, "r", "3"],
+      ["reopen", "3", "rw"],
+    ],
+    "ENOENT ENOENT EACCES ok",
+  ),
   row("flock-w", "file", one("flock", "w"), CHANGE),
   row("copy-onto", "file", (path, aside) => [["copy", aside, path]], "EACCES EACCES EACCES ok", "ok EACCES EACCES ok"),
 
@@ -112,7 +138,13 @@ export const ROWS: readonly Row[] = [
   row("mkdir", "dir", one("mkdir"), MAKE, MAKE_OPEN),
   row("mknod", "file", one("mknod", "r"), MAKE, MAKE_OPEN),
   row("mkfifo", "file", one("mknod", "p"), MAKE, MAKE_OPEN),
-  row("mkwhiteout", "file", one("mknod", "c"), "EACCES|EPERM EEXIST|EACCES EEXIST|EACCES EEXIST|EACCES", "EPERM EEXIST|EACCES EEXIST|EACCES EEXIST"),
+  row(
+    "mkwhiteout",
+    "file",
+    one("mknod", "c"),
+    "EACCES|EPERM EEXIST|EACCES EEXIST|EACCES EEXIST|EACCES",
+    "EPERM EEXIST|EACCES EEXIST|EACCES EEXIST",
+  ),
   row("symlink-at", "link", (path) => [["symlink", "anywhere", path]], MAKE, MAKE_OPEN),
   row("link-at", "file", (path, aside) => [["link", aside, path]], MAKE, MAKE_OPEN),
   row("tmpfile-at", "file", (path) => [["tmpfile", "aside", path]], MAKE, MAKE_OPEN),
@@ -124,8 +156,20 @@ export const ROWS: readonly Row[] = [
   row("tmpfile-in", "dir", (path, aside) => [["tmpfile", path, `${aside}-made`]], "ENOENT EACCES EACCES ok"),
   row("move-in", "dir", (path, aside) => [["rename", aside, `${path}/moved`]], CHANGE),
 
-  row("rmdir-of-holder", "holder", one("rmdir"), "EACCES EACCES|EPERM|ENOTEMPTY EACCES|EPERM|ENOTEMPTY EACCES|EPERM|ENOTEMPTY", "ok EACCES|EPERM|ENOTEMPTY EACCES|EPERM|ENOTEMPTY ENOTEMPTY"),
-  row("rename-of-holder", "holder", (path, aside) => [["rename", path, `${aside}-dir`]], DIR_REMOVE.replace("ENOENT", "EACCES"), "ok|EXDEV EACCES|EPERM EACCES|EPERM ok|EXDEV"),
+  row(
+    "rmdir-of-holder",
+    "holder",
+    one("rmdir"),
+    "EACCES EACCES|EPERM|ENOTEMPTY EACCES|EPERM|ENOTEMPTY EACCES|EPERM|ENOTEMPTY",
+    "ok EACCES|EPERM|ENOTEMPTY EACCES|EPERM|ENOTEMPTY ENOTEMPTY",
+  ),
+  row(
+    "rename-of-holder",
+    "holder",
+    (path, aside) => [["rename", path, `${aside}-dir`]],
+    DIR_REMOVE.replace("ENOENT", "EACCES"),
+    "ok|EXDEV EACCES|EPERM EACCES|EPERM ok|EXDEV",
+  ),
 ];
 
 /** Every place a row is tried at: its path (latin1, without leading `/`) and what must come of it. */

@@ -16,14 +16,24 @@ export interface TwinBed extends ViewBed {
 export type Sort = "absent" | "none" | "view";
 
 const RULES = (level: "none" | "view") =>
-  policyOf(["read", "**"], ["write", "/work/**"], ["write", "/mixed/**"], ["read", "/mixed/kept.txt"], [level, "*.hid"], [level, "hid/"], [level, "/passage/**"], ["read", "/passage/deep/open.txt"]);
+  policyOf(
+    ["read", "**"],
+    ["write", "/work/**"],
+    ["write", "/mixed/**"],
+    ["read", "/mixed/kept.txt"],
+    [level, "*.hid"],
+    [level, "hid/"],
+    [level, "/passage/**"],
+    ["read", "/passage/deep/open.txt"],
+  );
 
 /** Directories of all sorts, each with `hidden` names in it that the policy hides. */
 function fill(base: string, bed: TwinBed, withHidden: boolean, hidden: number): void {
   const dirs = ["shut", "work", "work/only", "work/deep/er", "mixed", "mixed/sub", "empty", "passage/deep"];
   for (const dir of dirs) mkdirSync(join(base, dir), { recursive: true });
   for (const dir of [".", ...dirs]) {
-    if (dir !== "empty" && dir !== "work/only" && !dir.startsWith("passage")) for (const name of ["a.txt", "m.txt", "z.txt"]) writeFileSync(join(base, dir, name), name);
+    if (dir !== "empty" && dir !== "work/only" && !dir.startsWith("passage"))
+      for (const name of ["a.txt", "m.txt", "z.txt"]) writeFileSync(join(base, dir, name), name);
     if (!withHidden) continue;
     for (let i = 0; i < hidden; i++) writeFileSync(join(base, dir, `n${i}.hid`), "hidden");
     mkdirSync(join(base, dir, "hid"));
@@ -69,7 +79,19 @@ const DISTURBING: readonly (readonly string[])[] = [
   ["lstat", "passage/n0.hid"],
 ];
 
-const ASKED = ["n0.hid", "work/n0.hid", "work/hid", "work/hid/below", "empty", "empty/n0.hid", "passage/hid", "mixed/link.hid", "work/only", "shut", "."];
+const ASKED = [
+  "n0.hid",
+  "work/n0.hid",
+  "work/hid",
+  "work/hid/below",
+  "empty",
+  "empty/n0.hid",
+  "passage/hid",
+  "mixed/link.hid",
+  "work/only",
+  "shut",
+  ".",
+];
 
 async function look(inside: Inside): Promise<string> {
   const { stdout, stderr, status } = await inside.run(["./observe"], ASKED.map((path) => `${path}\n`).join(""));

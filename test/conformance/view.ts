@@ -23,14 +23,23 @@ export interface ViewBed {
 }
 
 /** Levels by the end of a name, in a directory that may be written and in one that may not. */
-const MATRIX_POLICY = policyOf(["read", "**"], ["write", "/open/**"], ["write", "/aside/**"], ["view", "*.view"], ["read", "*.read"], ["write", "*.write"], ["none", "*.none"]);
+const MATRIX_POLICY = policyOf(
+  ["read", "**"],
+  ["write", "/open/**"],
+  ["write", "/aside/**"],
+  ["view", "*.view"],
+  ["read", "*.read"],
+  ["write", "*.write"],
+  ["none", "*.none"],
+);
 
 /** Runs operations in one process; one answer for each line. */
 export async function ops(inside: Inside, lines: readonly (readonly string[])[]): Promise<string[]> {
   const { stdout, stderr } = await inside.run(["./ops"], lines.map((words) => `${words.map(escapeWord).join("\t")}\n`).join(""));
   if (stderr !== "") throw new Error(stderr);
   const answers = stdout.split("\n").slice(0, -1);
-  if (answers.length !== lines.length) throw new Error(`ops answered ${answers.length} of ${lines.length} lines; the last: ${answers.at(-1)}`);
+  if (answers.length !== lines.length)
+    throw new Error(`ops answered ${answers.length} of ${lines.length} lines; the last: ${answers.at(-1)}`);
   return answers;
 }
 
@@ -74,7 +83,9 @@ export async function checkMatrix(bed: ViewBed): Promise<string[]> {
   const answers = await answerAll(inside);
   return CASES.flatMap((one, index) => {
     const answer = answers[index] as string;
-    return one.expected.split("|").includes(firstWord(answer)) ? [] : [`${one.row.id} of a ${one.level} ${one.row.target} in a directory that is ${one.parent}: ${answer}, must be ${one.expected}`];
+    return one.expected.split("|").includes(firstWord(answer))
+      ? []
+      : [`${one.row.id} of a ${one.level} ${one.row.target} in a directory that is ${one.parent}: ${answer}, must be ${one.expected}`];
   });
 }
 
@@ -87,7 +98,11 @@ export async function compareHidden(bed: ViewBed): Promise<string[]> {
     answers.push(await answerAll(await bed.enter(base, MATRIX_POLICY)));
   }
   const [hidden = [], absent = []] = answers;
-  return CASES.flatMap((one, index) => (hidden[index] === absent[index] ? [] : [`${one.row.id} at ${one.path}: ${hidden[index]} when it is hidden, ${absent[index]} when it is not there`]));
+  return CASES.flatMap((one, index) =>
+    hidden[index] === absent[index]
+      ? []
+      : [`${one.row.id} at ${one.path}: ${hidden[index]} when it is hidden, ${absent[index]} when it is not there`],
+  );
 }
 
 /** The answer of each case's last line. */
