@@ -85,6 +85,8 @@ it("ordinary pairs are told", () => {
     ["secrets/", "secrets"],
     ["/a/*/c", "/a/**/c"],
     ["*.key", "*.ke?"],
+    ["*b?", "?b"],
+    ["a*b", "ac*"],
   ] as const)
     equal(sure(outer, inner), false, `${outer} ${inner}`);
   equal(mayMeet(shape({ pattern: "/docs" }), trimmed(shape({ pattern: "/src/**" }))), false);

@@ -96,7 +96,7 @@ function patternProblems(rules: readonly FileRule[], hasWorkspaceEntry: boolean)
   const mounted = read.rules.flatMap(({ index, pattern }) => {
     const [first] = pattern.segments;
     const rule = rules[index];
-    if (!pattern.anchored || rule === undefined || first?.kind !== "literal" || first.name !== "workspace") return [];
+    if (rule === undefined || first?.kind !== "literal" || first.name !== "workspace") return [];
     const rest = rule.rule.pattern.slice("/workspace".length) || "/";
     return [
       problemAt(

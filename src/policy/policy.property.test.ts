@@ -29,6 +29,7 @@ function characters(name: string): string[] {
   return found;
 }
 
+const globAnswers = new Map<string, boolean>();
 const expansions = new Map<string, readonly (readonly string[])[]>();
 
 /** Every way to choose from the braces of a name, innermost first. */
@@ -50,8 +51,14 @@ function expandBraces(glob: string): string[] {
 }
 
 function globMatches(glob: string, name: string): boolean {
+  const key = `${glob}\0${name}`;
+  const known = globAnswers.get(key);
+  if (known !== undefined) return known;
   const wanted = characters(name);
-  return expanded(glob).some((tokens) => tokensMatch(tokens, wanted));
+  const answer = expanded(glob).some((tokens) => tokensMatch(tokens, wanted));
+  if (globAnswers.size > 50_000) globAnswers.clear();
+  globAnswers.set(key, answer);
+  return answer;
 }
 
 function expanded(glob: string): readonly (readonly string[])[] {
