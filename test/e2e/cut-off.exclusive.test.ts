@@ -62,18 +62,36 @@ verifies(
 it("Ctrl-C ends a program that ignores it by the ladder, and a second one at once", async () => {
   const dir = place.codebase({ a: "" });
   const stubborn = ["sh", "-c", "trap '' INT TERM; echo ready; while :; do sleep 0.1; done"];
-  const ladder = start(["run", dir, ...place.data, "--", ...stubborn], { open: true });
+  const ladder = start(["run", dir, ...place.data, "--json", "--", ...stubborn], { open: true });
   await ladder.said("ready");
   ladder.child.kill("SIGINT");
-  expect((await ladder.ended).code).toBe(130);
-  const twice = start(["run", dir, ...place.data, "--", ...stubborn], { open: true });
+  const laddered = await ladder.ended;
+  expect([laddered.code, lastObject(laddered.stdout)["signal"]]).toEqual([130, "SIGKILL"]);
+  const twice = start(["run", dir, ...place.data, "--json", "--", ...stubborn], { open: true });
   await twice.said("ready");
   twice.child.kill("SIGINT");
   await sleep(100);
   twice.child.kill("SIGINT");
-  expect((await twice.ended).code).toBe(130);
+  // The sandbox went under the program: it has no result to print.
+  const gone = await twice.ended;
+  expect([gone.code, gone.stdout.toString()]).toEqual([130, "ready\n"]);
   expect(await leftovers(twice.child.pid)).toEqual([]);
 }, 60_000);
+
+it("an interrupted run is not accepted by --yes: what it wrote so far is kept", async () => {
+  const dir = place.codebase({ a: "" });
+  const { child, said, ended } = start(
+    ["run", dir, ...place.data, "--yes", "--", "sh", "-c", "echo half > output/x; echo ready; sleep 47.8"],
+    {
+      open: true,
+    },
+  );
+  await said("ready");
+  child.kill("SIGINT");
+  const { code, stderr } = await ended;
+  expect([code, stderr]).toEqual([130, expect.stringContaining("corral commit sb")]);
+  expect(existsSync(join(dir, "output"))).toBe(false);
+});
 
 it("SIGTERM and SIGHUP end a run as they would end the program", async () => {
   const dir = place.codebase({ a: "" });
