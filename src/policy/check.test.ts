@@ -98,6 +98,10 @@ verifies("policy/check-aliases", "check names visible links and second names tha
   ]);
 });
 
+it("rules of a preset that decide nothing are not told", async () => {
+  deepEqual((await checkTree(lines("extends agent-safe", "none *.key", "write /gone"), tree("/a"))).idle, [27, 28]);
+});
+
 it("warns of a readable git store only when something is hidden", async () => {
   const git = tree("/.git/", "/.git/objects/", "/a.key");
   equal((await checkTree(lines("read **", "none *.key"), git)).gitReadable, true);

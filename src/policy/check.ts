@@ -5,6 +5,7 @@
 import type { EntryKind, Permission, Policy } from "../api/policy.ts";
 import { namesOf } from "./bytes.ts";
 import { compilePolicy, type CompiledPolicy, type PolicyState } from "./compile.ts";
+import { isPresetRule } from "./presets.ts";
 
 /** One entry of a codebase, a directory before what is in it. Names are byte strings. */
 export interface TreeEntry {
@@ -46,7 +47,7 @@ export interface CheckReport {
   /** Hidden entries whose directory is visible; what is below them is hidden with them. */
   readonly hidden: readonly CheckedEntry[];
   readonly aliases: readonly Alias[];
-  /** Rules that decide no entry of this tree. */
+  /** Rules that decide no entry of this tree, those of a preset left out. */
   readonly idle: readonly number[];
   /** The git object store can be read although paths are hidden: it may hold their content. */
   readonly gitReadable: boolean;
@@ -112,7 +113,9 @@ function summed(compiled: CompiledPolicy, root: Growing, byPath: ReadonlyMap<str
     counts,
     hidden,
     aliases: [...linkAliases(all, byPath), ...inodeAliases(all)],
-    idle: [...compiled.policy.rules.keys()].filter((index) => !deciding.has(index)),
+    idle: [...compiled.policy.rules.entries()]
+      .filter(([index, rule]) => !deciding.has(index) && !isPresetRule(rule))
+      .map(([index]) => index),
     gitReadable: hidden.length > 0 && (store === "read" || store === "write"),
   };
 }

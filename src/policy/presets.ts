@@ -71,6 +71,11 @@ export function preset(name: string): Preset {
   return { id: `${base}@${VERSION}`, ...PRESETS[base as PresetName] };
 }
 
+/** Whether the rule is a preset's own, not one that was written like it: its author has nothing to mend in it. */
+export function isPresetRule(rule: Rule): boolean {
+  return Object.values(PRESETS).some(({ open, hidden }) => open.includes(rule) || hidden.includes(rule));
+}
+
 export interface Additions {
   /** Globs that become `write`, except where the preset hides. */
   readonly allowWrite?: readonly string[];
