@@ -18,6 +18,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   "exec-throughput": () => import("./exec-throughput.ts"),
   density: () => import("./density.ts"),
   stream: () => import("./stream.ts"),
+  "policy-verdict": () => import("./policy-verdict.ts"),
   "view-compile": () => import("./view-compile.ts"),
   "fs-micro": () => import("./fs-micro.ts"),
   "fs-program": () => import("./fs-program.ts"),
