@@ -33,5 +33,7 @@ async function openHere({ dataDir }: OpenOptions): Promise<Corral> {
   });
 }
 
-const { runCli } = await import("./cli/cli.ts");
+const { runCli, reportDefect } = await import("./cli/cli.ts");
+// What nobody caught is a defect of ours; it is told in one line like every other error, and a terminal in raw mode is given back on exit.
+process.on("uncaughtException", (error) => process.exit(reportDefect(error, process.argv.slice(2))));
 process.exit(await runCli(process.argv.slice(2), host));

@@ -35,6 +35,12 @@ export async function runCli(argv: readonly string[], host: CliHost): Promise<nu
   }
 }
 
+/** For what no command caught. */
+export function reportDefect(error: unknown, argv: readonly string[]): number {
+  tellError(error);
+  return argv[0] === "run" ? EXIT_CORRAL : EXIT_FAILED;
+}
+
 function failed(error: unknown, words: readonly string[]): number {
   tellError(error);
   if (words.includes("--json")) process.stdout.write(`${JSON.stringify(errorObject(error))}\n`);

@@ -51,7 +51,14 @@ export function openDataDir(options: DataDirOptions): DataDir {
   const path = resolve(options.path ?? defaultDataPath(options.env, options.uid));
   const root = guarded("data directory", path, options.uid);
   const run = guarded("run directory", runPath(root, options), options.uid);
-  const dir: DataDir = { root, run, journal: join(root, "journal"), deltas: join(root, "deltas"), masks: join(root, "masks"), reserve: join(root, "reserve") };
+  const dir: DataDir = {
+    root,
+    run,
+    journal: join(root, "journal"),
+    deltas: join(root, "deltas"),
+    masks: join(root, "masks"),
+    reserve: join(root, "reserve"),
+  };
   for (const part of [dir.journal, dir.deltas, dir.masks]) mkdirSync(part, { recursive: true, mode: 0o700 });
   setAside(dir.reserve);
   return dir;

@@ -2,7 +2,7 @@
 // It reads no layer itself. Invariant: what a person is shown as changed and refused is what commit judges, from the same record.
 
 import type { CommitOptions, Deltas, KeptDelta } from "../api/corral.ts";
-import { CorralError } from "../api/errors.ts";
+import { CorralError, errorCode } from "../api/errors.ts";
 import type { Change, CommitResult, Refusal } from "../api/sandbox.ts";
 import { compilePolicy } from "../policy/compile.ts";
 import { printable } from "../policy/bytes.ts";
@@ -79,9 +79,26 @@ export class LocalDeltas implements Deltas {
   }
 
   async discard(sandboxId: string): Promise<void> {
-    if (!this.#readable(sandboxId).kept)
+    if (this.#discardable(sandboxId)?.kept === false) {
       throw new CorralError("sandbox_state", `the sandbox ${sandboxId} still runs; its delta goes when it is destroyed`);
-    await removeDelta(await this.#options.openTool(), this.#options.data, sandboxId);
+    }
+    const tool = await this.#options.openTool();
+    // A commit that was cut off is ended first: only the delta's record names what it left in the codebase.
+    const { recoverCommit } = await import("../view/recover.ts");
+    const ended = await recoverCommit(tool, this.#options.data.deltas, sandboxId);
+    if (ended?.outcome === "busy")
+      throw new CorralError("sandbox_state", `the delta of ${sandboxId} is being committed by another process; wait for it to end`);
+    await removeDelta(tool, this.#options.data, sandboxId);
+  }
+
+  /** Discarding is what mends a record that cannot be read. */
+  #discardable(sandboxId: string): KeptRecord | undefined {
+    try {
+      return this.#readable(sandboxId);
+    } catch (error) {
+      if (errorCode(error) === "delta_malformed" && !this.#options.isLive(sandboxId)) return undefined;
+      throw error;
+    }
   }
 
   /** A delta that is kept, or that of a sandbox of this process. Another process's is not ours to read while it runs. */

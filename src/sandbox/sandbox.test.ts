@@ -266,3 +266,20 @@ it("info names runtime, engine, reasons, weaker walls and stage timings", () => 
   expect(weakenings).toContain("quota-watched");
   expect(Object.keys(timings)).toEqual(expect.arrayContaining(["probeMs", "journalMs", "viewMs", "containMs"]));
 });
+
+it("a damaged record of one delta keeps nobody from working, is told at each start, and can be discarded", async () => {
+  const id = `sb${"d".repeat(20)}`;
+  mkdirSync(join(dir, "data", "deltas", id));
+  writeFileSync(join(dir, "data", "deltas", id, "delta.json"), "");
+  await using second = await openLocalCorral({
+    dataDir: join(dir, "data"),
+    guestFile: GUEST,
+    env: process.env,
+    uid: process.getuid?.() ?? 0,
+  });
+  expect(second.reaped.failures).toEqual([expect.stringContaining(id)]);
+  await using made = await second.create({ codebaseDir: code, policy: { rules: [] } });
+  expect((await made.exec({ command: "true" })).exitCode).toBe(0);
+  await second.deltas.discard(id);
+  expect(existsSync(join(dir, "data", "deltas", id))).toBe(false);
+});

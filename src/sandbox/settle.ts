@@ -10,7 +10,7 @@ import { isId } from "../api/ids.ts";
 import { CUT_OFF_DELTA_MS } from "../api/limits.ts";
 import type { Clock } from "../base/clock.ts";
 import { isAlive } from "../base/process-identity.ts";
-import { deltaDir, type KeptRecord, listKept, readKept, writeKept } from "../view/kept.ts";
+import { deltaDir, type KeptRecord, readKept, writeKept } from "../view/kept.ts";
 import type { RunTool } from "../view/view.ts";
 import { cgroupParents } from "./cgroup-leftovers.ts";
 import { type DataDir, withReserve } from "./data-dir.ts";
@@ -28,15 +28,16 @@ export const NOTHING_REAPED: Reaped = { objects: 0, deltas: [], failures: [] };
 
 export async function settle(request: SettleRequest): Promise<Reaped> {
   const { data } = request;
-  const orphans = orphanDeltas(data);
+  const { records, damaged } = surveyDeltas(data);
+  // The journal is listed after the deltas: one that is made meanwhile is in both or in neither.
+  const orphans = orphansOf(data, records);
   const { entries, broken } = listJournal(data.journal);
   const abandoned = entries.filter(({ maker }) => !isAlive(maker));
-  const records = listKept(data.deltas);
-  const expired = records.filter((record) => isExpired(request, record));
-  const commits = records.some(({ sandboxId }) => existsSync(join(deltaDir(data.deltas, sandboxId).path, "commit.json")));
-  if (orphans.length + abandoned.length + broken.length + expired.length === 0 && !commits) return NOTHING_REAPED;
+  const expired = [...records.values()].filter((record) => record !== undefined && isExpired(request, record)) as readonly KeptRecord[];
+  const commits = [...records.keys()].some((id) => existsSync(join(deltaDir(data.deltas, id).path, "commit.json")));
+  if (orphans.length + abandoned.length + broken.length + expired.length === 0 && !commits) return { ...NOTHING_REAPED, failures: damaged };
   const tool = await request.openTool();
-  const failures = commits ? await endCommits(tool, data) : [];
+  const failures = commits ? await endCommits(tool, data, [...records.keys()]) : [];
   const adopted: KeptDelta[] = [];
   const adopt = async (id: string): Promise<void> => {
     const delta = await adoptDelta(tool, data, id);
@@ -46,19 +47,37 @@ export async function settle(request: SettleRequest): Promise<Reaped> {
   const objects = await reap({ data, cgroupParents: cgroupParents(), locked, settleDelta: ({ id }) => adopt(id) });
   for (const id of orphans) await adopt(id);
   for (const { sandboxId } of expired) await removeDelta(tool, data, sandboxId);
-  return { objects, deltas: adopted, failures };
+  return { objects, deltas: adopted, failures: [...damaged, ...failures] };
 }
 
-/** Deltas that no journal knows and nobody keeps: their run was cut off together with its journal. The order of the two listings counts. */
-function orphanDeltas(data: DataDir): readonly string[] {
-  const ids = readdirSync(data.deltas).filter((name) => isId("sandbox", name));
-  if (ids.length === 0) return [];
+interface Survey {
+  /** By id; `undefined`: a delta without a record. */
+  readonly records: ReadonlyMap<string, KeptRecord | undefined>;
+  /** What to tell of records that cannot be read. They keep nobody from working; discarding takes them away. */
+  readonly damaged: readonly string[];
+}
+
+function surveyDeltas(data: DataDir): Survey {
+  const records = new Map<string, KeptRecord | undefined>();
+  const damaged: string[] = [];
+  for (const id of readdirSync(data.deltas)) {
+    if (!isId("sandbox", id)) continue;
+    try {
+      records.set(id, recordOf(data, id));
+    } catch (error) {
+      damaged.push(error instanceof Error ? error.message : String(error));
+    }
+  }
+  return { records, damaged };
+}
+
+/** Deltas that no journal knows and nobody keeps: their run was cut off together with its journal. */
+function orphansOf(data: DataDir, records: Survey["records"]): readonly string[] {
+  const unkept = [...records].filter(([, record]) => record?.kept !== true).map(([id]) => id);
+  if (unkept.length === 0) return [];
   const known = new Set(readdirSync(data.journal).map((name) => name.split(".")[0]));
-  return ids.filter((id) => !known.has(id) && !isKept(data, id) && existsSync(deltaDir(data.deltas, id).path));
-}
-
-function isKept(data: DataDir, id: string): boolean {
-  return recordOf(data, id)?.kept === true;
+  // Looked at once more: its sandbox may have ended, and kept or removed it, between the two listings.
+  return unkept.filter((id) => !known.has(id) && existsSync(deltaDir(data.deltas, id).path) && recordOf(data, id)?.kept !== true);
 }
 
 function recordOf(data: DataDir, id: string): KeptRecord | undefined {
@@ -78,11 +97,18 @@ function isExpired({ data, clock }: SettleRequest, { sandboxId, cutOff }: KeptRe
 }
 
 /** One that cannot be ended keeps nothing else waiting: what it says is told at this start, and again by whoever asks for its delta. */
-async function endCommits(tool: RunTool, data: DataDir): Promise<readonly string[]> {
-  const { recoverCommits } = await import("../view/recover.ts");
-  const { recovered, failed } = await recoverCommits(tool, data.deltas);
-  for (const { sandboxId, outcome, whole } of recovered) if (outcome === "applied" && whole) await removeDelta(tool, data, sandboxId);
-  return failed.map(({ sandboxId, error }) => `the commit of ${sandboxId}: ${error instanceof Error ? error.message : String(error)}`);
+async function endCommits(tool: RunTool, data: DataDir, ids: readonly string[]): Promise<readonly string[]> {
+  const { recoverCommit } = await import("../view/recover.ts");
+  const failures: string[] = [];
+  for (const id of ids) {
+    try {
+      const ended = await recoverCommit(tool, data.deltas, id);
+      if (ended?.outcome === "applied" && ended.whole) await removeDelta(tool, data, id);
+    } catch (error) {
+      failures.push(`the commit of ${id}: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+  return failures;
 }
 
 async function adoptDelta(tool: RunTool, data: DataDir, id: string): Promise<KeptDelta | undefined> {

@@ -1,6 +1,7 @@
 // Opens runtimes and what sandboxes of each are made with, once, when first needed; chooses the runtime where none was named.
 // Order of preference: native, then bwrap. Invariant: no fallback is silent: why a runtime was not taken stands in the reasons.
 
+import { existsSync } from "node:fs";
 import { release } from "node:os";
 import { CorralError } from "../api/errors.ts";
 import type { RuntimeName } from "../api/sandbox.ts";
@@ -96,7 +97,12 @@ export class Workshops {
   }
 
   async #make(name: RuntimeName): Promise<Workshop> {
-    const { data, clock, env, weaken, onGone } = this.#options;
+    const { data, clock, env, guestFile, weaken, onGone } = this.#options;
+    if (!existsSync(guestFile))
+      throw new CorralError(
+        "guest_missing",
+        "the guest program is not built; run: ./corral --version (it builds what is missing), or guest/make.sh",
+      );
     const runtime = await openRuntime(name, this.#options);
     try {
       const { ids, tool } = runtime;
