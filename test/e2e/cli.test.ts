@@ -62,6 +62,19 @@ verifies("cli/first-run", "over the example a secret is no file, src is refused,
   expect(existsSync(join(copy, "src", "y"))).toBe(false);
 });
 
+it("the same holds with --runtime bwrap", async (context) => {
+  const copy = join(place.dir, "first-run");
+  cpSync(FIRST_RUN, copy, { recursive: true });
+  const { stdout, stderr } = await corral(
+    copy,
+    ["--json", "--runtime", "bwrap"],
+    ["sh", "-c", "cat .env; echo x > output/x; echo y > src/y"],
+  );
+  if (stderr.includes("bubblewrap is not installed")) return context.skip("bubblewrap is not installed");
+  expect(stderr).toContain("cat: .env: No such file or directory");
+  expect(lastObject(stdout)).toMatchObject({ runtime: "bwrap", changes: [{ path: "/output/x", kind: "add", type: "file" }] });
+});
+
 verifies("cli/exit-code", "run ends with the program's own code: its status, 128 and the signal, 126, 127", async () => {
   const dir = place.codebase({ "plain.txt": "no program", "broken.sh": "#!/nonexistent/interpreter\n" });
   chmodSync(join(dir, "broken.sh"), 0o755);
