@@ -3,7 +3,18 @@
 // Invariant: an answer without its end record is an error, never "applied" and never "nothing".
 
 import { CorralError } from "../api/errors.ts";
-import { ByteReader, broken, decodeSignature, encodeSignature, inChunks, outputOf, SIGNATURE_BYTES, toolPath, type Signature, type Source } from "./stage.ts";
+import {
+  ByteReader,
+  broken,
+  decodeSignature,
+  encodeSignature,
+  inChunks,
+  outputOf,
+  SIGNATURE_BYTES,
+  toolPath,
+  type Signature,
+  type Source,
+} from "./stage.ts";
 import type { RunTool } from "./view.ts";
 
 /** `D` deletes, `R` removes a directory, `M` makes one, `F` puts a file, `L` a link, `C` changes a mode. */
@@ -61,7 +72,12 @@ export async function apply(request: ApplyRequest): Promise<ApplyOutcome> {
 }
 
 /** Brings a commit that was cut off to its end. With `clean` the staging directory is removed: only after the outcome was written down. */
-export async function recover(tool: RunTool, base: string, stage: string, options: { readonly clean: boolean; readonly failpoint?: readonly string[] }): Promise<ApplyOutcome> {
+export async function recover(
+  tool: RunTool,
+  base: string,
+  stage: string,
+  options: { readonly clean: boolean; readonly failpoint?: readonly string[] },
+): Promise<ApplyOutcome> {
   return await readOutcome(tool(["stage", "recover", base, stage, ...(options.clean ? ["--clean"] : []), ...(options.failpoint ?? [])]));
 }
 
@@ -119,12 +135,23 @@ async function readOutcome(run: ReturnType<RunTool>): Promise<ApplyOutcome> {
   }
 }
 
-async function readEnd(reader: ByteReader, run: ReturnType<RunTool>, rest: Pick<ApplyOutcome, "signatures" | "stuckPaths">): Promise<ApplyOutcome> {
+async function readEnd(
+  reader: ByteReader,
+  run: ReturnType<RunTool>,
+  rest: Pick<ApplyOutcome, "signatures" | "stuckPaths">,
+): Promise<ApplyOutcome> {
   const end = await reader.need(17);
   const outcome = OUTCOMES[end.toString("latin1", 0, 1)];
   if (outcome === undefined) throw broken("an unknown outcome");
   const operation = end.readUInt32LE(5);
   const what = (await reader.need(end.readUInt32LE(13))).toString("utf8");
   await run.done;
-  return { ...rest, outcome, errno: end.readUInt32LE(1), what, steps: end.readUInt32LE(9), ...(operation === NO_OPERATION ? {} : { operation }) };
+  return {
+    ...rest,
+    outcome,
+    errno: end.readUInt32LE(1),
+    what,
+    steps: end.readUInt32LE(9),
+    ...(operation === NO_OPERATION ? {} : { operation }),
+  };
 }

@@ -53,7 +53,22 @@ function entryOf(name: string, { kind, mode, size, ino, mtimeNs, ctimeNs }: Sign
   const [mtimeSeconds, mtimeRest] = splitTime(mtimeNs);
   const [ctimeSeconds, ctimeRest] = splitTime(ctimeNs);
   const times = { mtimeSeconds, mtimeNs: mtimeRest, ctimeSeconds, ctimeNs: ctimeRest };
-  return { name, kind, errno: 0, mode: mode | TYPE_BITS[kind], uid: 0, gid: 0, nlink: 1, size, ino, ...times, rdevMajor: 0, rdevMinor: 0, mountPoint: false, target };
+  return {
+    name,
+    kind,
+    errno: 0,
+    mode: mode | TYPE_BITS[kind],
+    uid: 0,
+    gid: 0,
+    nlink: 1,
+    size,
+    ino,
+    ...times,
+    rdevMajor: 0,
+    rdevMinor: 0,
+    mountPoint: false,
+    target,
+  };
 }
 
 const TYPE_BITS = { file: 0o100000, dir: 0o040000, link: 0o120000, other: 0 } as const;

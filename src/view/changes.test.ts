@@ -1,4 +1,18 @@
-import { chmodSync, closeSync, linkSync, lutimesSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, symlinkSync, unlinkSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  closeSync,
+  linkSync,
+  lutimesSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  unlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { afterEach, describe, expect, it, type TestContext } from "vitest";
@@ -21,29 +35,45 @@ async function seen(): Promise<string[]> {
 }
 
 describe("changes of a delta", () => {
-  verifies("view/delta-lists-changes", "adds, modifications and deletions of files, links and directories are listed, sorted", async (context) => {
-    await delta(context, { a: "1", "d/b": "2", "d/c": "3", "gone/x": "4" }, (at) => {
-      writeFileSync(join(at, "a"), "changed");
-      writeFileSync(join(at, "d/new"), "n");
-      mkdirSync(join(at, "empty"));
-      symlinkSync("a", join(at, "link"));
-      unlinkSync(join(at, "d/c"));
-      rmSync(join(at, "gone"), { recursive: true });
-    });
-    expect(await seen()).toEqual(["modify file /a", "delete file /d/c", "add file /d/new", "add dir /empty", "delete dir /gone", "delete file /gone/x", "add link /link"]);
-  });
+  verifies(
+    "view/delta-lists-changes",
+    "adds, modifications and deletions of files, links and directories are listed, sorted",
+    async (context) => {
+      await delta(context, { a: "1", "d/b": "2", "d/c": "3", "gone/x": "4" }, (at) => {
+        writeFileSync(join(at, "a"), "changed");
+        writeFileSync(join(at, "d/new"), "n");
+        mkdirSync(join(at, "empty"));
+        symlinkSync("a", join(at, "link"));
+        unlinkSync(join(at, "d/c"));
+        rmSync(join(at, "gone"), { recursive: true });
+      });
+      expect(await seen()).toEqual([
+        "modify file /a",
+        "delete file /d/c",
+        "add file /d/new",
+        "add dir /empty",
+        "delete dir /gone",
+        "delete file /gone/x",
+        "add link /link",
+      ]);
+    },
+  );
 
-  verifies("view/delta-ignores-touch", "touch, an open for writing, the same bytes written again and a chmod there and back are no changes", async (context) => {
-    await delta(context, { a: "same", b: "same", c: "same", "d/e": "x" }, (at) => {
-      utimesSync(join(at, "a"), 1, 1);
-      closeSync(openSync(join(at, "b"), "r+"));
-      writeFileSync(join(at, "c"), "same");
-      chmodSync(join(at, "d/e"), 0o600);
-      chmodSync(join(at, "d/e"), 0o644);
-      lutimesSync(join(at, "d"), 1, 1);
-    });
-    expect(await seen()).toEqual([]);
-  });
+  verifies(
+    "view/delta-ignores-touch",
+    "touch, an open for writing, the same bytes written again and a chmod there and back are no changes",
+    async (context) => {
+      await delta(context, { a: "same", b: "same", c: "same", "d/e": "x" }, (at) => {
+        utimesSync(join(at, "a"), 1, 1);
+        closeSync(openSync(join(at, "b"), "r+"));
+        writeFileSync(join(at, "c"), "same");
+        chmodSync(join(at, "d/e"), 0o600);
+        chmodSync(join(at, "d/e"), 0o644);
+        lutimesSync(join(at, "d"), 1, 1);
+      });
+      expect(await seen()).toEqual([]);
+    },
+  );
 
   it("a chmod alone is a change of mode; with new content it is a modification", async (context) => {
     await delta(context, { a: "1", b: "1" }, (at) => {
@@ -74,8 +104,16 @@ describe("changes of a delta", () => {
       renameSync(join(at, "e"), join(at, "n/e"));
     });
     expect(await seen()).toEqual([
-      "delete dir /d", "delete dir /d/s", "delete file /d/s/c", "delete dir /e", "add dir /n", "rename file /n/a from /d/a", "add dir /n/e",
-      "rename file /n/e/x from /e/x", "add dir /s", "rename file /s/b from /d/s/b",
+      "delete dir /d",
+      "delete dir /d/s",
+      "delete file /d/s/c",
+      "delete dir /e",
+      "add dir /n",
+      "rename file /n/a from /d/a",
+      "add dir /n/e",
+      "rename file /n/e/x from /e/x",
+      "add dir /s",
+      "rename file /s/b from /d/s/b",
     ]);
   });
 
@@ -159,7 +197,10 @@ describe("marks that no sandbox can make", () => {
     ["a redirect that climbs", (at) => (mkdirSync(join(at, "e")), forge(join(at, "e"), "redirect", "/../etc"))],
     ["a redirect to nothing", (at) => (mkdirSync(join(at, "e")), forge(join(at, "e"), "redirect", "/nothing"))],
     ["a redirect to a hidden directory", (at) => (mkdirSync(join(at, "e")), forge(join(at, "e"), "redirect", "/secrets"))],
-    ["a file without data that leads to a hidden one", (at) => (writeFileSync(join(at, "e"), ""), forge(join(at, "e"), "metacopy", ""), forge(join(at, "e"), "redirect", "/secrets/key"))],
+    [
+      "a file without data that leads to a hidden one",
+      (at) => (writeFileSync(join(at, "e"), ""), forge(join(at, "e"), "metacopy", ""), forge(join(at, "e"), "redirect", "/secrets/key")),
+    ],
     ["a file without data and without a lower one", (at) => (writeFileSync(join(at, "e"), ""), forge(join(at, "e"), "metacopy", ""))],
     ["an opaque file", (at) => (writeFileSync(join(at, "e"), ""), forge(join(at, "e"), "opaque", "y"))],
     ["an opaque mark of another value", (at) => (mkdirSync(join(at, "e")), forge(join(at, "e"), "opaque", "z"))],
@@ -173,7 +214,12 @@ describe("marks that no sandbox can make", () => {
       await lab.start();
       lab.unmount();
       act(lab.upper);
-      const policy = { rules: [{ pattern: "**", permission: "write" as const }, { pattern: "/secrets", permission: "none" as const }] };
+      const policy = {
+        rules: [
+          { pattern: "**", permission: "write" as const },
+          { pattern: "/secrets", permission: "none" as const },
+        ],
+      };
       await expect(lab.changes(policy), name).rejects.toMatchObject({ code: "delta_malformed" });
       lab.close();
     }

@@ -60,7 +60,11 @@ const MODE_BITS = 0o777;
 const MIXED_DIR_MODE = 0o1777;
 
 export async function readChanges(input: DeltaInput): Promise<DeltaChanges> {
-  if (!existsSync(input.base)) throw new CorralError("codebase_not_found", `the directory that the delta was made over, ${input.base}, is gone; bring it back, or discard the delta`);
+  if (!existsSync(input.base))
+    throw new CorralError(
+      "codebase_not_found",
+      `the directory that the delta was made over, ${input.base}, is gone; bring it back, or discard the delta`,
+    );
   const upper = await readUpper(input.tool, input.upper, input.trusted);
   const base = await readBase(input.manifest(), wantedBase(upper));
   const merged = merge({ upper, base, policy: input.policy });
@@ -98,16 +102,30 @@ function rebase(found: readonly Difference[], rebased: ReadonlyMap<string, Rebas
     const source = rebasedSource(difference, now, rebased);
     const own = source.source?.path === path && source.source.root === "base";
     const asks = !own && before?.kind === "file" && after?.kind === "file" && before.size === after.size;
-    return [{ ...rest, ...(before === undefined ? {} : { before }), ...(after === undefined ? {} : { after: { ...after, ...source } }), ...(asks ? { compare: true } : {}) }];
+    return [
+      {
+        ...rest,
+        ...(before === undefined ? {} : { before }),
+        ...(after === undefined ? {} : { after: { ...after, ...source } }),
+        ...(asks ? { compare: true } : {}),
+      },
+    ];
   });
 }
 
-function rebasedSource({ path, after }: Difference, now: Rebased | undefined, rebased: ReadonlyMap<string, Rebased>): Pick<After, "source" | "signature"> {
+function rebasedSource(
+  { path, after }: Difference,
+  now: Rebased | undefined,
+  rebased: ReadonlyMap<string, Rebased>,
+): Pick<After, "source" | "signature"> {
   const { source, signature } = after ?? {};
   const origin = source?.root === "base" ? rebased.get(source.path) : undefined;
-  if (source === undefined || origin === undefined) return { ...(source === undefined ? {} : { source }), ...(signature === undefined ? {} : { signature }) };
+  if (source === undefined || origin === undefined)
+    return { ...(source === undefined ? {} : { source }), ...(signature === undefined ? {} : { signature }) };
   if (origin.signature?.kind === "file") return { source, signature: origin.signature };
-  return now?.signature?.kind === "file" ? { source: { root: "base", path }, signature: now.signature } : { source, ...(signature === undefined ? {} : { signature }) };
+  return now?.signature?.kind === "file"
+    ? { source: { root: "base", path }, signature: now.signature }
+    : { source, ...(signature === undefined ? {} : { signature }) };
 }
 
 /** Those of `found` whose bytes are what the codebase holds. */
@@ -134,7 +152,10 @@ function classify(input: DeltaInput, difference: Difference, sameBytes: boolean)
   // A FIFO, socket or device of the base was shown as an empty file without rights: one that still is was only copied.
   if (before.kind === "other" && after.kind === "file" && after.size === 0 && (after.mode & MODE_BITS) === 0) return undefined;
   if (before.kind !== after.kind) return { ...difference, kind: "modify", type, mode };
-  const same = after.kind === "dir" || sameBytes || (after.kind === "file" ? after.source?.path === path && after.source.root === "base" : after.target === before.target);
+  const same =
+    after.kind === "dir" ||
+    sameBytes ||
+    (after.kind === "file" ? after.source?.path === path && after.source.root === "base" : after.target === before.target);
   if (!same) return { ...difference, kind: "modify", type, mode };
   if (after.kind === "link") return undefined;
   return hasNewMode(input, difference) ? { ...difference, kind: "mode", type, mode } : undefined;
@@ -162,7 +183,12 @@ function resultMode(input: DeltaInput, { path, before, after }: Difference): num
     const origin = after.source?.path ?? path;
     return mode === (after.moved.mode & MODE_BITS) || mode === shown(input, origin, after.moved) ? after.moved.mode & MODE_BITS : mode;
   }
-  if (before !== undefined && before.kind === after.kind && (mode === shown(input, path, before) || !hasNewMode(input, { path, before, after }))) return before.mode & MODE_BITS;
+  if (
+    before !== undefined &&
+    before.kind === after.kind &&
+    (mode === shown(input, path, before) || !hasNewMode(input, { path, before, after }))
+  )
+    return before.mode & MODE_BITS;
   return mode;
 }
 

@@ -31,7 +31,11 @@ function change(at: string): void {
   chmodSync(join(at, "mode"), 0o755);
 }
 
-async function labWith(context: TestContext, files: Record<string, string>, act: (merged: string) => void): Promise<{ lab: Lab; before: string[]; after: string[] }> {
+async function labWith(
+  context: TestContext,
+  files: Record<string, string>,
+  act: (merged: string) => void,
+): Promise<{ lab: Lab; before: string[]; after: string[] }> {
   if (!isRoot) context.skip("mounting an overlay needs root");
   const lab = openLab(files);
   open.push(lab);
@@ -82,39 +86,52 @@ function leftovers(lab: Lab): string[] {
 }
 
 describe("a commit that is cut off", () => {
-  verifies("view/commit-crash", "killed at any step it is all or nothing after the next start, and can be committed again", async (context) => {
-    const steps = await countSteps(context, FILES, change);
-    expect(steps).toBeGreaterThan(25);
-    let applied = 0;
-    for (let step = 1; step <= steps; step++) {
-      const { lab, before, after } = await labWith(context, FILES, change);
-      await expect(lab.commit({}, { failpoint: ["--fail-at", String(step)] }), `step ${step}`).rejects.toThrow();
-      await nextStart(lab);
-      const now = snapshot(lab.base);
-      if (now.join() === after.join()) applied += 1;
-      else expect(now, `step ${step}`).toEqual(before);
-      expect([leftovers(lab), readCommit(lab.deltas, LAB_ID)], `step ${step}`).toEqual([[], undefined]);
-      expect((await lab.commit()).whole, `step ${step}`).toBe(true);
-      expect(snapshot(lab.base), `step ${step}`).toEqual(after);
-      lab.close();
-    }
-    // Both answers were seen: the failpoints lie on both sides of the decision.
-    expect(applied).toBeGreaterThan(8);
-    expect(steps - applied).toBeGreaterThan(8);
-  }, 240_000);
+  verifies(
+    "view/commit-crash",
+    "killed at any step it is all or nothing after the next start, and can be committed again",
+    async (context) => {
+      const steps = await countSteps(context, FILES, change);
+      expect(steps).toBeGreaterThan(25);
+      let applied = 0;
+      for (let step = 1; step <= steps; step++) {
+        const { lab, before, after } = await labWith(context, FILES, change);
+        await expect(lab.commit({}, { failpoint: ["--fail-at", String(step)] }), `step ${step}`).rejects.toThrow();
+        await nextStart(lab);
+        const now = snapshot(lab.base);
+        if (now.join() === after.join()) applied += 1;
+        else expect(now, `step ${step}`).toEqual(before);
+        expect([leftovers(lab), readCommit(lab.deltas, LAB_ID)], `step ${step}`).toEqual([[], undefined]);
+        expect((await lab.commit()).whole, `step ${step}`).toBe(true);
+        expect(snapshot(lab.base), `step ${step}`).toEqual(after);
+        lab.close();
+      }
+      // Both answers were seen: the failpoints lie on both sides of the decision.
+      expect(applied).toBeGreaterThan(8);
+      expect(steps - applied).toBeGreaterThan(8);
+    },
+    240_000,
+  );
 
-  verifies("view/commit-error", "failing at any step for want of space it takes everything back, and the delta is as before", async (context) => {
-    const steps = await countSteps(context, FILES, change);
-    for (let step = 1; step <= steps; step++) {
-      const { lab, before, after } = await labWith(context, FILES, change);
-      await expect(lab.commit({}, { failpoint: ["--fail-at", String(step), "--fail-errno", "28"] }), `step ${step}`).rejects.toMatchObject({ code: "disk_full" });
-      expect(snapshot(lab.base), `step ${step}`).toEqual(before);
-      expect([leftovers(lab), readCommit(lab.deltas, LAB_ID)], `step ${step}`).toEqual([[], undefined]);
-      expect((await lab.commit()).whole, `step ${step}`).toBe(true);
-      expect(snapshot(lab.base), `step ${step}`).toEqual(after);
-      lab.close();
-    }
-  }, 240_000);
+  verifies(
+    "view/commit-error",
+    "failing at any step for want of space it takes everything back, and the delta is as before",
+    async (context) => {
+      const steps = await countSteps(context, FILES, change);
+      for (let step = 1; step <= steps; step++) {
+        const { lab, before, after } = await labWith(context, FILES, change);
+        await expect(
+          lab.commit({}, { failpoint: ["--fail-at", String(step), "--fail-errno", "28"] }),
+          `step ${step}`,
+        ).rejects.toMatchObject({ code: "disk_full" });
+        expect(snapshot(lab.base), `step ${step}`).toEqual(before);
+        expect([leftovers(lab), readCommit(lab.deltas, LAB_ID)], `step ${step}`).toEqual([[], undefined]);
+        expect((await lab.commit()).whole, `step ${step}`).toBe(true);
+        expect(snapshot(lab.base), `step ${step}`).toEqual(after);
+        lab.close();
+      }
+    },
+    240_000,
+  );
 
   it("a recovery that is killed at any step is continued by the next", async (context) => {
     const steps = await countSteps(context, FILES, change);
@@ -133,23 +150,32 @@ describe("a commit that is cut off", () => {
     }
   }, 240_000);
 
-  verifies("view/commit-crash-large", "killed in the middle of 10,000 files it is all or nothing too", async (context) => {
-    const files = Object.fromEntries(Array.from({ length: 1_000 }, (_, i) => [`d${i % 50}/f${i}`, `old ${i}`]));
-    const many = (at: string): void => {
-      for (let i = 0; i < 1_000; i++) writeFileSync(join(at, `d${i % 50}/f${i}`), `new content ${i}`);
-      for (let i = 0; i < 9_000; i++) writeFileSync(join(at, `d${i % 50}/n${i}`), `made ${i}`);
-    };
-    const { lab, before, after } = await labWith(context, files, many);
-    // While files are copied, right before the decision, in the middle of the renames.
-    for (const [step, wanted] of [[3_000, before], [10_005, before], [15_000, after]] as const) {
-      await expect(lab.commit({}, { failpoint: ["--fail-at", String(step)] })).rejects.toThrow();
-      expect(leftovers(lab)).toHaveLength(1);
-      await nextStart(lab);
-      // Not toEqual: a difference of 10,000 lines helps nobody.
-      expect(snapshot(lab.base).join() === wanted.join(), `step ${step}`).toBe(true);
-      expect(leftovers(lab)).toEqual([]);
-    }
-  }, 240_000);
+  verifies(
+    "view/commit-crash-large",
+    "killed in the middle of 10,000 files it is all or nothing too",
+    async (context) => {
+      const files = Object.fromEntries(Array.from({ length: 1_000 }, (_, i) => [`d${i % 50}/f${i}`, `old ${i}`]));
+      const many = (at: string): void => {
+        for (let i = 0; i < 1_000; i++) writeFileSync(join(at, `d${i % 50}/f${i}`), `new content ${i}`);
+        for (let i = 0; i < 9_000; i++) writeFileSync(join(at, `d${i % 50}/n${i}`), `made ${i}`);
+      };
+      const { lab, before, after } = await labWith(context, files, many);
+      // While files are copied, right before the decision, in the middle of the renames.
+      for (const [step, wanted] of [
+        [3_000, before],
+        [10_005, before],
+        [15_000, after],
+      ] as const) {
+        await expect(lab.commit({}, { failpoint: ["--fail-at", String(step)] })).rejects.toThrow();
+        expect(leftovers(lab)).toHaveLength(1);
+        await nextStart(lab);
+        // Not toEqual: a difference of 10,000 lines helps nobody.
+        expect(snapshot(lab.base).join() === wanted.join(), `step ${step}`).toBe(true);
+        expect(leftovers(lab)).toEqual([]);
+      }
+    },
+    240_000,
+  );
 
   it("what the person changed between the crash and the next start is not overwritten: everything goes back", async (context) => {
     const steps = await countSteps(context, FILES, change);

@@ -30,11 +30,25 @@ async function startRacer(script: string, ...args: string[]): Promise<ChildProce
 async function putting(path: string): Promise<Operation> {
   const [signature] = await probe(lab.tool, lab.upper, ["/new"]);
   const [before] = await probe(lab.tool, lab.base, [path]);
-  return { kind: "F", path, mode: 0o644, source: { root: "upper", path: "/new" }, ...(signature === undefined ? {} : { signature }), ...(before === undefined ? {} : { before }) };
+  return {
+    kind: "F",
+    path,
+    mode: 0o644,
+    source: { root: "upper", path: "/new" },
+    ...(signature === undefined ? {} : { signature }),
+    ...(before === undefined ? {} : { before }),
+  };
 }
 
 async function run(operation: Operation): Promise<ApplyOutcome> {
-  const outcome = await apply({ tool: lab.tool, base: lab.base, upper: lab.upper, stage: STAGE, rootIno: lstatSync(lab.base).ino, operations: [operation] });
+  const outcome = await apply({
+    tool: lab.tool,
+    base: lab.base,
+    upper: lab.upper,
+    stage: STAGE,
+    rootIno: lstatSync(lab.base).ino,
+    operations: [operation],
+  });
   await recover(lab.tool, lab.base, STAGE, { clean: true });
   return outcome;
 }
@@ -47,23 +61,28 @@ while True:
     os.rename(d, aside); os.symlink(outside, d); os.unlink(d); os.rename(aside, d)
 `;
 
-verifies("view/commit-race", "a directory that is exchanged for a link out of the codebase never takes a commit outside", async () => {
-  lab = openLab({ "d/s/": "" });
-  const outside = join(lab.dir, "outside");
-  mkdirSync(join(outside, "s"), { recursive: true });
-  writeFileSync(join(lab.upper, "new"), "from the sandbox");
-  const operation = await putting("/d/s/f");
-  await startRacer(SWAP, join(lab.base, "d"), join(lab.base, "aside"), outside);
-  const seen = new Map<string, number>();
-  for (let round = 0; round < 100; round++) {
-    const { outcome, errno } = await run(operation);
-    seen.set(`${outcome} ${errno}`, (seen.get(`${outcome} ${errno}`) ?? 0) + 1);
-    expect(readdirSync(join(outside, "s"))).toEqual([]);
-    for (const dir of ["d", "aside"]) rmSync(join(lab.base, dir, "s/f"), { force: true });
-  }
-  // The race was a race: some commits came through, some met the link or nothing.
-  expect(seen.size).toBeGreaterThan(1);
-}, 120_000);
+verifies(
+  "view/commit-race",
+  "a directory that is exchanged for a link out of the codebase never takes a commit outside",
+  async () => {
+    lab = openLab({ "d/s/": "" });
+    const outside = join(lab.dir, "outside");
+    mkdirSync(join(outside, "s"), { recursive: true });
+    writeFileSync(join(lab.upper, "new"), "from the sandbox");
+    const operation = await putting("/d/s/f");
+    await startRacer(SWAP, join(lab.base, "d"), join(lab.base, "aside"), outside);
+    const seen = new Map<string, number>();
+    for (let round = 0; round < 100; round++) {
+      const { outcome, errno } = await run(operation);
+      seen.set(`${outcome} ${errno}`, (seen.get(`${outcome} ${errno}`) ?? 0) + 1);
+      expect(readdirSync(join(outside, "s"))).toEqual([]);
+      for (const dir of ["d", "aside"]) rmSync(join(lab.base, dir, "s/f"), { force: true });
+    }
+    // The race was a race: some commits came through, some met the link or nothing.
+    expect(seen.size).toBeGreaterThan(1);
+  },
+  120_000,
+);
 
 const REPLACE = `
 import os, sys

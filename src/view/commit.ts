@@ -57,9 +57,13 @@ export async function commitDelta(input: CommitInput, options: CommitOptions = {
     const done = await attempt(await prepare(input, options, conflicts));
     if (done !== undefined) return done;
   }
-  throw new CorralError("commit_conflict", "the codebase changes faster than it can be committed to; stop what writes to it and commit again", {
-    details: { refused: [], conflicts: [...conflicts].map(([path, reason]) => ({ path: printable(path), reason })) },
-  });
+  throw new CorralError(
+    "commit_conflict",
+    "the codebase changes faster than it can be committed to; stop what writes to it and commit again",
+    {
+      details: { refused: [], conflicts: [...conflicts].map(([path, reason]) => ({ path: printable(path), reason })) },
+    },
+  );
 }
 
 /** Reads the delta anew: an attempt that was taken back has given what it touched new times. */
@@ -70,10 +74,22 @@ async function prepare(input: CommitInput, options: CommitOptions, conflicts: Ma
   const asked = named(delta.changes, options.paths);
   const all = new Map(refused);
   if (options.acceptFlagged !== true) {
-    for (const [change, why] of flags) if (!all.has(change)) all.set(change, `it ${why}; look at it and accept flagged entries by name (acceptFlagged)`);
+    for (const [change, why] of flags)
+      if (!all.has(change)) all.set(change, `it ${why}; look at it and accept flagged entries by name (acceptFlagged)`);
   }
-  const concerns = ({ path }: Refusal): boolean => options.paths === undefined || [...asked].some((change) => printable(change.path).startsWith(`${path}/`));
-  return { input, options, delta, asked, flags, refused: only(all, asked), dropped: only(dropped, asked), others: others.filter(concerns), conflicts };
+  const concerns = ({ path }: Refusal): boolean =>
+    options.paths === undefined || [...asked].some((change) => printable(change.path).startsWith(`${path}/`));
+  return {
+    input,
+    options,
+    delta,
+    asked,
+    flags,
+    refused: only(all, asked),
+    dropped: only(dropped, asked),
+    others: others.filter(concerns),
+    conflicts,
+  };
 }
 
 function only(reasons: ReadonlyMap<DeltaChange, string>, asked: ReadonlySet<DeltaChange>): Map<DeltaChange, string> {
@@ -110,7 +126,10 @@ async function attempt(round: Round): Promise<DeltaCommit | undefined> {
 }
 
 /** The operations that are left to do, or `undefined` when the codebase moved under some of them. */
-async function findConflicts({ input, delta, conflicts }: Round, operations: readonly PlannedOperation[]): Promise<readonly PlannedOperation[] | undefined> {
+async function findConflicts(
+  { input, delta, conflicts }: Round,
+  operations: readonly PlannedOperation[],
+): Promise<readonly PlannedOperation[] | undefined> {
   const expected = expectations(operations, delta.entryNow);
   const paths = [...expected.keys()];
   const now = await probe(input.tool, input.base, paths);
@@ -158,7 +177,10 @@ async function afterCrash({ tool, base, failpoint = [] }: CommitInput, stage: st
 
 export function stuck({ stuckPaths }: ApplyOutcome, stage: string): CorralError {
   const some = stuckPaths.slice(0, 5).map(printable).join(", ");
-  return new CorralError("commit_failed", `the commit failed and was taken back, but for ${stuckPaths.length} paths that another program changed meanwhile (${some}); what stood there lies in ${stage}/ in the codebase: put it in place by hand, then remove that directory`);
+  return new CorralError(
+    "commit_failed",
+    `the commit failed and was taken back, but for ${stuckPaths.length} paths that another program changed meanwhile (${some}); what stood there lies in ${stage}/ in the codebase: put it in place by hand, then remove that directory`,
+  );
 }
 
 const SPACE_ERRNOS: ReadonlySet<number> = new Set([28 /* ENOSPC */, 122 /* EDQUOT */]);
@@ -167,23 +189,38 @@ const MOVED_ERRNOS: ReadonlySet<number> = new Set([2, 17, 18, 20, 21, 39, 40, 11
 
 /** Nothing was applied: says why, or leaves what was in conflict out. */
 function explain(round: Round, operations: readonly PlannedOperation[], { errno, operation, what }: ApplyOutcome): false {
-  if (SPACE_ERRNOS.has(errno)) throw new CorralError("disk_full", `the commit needs more space than the disk of the codebase has (${what}); nothing was applied`);
+  if (SPACE_ERRNOS.has(errno))
+    throw new CorralError("disk_full", `the commit needs more space than the disk of the codebase has (${what}); nothing was applied`);
   const failed = operation === undefined ? undefined : operations[operation];
   if (failed === undefined || !MOVED_ERRNOS.has(errno)) {
-    throw new CorralError("commit_failed", `the codebase could not be changed: ${what}${failed === undefined ? "" : ` (${printable(failed.path)})`}, errno ${errno}; nothing was applied`);
+    throw new CorralError(
+      "commit_failed",
+      `the codebase could not be changed: ${what}${failed === undefined ? "" : ` (${printable(failed.path)})`}, errno ${errno}; nothing was applied`,
+    );
   }
   if (what === "staging an entry" && failed.source?.root === "upper") {
-    throw new CorralError("sandbox_state", `${printable(failed.path)} changed while it was committed: something still writes to the sandbox; stop it and commit again. Nothing was applied`);
+    throw new CorralError(
+      "sandbox_state",
+      `${printable(failed.path)} changed while it was committed: something still writes to the sandbox; stop it and commit again. Nothing was applied`,
+    );
   }
   if (failed.change === undefined) throw conflict(round);
-  round.conflicts.set(failed.change.path, errno === 39 ? "the codebase has something new in this directory" : "it was changed in the codebase meanwhile");
+  round.conflicts.set(
+    failed.change.path,
+    errno === 39 ? "the codebase has something new in this directory" : "it was changed in the codebase meanwhile",
+  );
   if (round.options.partial !== true) throw conflict(round);
   return false;
 }
 
 function lists({ refused, conflicts, dropped, others }: Round): Omit<CommitResult, "committed"> {
-  const list = (reasons: Iterable<readonly [DeltaChange, string]>): Refusal[] => [...reasons].map(([change, reason]) => ({ path: printable(change.path), reason }));
-  return { refused: [...list(refused), ...others], conflicts: [...conflicts].map(([path, reason]) => ({ path: printable(path), reason })), dropped: list(dropped) };
+  const list = (reasons: Iterable<readonly [DeltaChange, string]>): Refusal[] =>
+    [...reasons].map(([change, reason]) => ({ path: printable(change.path), reason }));
+  return {
+    refused: [...list(refused), ...others],
+    conflicts: [...conflicts].map(([path, reason]) => ({ path: printable(path), reason })),
+    dropped: list(dropped),
+  };
 }
 
 function details(round: Round): { readonly refused: readonly Refusal[]; readonly conflicts: readonly Refusal[] } {
@@ -193,12 +230,20 @@ function details(round: Round): { readonly refused: readonly Refusal[]; readonly
 
 function refusal(round: Round): CorralError {
   const { refused } = lists(round);
-  return new CorralError("commit_refused", `nothing was applied: ${summary(refused, "refused")}; leave them out with partial, or choose paths`, { details: details(round) });
+  return new CorralError(
+    "commit_refused",
+    `nothing was applied: ${summary(refused, "refused")}; leave them out with partial, or choose paths`,
+    { details: details(round) },
+  );
 }
 
 function conflict(round: Round): CorralError {
   const { conflicts } = lists(round);
-  return new CorralError("commit_conflict", `nothing was applied: ${summary(conflicts, "in conflict")}; look at the paths, then commit the rest with partial`, { details: details(round) });
+  return new CorralError(
+    "commit_conflict",
+    `nothing was applied: ${summary(conflicts, "in conflict")}; look at the paths, then commit the rest with partial`,
+    { details: details(round) },
+  );
 }
 
 function summary(entries: readonly Refusal[], what: string): string {

@@ -12,22 +12,29 @@ afterEach(() => lab?.close(), 120_000);
 
 const CHILD = fileURLToPath(new URL("../../test/fixtures/delta-bomb.ts", import.meta.url));
 
-verifies("view/delta-bomb", "100,000 entries are listed, shown and exported in a heap of 160 MB", () => {
-  lab = openLab();
-  writeFileSync(join(lab.upper, "first"), "content\n");
-  // Hard links: as many entries, a hundredth of the work to make them.
-  for (let dir = 0; dir < 100; dir++) {
-    mkdirSync(join(lab.upper, `d${dir}`));
-    const first = join(lab.upper, `d${dir}`, "f0");
-    writeFileSync(first, "content\n");
-    for (let file = 1; file < 1_000; file++) linkSync(first, join(lab.upper, `d${dir}`, `f${file}`));
-  }
-  const seen = JSON.parse(execFileSync(process.execPath, ["--max-old-space-size=160", CHILD, lab.base, lab.upper], { encoding: "utf8" })) as Record<string, number>;
-  expect(seen["changes"]).toBe(100_101);
-  expect(seen["textBytes"]).toBeGreaterThan(100_001 * 100);
-  expect(seen["tarBytes"]).toBe((100_001 * 2 + 100 + 2) * 512);
-  expect(seen["rssMb"]).toBeLessThan(450);
-}, 240_000);
+verifies(
+  "view/delta-bomb",
+  "100,000 entries are listed, shown and exported in a heap of 160 MB",
+  () => {
+    lab = openLab();
+    writeFileSync(join(lab.upper, "first"), "content\n");
+    // Hard links: as many entries, a hundredth of the work to make them.
+    for (let dir = 0; dir < 100; dir++) {
+      mkdirSync(join(lab.upper, `d${dir}`));
+      const first = join(lab.upper, `d${dir}`, "f0");
+      writeFileSync(first, "content\n");
+      for (let file = 1; file < 1_000; file++) linkSync(first, join(lab.upper, `d${dir}`, `f${file}`));
+    }
+    const seen = JSON.parse(
+      execFileSync(process.execPath, ["--max-old-space-size=160", CHILD, lab.base, lab.upper], { encoding: "utf8" }),
+    ) as Record<string, number>;
+    expect(seen["changes"]).toBe(100_101);
+    expect(seen["textBytes"]).toBeGreaterThan(100_001 * 100);
+    expect(seen["tarBytes"]).toBe((100_001 * 2 + 100 + 2) * 512);
+    expect(seen["rssMb"]).toBeLessThan(450);
+  },
+  240_000,
+);
 
 it("a reader that goes away in the middle ends the tool", async (context) => {
   if (!isRoot) context.skip("mounting an overlay needs root");

@@ -47,13 +47,31 @@ const operation = fc.oneof(
   fc.tuple(fc.constant("link"), path, path),
   fc.tuple(fc.constant("chmod"), path, fc.constantFrom(0o755, 0o644, 0o600)),
 );
-const file = (path: string): readonly string[] => ["write", path, `content of ${path}`];
+const file = (at: string): readonly string[] => ["write", at, `content of ${at}`];
 /** So that most operations meet something; `hid` is what a policy may hide. */
 const SET_UP = [
-  ["mkdir", "a"], file("a/a"), ["mkdir", "a/b"], file("a/b/a"), file("a/b/b"), file("a/b/hid"), ["symlink", "a/c", "b/a"], file("a/hid"),
-  ["mkdir", "b"], file("b/a"), ["mkdir", "b/b"], ["mkdir", "b/hid"], file("b/hid/a"), file("c"), ["mkdir", "hid"], file("hid/a"), file("\xe9 \n"),
+  ["mkdir", "a"],
+  file("a/a"),
+  ["mkdir", "a/b"],
+  file("a/b/a"),
+  file("a/b/b"),
+  file("a/b/hid"),
+  ["symlink", "a/c", "b/a"],
+  file("a/hid"),
+  ["mkdir", "b"],
+  file("b/a"),
+  ["mkdir", "b/b"],
+  ["mkdir", "b/hid"],
+  file("b/hid/a"),
+  file("c"),
+  ["mkdir", "hid"],
+  file("hid/a"),
+  file("\xe9 \n"),
 ];
-const setUp = fc.array(fc.oneof(fc.tuple(fc.constantFrom("mkdir", "unlink", "rmdir"), path), fc.tuple(fc.constant("write"), path, content)), { maxLength: 8 });
+const setUp = fc.array(
+  fc.oneof(fc.tuple(fc.constantFrom("mkdir", "unlink", "rmdir"), path), fc.tuple(fc.constant("write"), path, content)),
+  { maxLength: 8 },
+);
 
 type Entry = readonly [path: string, kind: string, mode: string, content: string];
 interface Seen {
@@ -67,7 +85,7 @@ function asciiJson(value: unknown): string {
 }
 
 function operate(root: string, operations: unknown, ids?: { readonly uid: number; readonly gid: number }): Seen {
-  const done = spawnSync("python3", [SCRIPT, root], { input: asciiJson(operations), encoding: "utf8", maxBuffer: 1 << 28, ...(ids ?? {}) });
+  const done = spawnSync("python3", [SCRIPT, root], { input: asciiJson(operations), encoding: "utf8", maxBuffer: 1 << 28, ...ids });
   if (done.status !== 0) throw new Error(done.stderr);
   return JSON.parse(done.stdout) as Seen;
 }
@@ -81,7 +99,10 @@ function plain(entries: readonly Entry[]): string[] {
 
 /** `kind path` of every difference, renames taken apart. */
 function difference(before: readonly Entry[], after: readonly Entry[]): string[] {
-  const [old, now] = [before, after].map((entries) => new Map(entries.map((entry) => [entry[0], entry]))) as [Map<string, Entry>, Map<string, Entry>];
+  const [old, now] = [before, after].map((entries) => new Map(entries.map((entry) => [entry[0], entry]))) as [
+    Map<string, Entry>,
+    Map<string, Entry>,
+  ];
   const found: string[] = [];
   for (const [at, kind] of before) if (!now.has(at)) found.push(`delete ${kind} ${at}`);
   for (const [at, kind, mode, text] of after) {
@@ -99,7 +120,9 @@ async function round(lab: ViewLab, policy: Policy, made: readonly unknown[], ope
   operate(base, [...SET_UP, ...made]);
   const model = join(lab.dir, "model");
   cpSync(base, model, { recursive: true, verbatimSymlinks: true, preserveTimestamps: true });
-  if (policy.rules.length > 1) for (const hidden of operate(model, []).before.filter(isHidden)) rmSync(join(model, Buffer.from(hidden[0], "latin1").toString()), { recursive: true, force: true });
+  if (policy.rules.length > 1)
+    for (const hidden of operate(model, []).before.filter(isHidden))
+      rmSync(join(model, Buffer.from(hidden[0], "latin1").toString()), { recursive: true, force: true });
   execFileSync("chown", ["-Rh", "1000:1000", model]);
   chownSync(model, 1000, 1000);
   const view = await lab.engine.prepare({ dir: base, policy });
@@ -111,9 +134,19 @@ async function round(lab: ViewLab, policy: Policy, made: readonly unknown[], ope
     const expected = operate(model, operations, { uid: 1000, gid: 1000 });
     expect(seen.answers).toEqual(expected.answers);
     expect(plain(seen.after)).toEqual(plain(expected.after));
-    const input: DeltaInput = { tool: lab.tool, upper: delta.upper, base, manifest: () => readManifest(view.manifestFile), policy: compilePolicy(policy), trusted: lab.ids.trusted, shownMode };
+    const input: DeltaInput = {
+      tool: lab.tool,
+      upper: delta.upper,
+      base,
+      manifest: () => readManifest(view.manifestFile),
+      policy: compilePolicy(policy),
+      trusted: lab.ids.trusted,
+      shownMode,
+    };
     const { changes } = await readChanges(input);
-    const listed = changes.flatMap(({ kind, type, path: at, from }) => (kind === "rename" ? [`add ${type} ${at}`, `delete ${type} ${from}`] : [`${kind} ${type} ${at}`]));
+    const listed = changes.flatMap(({ kind, type, path: at, from }) =>
+      kind === "rename" ? [`add ${type} ${at}`, `delete ${type} ${from}`] : [`${kind} ${type} ${at}`],
+    );
     expect(listed.sort()).toEqual(difference(seen.before, seen.after));
     await checkCommit(lab, { ...input, base }, seen);
   } finally {
@@ -125,12 +158,17 @@ async function round(lab: ViewLab, policy: Policy, made: readonly unknown[], ope
 async function checkCommit(lab: ViewLab, input: DeltaInput, seen: Seen): Promise<void> {
   mkdirSync(join(lab.dir, "deltas", ID), { recursive: true });
   const before = operate(input.base, []).before;
-  const { committed, refused, conflicts, dropped } = await commitDelta({ ...input, deltas: join(lab.dir, "deltas"), sandboxId: ID }, { partial: true, acceptFlagged: true });
+  const { committed, refused, conflicts, dropped } = await commitDelta(
+    { ...input, deltas: join(lab.dir, "deltas"), sandboxId: ID },
+    { partial: true, acceptFlagged: true },
+  );
   const after = operate(input.base, []).before;
   const hidesSome = input.policy.policy.rules.length > 1;
   const shown = (entries: readonly Entry[]): readonly Entry[] => (hidesSome ? entries.filter((entry) => !isHidden(entry)) : entries);
   expect([conflicts, dropped]).toEqual([[], []]);
-  expect(plain(before.filter((entry) => !shown(before).includes(entry)))).toEqual(plain(after.filter((entry) => !shown(after).includes(entry))));
+  expect(plain(before.filter((entry) => !shown(before).includes(entry)))).toEqual(
+    plain(after.filter((entry) => !shown(after).includes(entry))),
+  );
   expect(existsSync(join(input.base, ".corral-commit"))).toBe(false);
   if (refused.length === 0) expect(plain(shown(after))).toEqual(plain(seen.after));
   else expect(hidesSome).toBe(true);
@@ -138,24 +176,46 @@ async function checkCommit(lab: ViewLab, input: DeltaInput, seen: Seen): Promise
   if (!hidesSome) expect([refused, snapshot(input.base).length]).toEqual([[], seen.after.length]);
   const now = new Map(after.map((entry) => [entry[0], entry]));
   const wanted = new Map(seen.after.map((entry) => [entry[0], entry]));
-  const decoded = new Map([...now.keys(), ...wanted.keys(), ...before.map(([at]) => at)].map((at) => [at.replaceAll("\xe9", "\\xe9").replaceAll("\n", "\\n"), at]));
+  const decoded = new Map(
+    [...now.keys(), ...wanted.keys(), ...before.map(([at]) => at)].map((at) => [
+      at.replaceAll("\xe9", "\\xe9").replaceAll("\n", "\\n"),
+      at,
+    ]),
+  );
   for (const { path: printed, kind } of committed) {
     const at = decoded.get(printed) ?? printed;
-    expect(kind === "delete" ? now.get(at) : now.get(at)?.[3], `${kind} ${printed}`).toEqual(kind === "delete" ? undefined : wanted.get(at)?.[3]);
+    expect(kind === "delete" ? now.get(at) : now.get(at)?.[3], `${kind} ${printed}`).toEqual(
+      kind === "delete" ? undefined : wanted.get(at)?.[3],
+    );
   }
 }
 
 const EVERYTHING: Policy = { rules: [{ pattern: "**", permission: "write" }] };
 const HIDING: Policy = { rules: [...EVERYTHING.rules, { pattern: "hid", permission: "none" }] };
-const RUNS = Number(process.env["CORRAL_TEST_RUNS"] ?? 8);
+const RUNS = Number(process.env["CORRAL_TEST_RUNS"] ?? 12);
 
 describe("a delta against a model", () => {
   for (const mode of ["root", "rootless"] as const) {
-    for (const [what, policy] of [["everything may be written", EVERYTHING], ["some names are hidden", HIDING]] as const) {
-      verifies("view/delta-model", `${mode}, ${what}`, async (context) => {
-        const lab = labFor(context, mode);
-        await fc.assert(fc.asyncProperty(setUp, fc.array(operation, { minLength: 5, maxLength: 40 }), async (made, operations) => await round(lab, policy, made, operations)), { numRuns: RUNS });
-      }, 600_000);
+    for (const [what, policy] of [
+      ["everything may be written", EVERYTHING],
+      ["some names are hidden", HIDING],
+    ] as const) {
+      verifies(
+        "view/delta-model",
+        `${mode}, ${what}`,
+        async (context) => {
+          const lab = labFor(context, mode);
+          await fc.assert(
+            fc.asyncProperty(
+              setUp,
+              fc.array(operation, { minLength: 5, maxLength: 40 }),
+              async (made, operations) => await round(lab, policy, made, operations),
+            ),
+            { numRuns: RUNS },
+          );
+        },
+        600_000,
+      );
     }
   }
 });

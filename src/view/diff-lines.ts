@@ -106,7 +106,11 @@ class Search {
   }
 
   /** Goes as far as `d` edits allow on diagonal `k`; the result is negative where the box has no such place. */
-  #reach(ends: Int32Array, { d, k, n, m }: { d: number; k: number; n: number; m: number }, equal: (i: number, j: number) => boolean): number {
+  #reach(
+    ends: Int32Array,
+    { d, k, n, m }: { d: number; k: number; n: number; m: number },
+    equal: (i: number, j: number) => boolean,
+  ): number {
     const at = this.#middle + k;
     const down = ends[at + 1] as number;
     const right = (ends[at - 1] as number) + 1;

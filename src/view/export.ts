@@ -36,7 +36,11 @@ async function* entry(change: DeltaChange, contents: Contents): AsyncGenerator<B
     bytes += chunk.length;
     yield chunk;
   }
-  if (bytes !== size) throw new CorralError("sandbox_state", `${printable(path)} changed while it was exported; stop what writes to the sandbox and export again`);
+  if (bytes !== size)
+    throw new CorralError(
+      "sandbox_state",
+      `${printable(path)} changed while it was exported; stop what writes to the sandbox and export again`,
+    );
   if (size % BLOCK !== 0) yield Buffer.alloc(BLOCK - (size % BLOCK));
 }
 
@@ -70,7 +74,11 @@ function paxHeader(values: readonly (readonly [string, string])[], mtimeSeconds:
   // Without this record values are UTF-8; ours are bytes.
   const records = Buffer.concat([["hdrcharset", "BINARY"] as const, ...values].map(([key, value]) => paxRecord(key, value)));
   const padding = Buffer.alloc((BLOCK - (records.length % BLOCK)) % BLOCK);
-  return Buffer.concat([header({ name: "PaxHeader", prefix: "", mode: 0o644, mtimeSeconds, size: records.length, flag: "x", target: "" }), records, padding]);
+  return Buffer.concat([
+    header({ name: "PaxHeader", prefix: "", mode: 0o644, mtimeSeconds, size: records.length, flag: "x", target: "" }),
+    records,
+    padding,
+  ]);
 }
 
 /** `LENGTH key=value\n`, where the length counts itself. */

@@ -139,7 +139,11 @@ async function byScripts(change: DeltaChange, contents: Contents): Promise<strin
 }
 
 /** The parts of a package.json that npm runs, in one spelling; `undefined` when it cannot be told. */
-async function scriptsOf(contents: Contents, size: number, source: { readonly root: "upper" | "base"; readonly path: string }): Promise<string | undefined> {
+async function scriptsOf(
+  contents: Contents,
+  size: number,
+  source: { readonly root: "upper" | "base"; readonly path: string },
+): Promise<string | undefined> {
   if (size > MAX_PACKAGE_BYTES) return undefined;
   const chunks: Buffer[] = [];
   for await (const chunk of contents.read(source)) chunks.push(chunk);

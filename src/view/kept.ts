@@ -61,7 +61,10 @@ export function deltaDir(deltas: string, sandboxId: string): DeltaDir {
 }
 
 function notFound(sandboxId: string): CorralError {
-  return new CorralError("delta_not_found", `there is no kept delta of sandbox ${JSON.stringify(sandboxId)}; \`corral diff\` lists those that are`);
+  return new CorralError(
+    "delta_not_found",
+    `there is no kept delta of sandbox ${JSON.stringify(sandboxId)}; \`corral diff\` lists those that are`,
+  );
 }
 
 /** Makes the delta's directory and record; call it before the sandbox is made. The layer itself is made by the spawner. */
@@ -94,7 +97,7 @@ function keepFile(file: string, as: string): void {
 export function readKept(deltas: string, sandboxId: string): KeptRecord {
   const text = readIfThere(join(deltaDir(deltas, sandboxId).path, "delta.json"));
   if (text === undefined) throw notFound(sandboxId);
-  const record = parse<KeptRecord & { readonly version: number }>(text, "delta.json", sandboxId);
+  const record = parse(text, "delta.json", sandboxId) as KeptRecord & { readonly version: number };
   if (record.version !== VERSION || record.sandboxId !== sandboxId) throw damaged("delta.json", sandboxId);
   return record;
 }
@@ -121,7 +124,7 @@ export function listCommits(deltas: string): readonly string[] {
 
 export function readCommit(deltas: string, sandboxId: string): CommitRecord | undefined {
   const text = readIfThere(join(deltaDir(deltas, sandboxId).path, "commit.json"));
-  return text === undefined ? undefined : parse<CommitRecord>(text, "commit.json", sandboxId);
+  return text === undefined ? undefined : (parse(text, "commit.json", sandboxId) as CommitRecord);
 }
 
 /** Survives a power loss: what is begun in the codebase must be known. */
@@ -145,9 +148,12 @@ interface RebasedLine {
 export function readRebased(deltas: string, sandboxId: string): ReadonlyMap<string, Rebased> {
   const text = readIfThere(join(deltaDir(deltas, sandboxId).path, "rebased.json"));
   const rebased = new Map<string, Rebased>();
-  for (const line of text === undefined ? [] : parse<readonly RebasedLine[]>(text, "rebased.json", sandboxId)) {
+  for (const line of text === undefined ? [] : (parse(text, "rebased.json", sandboxId) as readonly RebasedLine[])) {
     const { path, kind, target, mtimeNs, ctimeNs, ...rest } = line;
-    rebased.set(path, { target, signature: kind === null ? undefined : { ...rest, kind, mtimeNs: BigInt(mtimeNs), ctimeNs: BigInt(ctimeNs) } });
+    rebased.set(path, {
+      target,
+      signature: kind === null ? undefined : { ...rest, kind, mtimeNs: BigInt(mtimeNs), ctimeNs: BigInt(ctimeNs) },
+    });
   }
   return rebased;
 }
@@ -170,14 +176,17 @@ function readIfThere(file: string): string | undefined {
   }
 }
 
-function parse<T>(text: string, file: string, sandboxId: string): T {
+function parse(text: string, file: string, sandboxId: string): unknown {
   try {
-    return JSON.parse(text) as T;
+    return JSON.parse(text);
   } catch (error) {
     throw new CorralError("delta_malformed", `${file} of the delta of ${sandboxId} is damaged; discard the delta`, { cause: error });
   }
 }
 
 function damaged(file: string, sandboxId: string): CorralError {
-  return new CorralError("delta_malformed", `${file} of the delta of ${sandboxId} is not one that this version of Corral wrote; discard the delta`);
+  return new CorralError(
+    "delta_malformed",
+    `${file} of the delta of ${sandboxId} is not one that this version of Corral wrote; discard the delta`,
+  );
 }

@@ -152,7 +152,10 @@ class Merger {
     if (!this.#base.isListed(path)) return true;
     return this.#base.list(path).some((entry) => {
       const below = this.#policy.step(state, entry.name, entry.kind);
-      return this.#policy.permissionOf(below) !== "none" || (entry.kind === "dir" && this.#policy.mayLead(below) && this.#leads(`${path}/${entry.name}`, below));
+      return (
+        this.#policy.permissionOf(below) !== "none" ||
+        (entry.kind === "dir" && this.#policy.mayLead(below) && this.#leads(`${path}/${entry.name}`, below))
+      );
     });
   }
 
@@ -206,7 +209,12 @@ class Merger {
     const made = before !== undefined && before.entry === undefined;
     const wasDir = made || before?.entry?.kind === "dir";
     const mode = item.dir.entry.mode;
-    if (!made) this.found.push({ path, ...beforeOf(before), after: { kind: "dir", mode, size: 0, target: "", mtimeSeconds: item.dir.entry.mtimeSeconds, capability: false } });
+    if (!made)
+      this.found.push({
+        path,
+        ...beforeOf(before),
+        after: { kind: "dir", mode, size: 0, target: "", mtimeSeconds: item.dir.entry.mtimeSeconds, capability: false },
+      });
     this.dir(path, item.dir, below, wasDir);
   }
 
@@ -222,18 +230,29 @@ class Merger {
   }
 
   #unreal(path: string): CorralError {
-    return new CorralError("delta_malformed", `${printable(path)} of the delta points to something that its sandbox never saw; the delta was forged or damaged, or belongs to another codebase`);
+    return new CorralError(
+      "delta_malformed",
+      `${printable(path)} of the delta points to something that its sandbox never saw; the delta was forged or damaged, or belongs to another codebase`,
+    );
   }
 
   #leaf(path: string, item: Leaf, lower: string | undefined): void {
     const { entry } = item;
-    const plain = { kind: entry.kind, mode: entry.mode, size: entry.size, target: entry.target, mtimeSeconds: entry.mtimeSeconds, capability: item.capability };
+    const plain = {
+      kind: entry.kind,
+      mode: entry.mode,
+      size: entry.size,
+      target: entry.target,
+      mtimeSeconds: entry.mtimeSeconds,
+      capability: item.capability,
+    };
     if (!item.metacopy) {
       const source: Source = { root: "upper", path };
       this.#put(path, entry.kind === "file" ? { ...plain, source, signature: signatureOf(entry) } : plain);
       return;
     }
-    const origin = item.redirect === undefined ? (lower === undefined ? undefined : `${lower}/${item.name}`) : redirected(item.redirect, lower);
+    const origin =
+      item.redirect === undefined ? (lower === undefined ? undefined : `${lower}/${item.name}`) : redirected(item.redirect, lower);
     const data = origin === undefined ? undefined : this.#shownAt(origin)?.entry;
     if (origin === undefined || data === undefined || data.kind === "dir" || data.kind === "link") throw this.#unreal(path);
     // A FIFO, socket or device of the base is shown as an empty file.
@@ -246,11 +265,31 @@ class Merger {
     if (entry === undefined || entry.kind === "dir") {
       const before = this.#shownAt(path);
       const mode = entry?.mode ?? 0o40755;
-      this.found.push({ path, ...beforeOf(before), after: { kind: "dir", mode, size: 0, target: "", mtimeSeconds: entry?.mtimeSeconds ?? 0, capability: false, ...(entry === undefined ? {} : { moved: entry }) } });
+      this.found.push({
+        path,
+        ...beforeOf(before),
+        after: {
+          kind: "dir",
+          mode,
+          size: 0,
+          target: "",
+          mtimeSeconds: entry?.mtimeSeconds ?? 0,
+          capability: false,
+          ...(entry === undefined ? {} : { moved: entry }),
+        },
+      });
       this.dir(path, undefined, origin, before !== undefined && this.#isLowerDir(path));
       return;
     }
-    const plain = { kind: entry.kind, mode: entry.mode, size: entry.size, target: entry.target, mtimeSeconds: entry.mtimeSeconds, capability: false, moved: entry };
+    const plain = {
+      kind: entry.kind,
+      mode: entry.mode,
+      size: entry.size,
+      target: entry.target,
+      mtimeSeconds: entry.mtimeSeconds,
+      capability: false,
+      moved: entry,
+    };
     this.#put(path, { ...plain, source: { root: "base", path: origin }, signature: signatureOf(entry) });
   }
 
@@ -281,7 +320,8 @@ class Merger {
     for (const entry of this.#base.list(path)) {
       const own = this.#policy.step(state, entry.name, entry.kind);
       const below = `${path}/${entry.name}`;
-      if (this.#policy.permissionOf(own) !== "write" || entry.mountPoint || entry.errno !== 0) return { path: below, hidden: !this.#isShown(path, entry) };
+      if (this.#policy.permissionOf(own) !== "write" || entry.mountPoint || entry.errno !== 0)
+        return { path: below, hidden: !this.#isShown(path, entry) };
       const deeper = entry.kind === "dir" ? this.#holds(below) : undefined;
       if (deeper !== undefined) return deeper;
     }

@@ -88,7 +88,8 @@ export function expectations(operations: readonly PlannedOperation[], entryNow: 
 
 /** Why what stands there now is a conflict, in words; `undefined` when it is none. */
 export function conflictAt({ signature, above }: Expectation, now: Signature | undefined): string | undefined {
-  if (above) return now?.kind === "dir" && now.ino === signature?.ino ? undefined : "a directory above it was replaced in the codebase meanwhile";
+  if (above)
+    return now?.kind === "dir" && now.ino === signature?.ino ? undefined : "a directory above it was replaced in the codebase meanwhile";
   if (isSame(signature, now)) return undefined;
   if (signature === undefined) return "it was made in the codebase meanwhile";
   return now === undefined ? "it was removed from the codebase meanwhile" : "it was changed in the codebase meanwhile";

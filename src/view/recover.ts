@@ -38,7 +38,10 @@ export async function finishNothing(request: FinishRequest): Promise<void> {
 async function clean(tool: RunTool, { codebaseDir, stage }: CommitRecord): Promise<void> {
   const { errno, what } = await recover(tool, codebaseDir, stage, { clean: true });
   if (what === CLEANING && errno !== 0) {
-    throw new CorralError("commit_failed", `the commit is done, but ${stage}/ in the codebase could not be removed (errno ${errno}); the next start tries again`);
+    throw new CorralError(
+      "commit_failed",
+      `the commit is done, but ${stage}/ in the codebase could not be removed (errno ${errno}); the next start tries again`,
+    );
   }
 }
 
@@ -52,7 +55,11 @@ async function rebase({ tool, deltas, sandboxId, record, signatures, targets }: 
   writeRebased(deltas, sandboxId, rebased);
 }
 
-async function readTargets(tool: RunTool, base: string, signatures: ReadonlyMap<string, Signature | undefined>): Promise<ReadonlyMap<string, string>> {
+async function readTargets(
+  tool: RunTool,
+  base: string,
+  signatures: ReadonlyMap<string, Signature | undefined>,
+): Promise<ReadonlyMap<string, string>> {
   const targets = new Map<string, string>();
   const contents = new Contents(tool, base, base);
   try {
@@ -101,11 +108,20 @@ export async function recoverCommit(tool: RunTool, deltas: string, sandboxId: st
 }
 
 function stuckAgain({ stuckPaths }: ApplyOutcome, stage: string): CorralError {
-  return new CorralError("commit_failed", `a commit that was cut off cannot be finished nor wholly taken back: ${stuckPaths.length} paths were changed meanwhile; what stood there lies in ${stage}/ in the codebase: put it in place by hand, then remove that directory`);
+  return new CorralError(
+    "commit_failed",
+    `a commit that was cut off cannot be finished nor wholly taken back: ${stuckPaths.length} paths were changed meanwhile; what stood there lies in ${stage}/ in the codebase: put it in place by hand, then remove that directory`,
+  );
 }
 
 /** At a start: ends every commit that was cut off. One that cannot be ended is told and does not keep the others waiting. */
-export async function recoverCommits(tool: RunTool, deltas: string): Promise<{ readonly recovered: readonly Recovered[]; readonly failed: readonly { readonly sandboxId: string; readonly error: unknown }[] }> {
+export async function recoverCommits(
+  tool: RunTool,
+  deltas: string,
+): Promise<{
+  readonly recovered: readonly Recovered[];
+  readonly failed: readonly { readonly sandboxId: string; readonly error: unknown }[];
+}> {
   const recovered: Recovered[] = [];
   const failed: { sandboxId: string; error: unknown }[] = [];
   for (const sandboxId of listCommits(deltas)) {

@@ -24,7 +24,11 @@ export function named(changes: readonly DeltaChange[], paths: readonly string[] 
     const exact = byPath.get(path);
     const prefix = path.endsWith("/") ? path : `${path}/`;
     const below = exact === undefined ? changes.filter((change) => isBelow(change, prefix)) : [exact];
-    if (below.length === 0) throw new CorralError("request_invalid", `paths: nothing changed at ${JSON.stringify(path)}; give a path as the list of changes prints it`);
+    if (below.length === 0)
+      throw new CorralError(
+        "request_invalid",
+        `paths: nothing changed at ${JSON.stringify(path)}; give a path as the list of changes prints it`,
+      );
     for (const change of below) found.add(change);
   }
   return withDirectories(changes, found);

@@ -122,7 +122,6 @@ export class ByteReader {
     if (taken === undefined && length > 0) throw broken("an answer is missing");
     return taken ?? Buffer.alloc(0);
   }
-
 }
 
 /** Joins small requests into chunks, so that 10^5 of them are not 10^5 frames. */
@@ -192,7 +191,11 @@ function u16(value: number): Buffer {
 }
 
 /** For each pair, whether both files hold the same bytes. A file that cannot be read throws. */
-export async function compare(tool: RunTool, roots: readonly [string, string], pairs: readonly (readonly [string, string])[]): Promise<boolean[]> {
+export async function compare(
+  tool: RunTool,
+  roots: readonly [string, string],
+  pairs: readonly (readonly [string, string])[],
+): Promise<boolean[]> {
   if (pairs.length === 0) return [];
   const run = tool(["stage", "compare", ...roots], inChunks(pairRequests(pairs)));
   const reader = new ByteReader(outputOf(run));
@@ -285,5 +288,8 @@ export class Contents {
 
 function unreadable(source: Source, errno: number): CorralError {
   const where = source.root === "upper" ? "the delta" : "the codebase";
-  return new CorralError(source.root === "upper" ? "delta_malformed" : "commit_conflict", `cannot read ${printable(source.path)} of ${where} (errno ${errno}); it changed while it was read`);
+  return new CorralError(
+    source.root === "upper" ? "delta_malformed" : "commit_conflict",
+    `cannot read ${printable(source.path)} of ${where} (errno ${errno}); it changed while it was read`,
+  );
 }

@@ -14,12 +14,21 @@ export const MAX_TEXT_BYTES = 16 * 1024 * 1024;
 const CHUNK_BYTES = 64 * 1024;
 const NOTHING = Buffer.alloc(0);
 
-export async function* deltaText(input: DeltaInput, { changes }: Pick<DeltaChanges, "changes">, paths?: readonly string[]): AsyncGenerator<Uint8Array> {
+export async function* deltaText(
+  input: DeltaInput,
+  { changes }: Pick<DeltaChanges, "changes">,
+  paths?: readonly string[],
+): AsyncGenerator<Uint8Array> {
   const asked = named(changes, paths);
   const contents = new Contents(input.tool, input.upper, input.base);
   let done = false;
   try {
-    yield* inBlocks(sections(changes.filter((change) => asked.has(change)), contents));
+    yield* inBlocks(
+      sections(
+        changes.filter((change) => asked.has(change)),
+        contents,
+      ),
+    );
     await contents.close();
     done = true;
   } finally {
@@ -69,8 +78,8 @@ interface Side {
 }
 
 async function* section(change: DeltaChange, contents: Contents): AsyncGenerator<Buffer> {
-  if (change.type === "other") return yield note("special file, left out", change);
-  if (change.type === "dir") return;
+  if (change.type === "other") yield note("special file, left out", change);
+  if (change.type === "other" || change.type === "dir") return;
   const [oldPath, newPath] = [(change.from ?? change.path).slice(1), change.path.slice(1)];
   const head = [`diff --git ${gitName(`a/${oldPath}`)} ${gitName(`b/${newPath}`)}`, ...modeLines(change)];
   if (change.from !== undefined) head.push("similarity index 100%", `rename from ${gitName(oldPath)}`, `rename to ${gitName(newPath)}`);
@@ -88,7 +97,10 @@ async function* section(change: DeltaChange, contents: Contents): AsyncGenerator
   const body = hunks(before.content, after.content);
   const first = body.next();
   if (first.done !== true) {
-    head.push(change.before === undefined ? "--- /dev/null" : `--- ${headerName(`a/${oldPath}`)}`, change.after === undefined ? "+++ /dev/null" : `+++ ${headerName(`b/${newPath}`)}`);
+    head.push(
+      change.before === undefined ? "--- /dev/null" : `--- ${headerName(`a/${oldPath}`)}`,
+      change.after === undefined ? "+++ /dev/null" : `+++ ${headerName(`b/${newPath}`)}`,
+    );
   }
   yield latin1(head);
   if (first.done === true) return;
@@ -129,7 +141,8 @@ async function readSide(contents: Contents, source: Source, size: number): Promi
     for await (const chunk of contents.read(source, MAX_TEXT_BYTES)) chunks.push(chunk);
   } catch (error) {
     // The live codebase moved on; commit will call it a conflict.
-    if (errorCode(error) === "commit_conflict") return { content: NOTHING, unfit: "file whose content in the codebase cannot be read any more" };
+    if (errorCode(error) === "commit_conflict")
+      return { content: NOTHING, unfit: "file whose content in the codebase cannot be read any more" };
     throw error;
   }
   return { content: Buffer.concat(chunks) };

@@ -56,10 +56,10 @@ function numbered(content: Buffer, ends: readonly number[], numbers: Map<string,
   const found = new Int32Array(ends.length);
   let start = 0;
   ends.forEach((end, index) => {
-    const line = content.toString("latin1", start, end);
+    const text = content.toString("latin1", start, end);
     start = end;
-    const number = numbers.get(line) ?? numbers.size;
-    numbers.set(line, number);
+    const number = numbers.get(text) ?? numbers.size;
+    numbers.set(text, number);
     found[index] = number;
   });
   return found;

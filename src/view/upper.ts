@@ -41,7 +41,10 @@ const S_IFREG = 0o100000;
 const HARMLESS = new Set(["origin", "impure", "nlink", "upper", "uuid", "protattr"]);
 
 function forged(path: string, why: string): CorralError {
-  return new CorralError("delta_malformed", `the delta holds a mark that no sandbox can make: ${printable(path)} ${why}; look at it by hand, then discard it`);
+  return new CorralError(
+    "delta_malformed",
+    `the delta holds a mark that no sandbox can make: ${printable(path)} ${why}; look at it by hand, then discard it`,
+  );
 }
 
 /** Reads the tree below `dir`. `trusted`: which form of the marks the kernel wrote. */
@@ -66,7 +69,11 @@ async function collect(batches: AsyncIterable<WalkEvent[]>, marks: Marks): Promi
         open.pop();
         continue;
       }
-      if (event.errno !== 0) throw new CorralError("delta_malformed", `the directory ${printable(event.path || "/")} of the delta cannot be listed (errno ${event.errno})`);
+      if (event.errno !== 0)
+        throw new CorralError(
+          "delta_malformed",
+          `the directory ${printable(event.path || "/")} of the delta cannot be listed (errno ${event.errno})`,
+        );
       const parent = open.at(-1);
       const found = parent?.items[event.index];
       if (parent !== undefined && found?.is !== "dir") throw forged(event.path, "is listed and is no directory");
@@ -102,7 +109,8 @@ class Marks {
 
   item(parent: UpperDir, entry: WalkEntry): UpperItem {
     const path = `${parent.path}/${entry.name}`;
-    if (entry.errno !== 0) throw new CorralError("delta_malformed", `${printable(path)} of the delta cannot be looked at (errno ${entry.errno})`);
+    if (entry.errno !== 0)
+      throw new CorralError("delta_malformed", `${printable(path)} of the delta cannot be looked at (errno ${entry.errno})`);
     if (entry.mountPoint) throw forged(path, "is a mount");
     if ((entry.mode & S_IFMT) === S_IFCHR && entry.rdevMajor === 0 && entry.rdevMinor === 0) return { is: "whiteout", name: entry.name };
     if (entry.kind === "dir") return { is: "dir", name: entry.name, dir: this.dir(path, entry) };
@@ -128,7 +136,9 @@ class Marks {
     if (!this.#redirects) throw forged(path, "is marked as holding no data, which an unprivileged overlay never writes");
     if ((entry.mode & S_IFMT) !== S_IFREG) throw forged(path, "is no file and is marked as holding no data");
     // Empty, or: version 0, own length, flags 0, a digest algorithm, the digest.
-    const wellFormed = value.length === 0 || (value.length >= 4 && value.charCodeAt(0) === 0 && value.charCodeAt(1) === value.length && value.charCodeAt(2) === 0);
+    const wellFormed =
+      value.length === 0 ||
+      (value.length >= 4 && value.charCodeAt(0) === 0 && value.charCodeAt(1) === value.length && value.charCodeAt(2) === 0);
     if (!wellFormed) throw forged(path, "has a metacopy mark of an unknown form");
   }
 
@@ -149,7 +159,8 @@ class Marks {
       const mark = name.slice(this.#prefix.length);
       // `overlay.overlay.x` is how the kernel keeps an attribute that a program inside set: its own, and no mark.
       if (mark.startsWith("overlay.") || HARMLESS.has(mark)) continue;
-      if (mark !== "opaque" && mark !== "redirect" && mark !== "metacopy" && mark !== "whiteout") throw forged(path, `has an unknown mark (${printable(mark)})`);
+      if (mark !== "opaque" && mark !== "redirect" && mark !== "metacopy" && mark !== "whiteout")
+        throw forged(path, `has an unknown mark (${printable(mark)})`);
       marks.set(mark, value);
     }
     return marks;
