@@ -156,6 +156,45 @@ describe.each(MODES)("kept masks, %s", (mode) => {
   });
 });
 
+describe("a full disk", () => {
+  it.each(MODES)("is told as such, %s, and leaves nothing half made", async (mode) => {
+    using lab = openLab(mode);
+    const dir = lab.codebase("i=0; while [ $i -lt 3000 ]; do echo > f$i-with-a-name-of-some-length; i=$((i+1)); done");
+    const cacheDir = join(lab.dir, "small");
+    mkdirSync(cacheDir);
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=200k,nr_inodes=500", "none", cacheDir]);
+    try {
+      const engine = openKernelView({ tool: lab.tool, ids: lab.ids, cacheDir });
+      await expect(engine.prepare({ dir, policy: POLICY })).rejects.toMatchObject({ code: "disk_full" });
+      expect(readdirSync(join(cacheDir, "masks"))).toEqual([]);
+    } finally {
+      execFileSync("umount", [cacheDir]);
+    }
+  });
+});
+
+describe("a kernel that mounts no images", () => {
+  verifies("view/mask-without-images", "is served by trees, as root too", async () => {
+    using lab = openLab("root");
+    const dir = lab.codebase(FILL);
+    // The tool as it answers where image_mount fails: it makes the file and cannot use it.
+    const tool = (argv: readonly string[], input?: AsyncIterable<Uint8Array>): ReturnType<typeof lab.tool> =>
+      argv[1] === "image"
+        ? directTool(["/bin/sh", "-c", "cat > /dev/null; echo 'mask: image: the kernel cannot mount it: No such device' >&2; exit 1"])(
+            argv,
+            input,
+          )
+        : lab.tool(argv, input);
+    const engine = openKernelView({ tool, ids: lab.ids, cacheDir: join(lab.dir, "no-images") });
+    const view = await engine.prepare({ dir, policy: POLICY });
+    expect([view.stats.form, view.stats.cached]).toEqual(["tree", false]);
+    expect(lab.delta(view).run(["/bin/sh", "-c", "cat w/a/f; echo x >> w/a/f; cat w/a/f; ls w/a; echo x > r/f"])).toMatchObject({
+      stdout: "w/a\nw/a\nx\nf\n",
+    });
+    expect((await engine.prepare({ dir, policy: POLICY })).stats.cached).toBe(true);
+  });
+});
+
 describe("a mask tree that is brought up to date", () => {
   let lab: ViewLab;
   let dir: string;
@@ -252,7 +291,7 @@ describe("the mask tool", () => {
     const bytes = new PlanBytes();
     const time = { mtimeSeconds: -1, mtimeNs: 5 };
     bytes.enter("");
-    bytes.file("f", { own: true, mode: 0o644 }, 2 ** 43 + 5, time, true);
+    bytes.file("f", { own: true, mode: 0o644, content: true }, 2 ** 43 + 5, time);
     bytes.link("l", { own: false, mode: 0o777 }, "t".repeat(4095), time);
     bytes.enter("d");
     bytes.leave({ own: false, mode: 0o755 }, time);
@@ -278,7 +317,7 @@ describe("the mask tool", () => {
     for (const [at, name] of ["..", ".", "a/b", "", "a\0b"].entries()) {
       const bytes = new PlanBytes();
       bytes.enter("");
-      bytes.file(name, { own: false, mode: 0o444 }, 0, { mtimeSeconds: 0, mtimeNs: 0 }, false);
+      bytes.file(name, { own: false, mode: 0o444, content: false }, 0, { mtimeSeconds: 0, mtimeNs: 0 });
       bytes.leave({ own: false, mode: 0o755 }, { mtimeSeconds: 0, mtimeNs: 0 });
       bytes.end();
       const plan = Buffer.concat(bytes.take(true));
@@ -300,14 +339,10 @@ describe("the mask tool", () => {
     // Lengths around a block: of a directory's listing, of a target, of a name, of the path in a mark.
     for (let i = 0; i < 300; i++) {
       bytes.enter(`dir-${"x".repeat((i * 7) % 240)}-${i}`);
-      for (let j = 0; j < i; j++)
-        bytes.file(
-          `${j}-${"n".repeat((i * j) % 230)}`,
-          { own: j % 2 === 0, mode: 0o644 },
-          j * 4096 - (j % 3 === 0 ? j : 0),
-          time,
-          j % 5 !== 0,
-        );
+      for (let j = 0; j < i; j++) {
+        const size = j * 4096 - (j % 3 === 0 ? j : 0);
+        bytes.file(`${j}-${"n".repeat((i * j) % 230)}`, { own: j % 2 === 0, mode: 0o644, content: j % 5 !== 0 }, size, time);
+      }
       bytes.link("-before-the-dots", { own: false, mode: 0o777 }, "t".repeat(1 + ((i * 53) % 4095)), time);
       bytes.leave({ own: false, mode: 0o755 }, time);
     }

@@ -1,7 +1,7 @@
 // Writes a plan as the guest's `mask` tool reads it (guest/PROTOCOL.md, Tools). It decides nothing.
 // Invariant: the count in the last record is that of all records, so a plan that lost bytes is never a smaller mask.
 
-import type { Attributes, PlanSink, Time } from "./plan.ts";
+import type { Attributes, FileAttributes, PlanSink, Time } from "./plan.ts";
 
 const FILE = 1;
 const LINK = 2;
@@ -37,8 +37,8 @@ export class PlanBytes implements PlanSink {
     this.#named(KEEP, 0, name, 4);
   }
 
-  file(name: string, attributes: Attributes, size: number, time: Time, content: boolean): void {
-    const at = this.#named(FILE, (attributes.own ? OWN : 0) | (content ? CONTENT : 0), name, 28);
+  file(name: string, attributes: FileAttributes, size: number, time: Time): void {
+    const at = this.#named(FILE, (attributes.own ? OWN : 0) | (attributes.content ? CONTENT : 0), name, 28);
     const to = this.#buffer;
     to.writeUInt32LE(attributes.mode, at + 4);
     to.writeUInt32LE(size % HIGH, at + 8);
@@ -47,7 +47,9 @@ export class PlanBytes implements PlanSink {
   }
 
   link(name: string, attributes: Attributes, target: string, time: Time): void {
-    const at = this.#named(LINK, attributes.own ? OWN : 0, name, 20, target);
+    const at = this.#named(LINK, attributes.own ? OWN : 0, name, 20);
+    this.#buffer.write(target, this.#at, "latin1"); // there is room: a record's is reserved for the longest
+    this.#at += target.length;
     this.#buffer.writeUInt16LE(target.length, at + 4);
     this.#buffer.writeUInt16LE(0, at + 6);
     this.#time(at + 8, time);
@@ -102,22 +104,21 @@ export class PlanBytes implements PlanSink {
   }
 
   #record(bytes: number): number {
-    if (this.#at + Math.max(bytes, MAX_RECORD) > BUFFER_BYTES) this.#flush();
+    if (this.#at + MAX_RECORD > BUFFER_BYTES) this.#flush();
     const at = this.#at;
     this.#at += bytes;
     this.#records++;
     return at;
   }
 
-  /** A record that begins with type, flags and the length of a name, and ends with the name. */
-  #named(type: number, flags: number, name: string, head: number, tail = ""): number {
-    const at = this.#record(head + name.length + tail.length);
+  /** A record that begins with type, flags and the length of a name, and has the name behind its head. */
+  #named(type: number, flags: number, name: string, head: number): number {
+    const at = this.#record(head + name.length);
     const to = this.#buffer;
     to[at] = type;
     to[at + 1] = flags;
     to.writeUInt16LE(name.length, at + 2);
     to.write(name, at + head, "latin1");
-    if (tail !== "") to.write(tail, at + head + name.length, "latin1");
     return at;
   }
 

@@ -4,7 +4,7 @@
 // directory new, and its inode numbers tell nothing.
 
 import { createHash } from "node:crypto";
-import type { Attributes, PlanSink, Time } from "./plan.ts";
+import type { Attributes, FileAttributes, PlanSink, Time } from "./plan.ts";
 import { PlanBytes } from "./plan-bytes.ts";
 
 /** A directory of a mask: name, hash of its own listing, hash of that and all below with owners and times, directories in it. */
@@ -55,8 +55,8 @@ export class PlanTree implements PlanSink {
     this.#stack.push(dir);
   }
 
-  file(name: string, attributes: Attributes, size: number, time: Time, content: boolean): void {
-    this.#scratch.file(name, attributes, size, time, content);
+  file(name: string, attributes: FileAttributes, size: number, time: Time): void {
+    this.#scratch.file(name, attributes, size, time);
   }
 
   link(name: string, attributes: Attributes, target: string, time: Time): void {

@@ -3,7 +3,7 @@ import { describe, expect } from "vitest";
 import { verifies } from "../../test/verifies.ts";
 import type { EntryKind, Permission, Policy } from "../api/policy.ts";
 import { compilePolicy } from "../policy/compile.ts";
-import { Planner, type Attributes, type PlanSink, type Time } from "./plan.ts";
+import { Planner, type Attributes, type FileAttributes, type PlanSink } from "./plan.ts";
 import { PlanBytes } from "./plan-bytes.ts";
 import { PlanTree } from "./plan-kept.ts";
 import type { WalkEntry, WalkEvent } from "./walk.ts";
@@ -92,8 +92,8 @@ class Collect implements PlanSink {
   enter(child: string): void {
     this.#path.push(child);
   }
-  file(child: string, attributes: Attributes, _size: number, _time: Time, content: boolean): void {
-    this.shown.set(this.#at(child), { ...attributes, content });
+  file(child: string, attributes: FileAttributes): void {
+    this.shown.set(this.#at(child), attributes);
   }
   link(child: string, attributes: Attributes): void {
     this.shown.set(this.#at(child), { ...attributes, content: true });

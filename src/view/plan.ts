@@ -21,11 +21,15 @@ export interface Attributes {
   readonly mode: number;
 }
 
+export interface FileAttributes extends Attributes {
+  /** May be read, so the entry leads to the codebase's file. */
+  readonly content: boolean;
+}
+
 /** Receives a mask in depth-first order. Names and paths are latin1. */
 export interface PlanSink {
   enter(name: string): void;
-  /** `content`: may be read, so the entry leads to the codebase's file. */
-  file(name: string, attributes: Attributes, size: number, time: Time, content: boolean): void;
+  file(name: string, attributes: FileAttributes, size: number, time: Time): void;
   link(name: string, attributes: Attributes, target: string, time: Time): void;
   leave(attributes: Attributes, time: Time): void;
 }
@@ -229,9 +233,9 @@ export class Planner {
     } else if (entry.kind === "other") {
       // SAFETY: a FIFO, socket or device of the codebase would join the sandbox with the host, or with other sandboxes.
       tally(this.#special, path, entry.name);
-      this.#sink.file(entry.name, { own, mode: shownMode(entry, permission) }, 0, entry, false);
+      this.#sink.file(entry.name, { own, mode: shownMode(entry, permission), content: false }, 0, entry);
     } else {
-      this.#sink.file(entry.name, { own, mode: shownMode(entry, permission) }, entry.size, entry, permission !== "view");
+      this.#sink.file(entry.name, { own, mode: shownMode(entry, permission), content: permission !== "view" }, entry.size, entry);
     }
   }
 
