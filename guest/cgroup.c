@@ -59,6 +59,7 @@ static int limit_v1(struct making *making, const char *controller, int dir) {
 static int make_v1(struct making *making, uint32_t index) {
     struct cgroup_parents *parents = &making->spawner->cgroups;
     const char *controller = parents->v1[index].name;
+    if (!strcmp(controller, "cpu") && !making->create->cpu_quota) return 0; /* nothing to hold, and each directory costs */
     if (mkdirat(parents->v1[index].dir, making->create->id, 0755) != 0) return -errno;
     int dir = openat(parents->v1[index].dir, making->create->id, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0) return -errno;
@@ -102,12 +103,7 @@ static int delegate_v2(struct making *making, int dir) {
         return -errno;
     /* SAFETY: a mount of its own, detached: from a plain descriptor `..` would lead a taken guest through the node's cgroups. */
     making->cgroup.work = sys_open_tree(dir, "work", TREE_CLONE | O_CLOEXEC);
-    if (making->cgroup.work < 0) return -errno;
-    int readable = openat(making->cgroup.work, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (readable < 0) return -errno;
-    close(making->cgroup.work);
-    making->cgroup.work = readable;
-    return 0;
+    return making->cgroup.work < 0 ? -errno : 0;
 }
 
 static int make_v2(struct making *making) {

@@ -100,10 +100,13 @@ static const struct child_step steps[] = {
     {5, true, join_cgroups},       /* first: not a page and not a process before the limits hold */
     {8, true, wait_for_ids},       /* nothing runs unmapped */
     {9, true, become_root},        /* entered as the node's root, a later change of uid would keep every capability */
-    {10, false, root_attach},      /* before any mount: none may travel outward */
-    {11, false, root_mounts},      /* proc needs the pid namespace; sources are still reachable, capabilities still held */
-    {11, true, launch_stage},      /* for a foreign runtime alone: places from which it takes the mounts of step 4 */
-    {12, false, root_mask},        /* after what it masks, before the node's files are gone */
+    {10, false, root_private},     /* before any mount: none may travel outward */
+    {11, false, root_own},         /* proc needs the pid namespace; capabilities are still held */
+    {12, false, root_mask},        /* before the sandbox's tree has a /proc: it never stands there bare */
+    {11, true, mounts_take},       /* the spawner has made them meanwhile */
+    {10, false, root_attach},      /* a root of its own: locked mounts refuse pivot_root otherwise */
+    {11, false, root_mounts},      /* all in the order of CREATE; sources are still reachable */
+    {11, true, launch_stage},      /* for a foreign runtime alone: places from which it takes the mounts */
     {13, false, root_pivot},       /* last use of the node's paths, before the first hostile byte */
     {14, false, name_and_keys},    /* before the filter of step 22 forbids keyctl */
     {15, true, arrange_descriptors}, /* once nothing needs the node's descriptors any more */

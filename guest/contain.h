@@ -14,6 +14,7 @@ struct making {
     int listener;
     int facts;
     int barrier[2], fault[2];
+    int hand[2];              /* by which the mounts of step 4 reach the child, which is busy with its own meanwhile */
     int mount[MOUNTS_MAX];    /* detached mounts made by the spawner; -1: made in the child */
     bool attach_layers;       /* this kernel wants idmapped layers attached */
     int root, scratch, proc;  /* in the child: the new root; files that are laid over others; the new /proc */
@@ -46,6 +47,9 @@ void net_later(struct timer *timer);
 
 /* mount.c, step 4 */
 int mounts_make(struct making *making);
+/* hand.c: from the spawner, and to the child */
+int mounts_hand_over(struct making *making);
+int mounts_take(struct making *making);
 int overlay_make(struct making *making, const struct overlay *overlay, uint32_t attributes);
 
 /* dev.c, step 11 */
@@ -54,9 +58,11 @@ int dev_frame(void);                 /* in the child, rootless: the same with em
 int dev_bind(int dir);               /* then, once it is attached: the nodes over the files */
 
 /* root.c, steps 10 to 13, in the child; on failure -errno, with `message` saying which */
+int root_private(struct making *making);
+int root_own(struct making *making);
+int root_mask(struct making *making);
 int root_attach(struct making *making);
 int root_mounts(struct making *making);
-int root_mask(struct making *making);
 int root_pivot(struct making *making);
 /* Its parts, for a foreign runtime's PID 1. Descriptor or -errno. */
 int tmpfs_make(const struct making *making, const struct mount *mount);

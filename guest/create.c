@@ -59,7 +59,8 @@ static int enter_network(struct making *making) {
 
 static int make_pipes(struct making *making) {
     making->message = "pipes could not be made";
-    return pipe2(making->barrier, O_CLOEXEC) != 0 || pipe2(making->fault, O_CLOEXEC | O_NONBLOCK) != 0 ? -errno : 0;
+    if (pipe2(making->barrier, O_CLOEXEC) != 0 || pipe2(making->fault, O_CLOEXEC | O_NONBLOCK) != 0) return -errno;
+    return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, making->hand) != 0 ? -errno : 0;
 }
 
 static int clone_child(struct making *making) {
@@ -87,7 +88,16 @@ static int clone_child(struct making *making) {
 
 static int map_ids(struct making *making) {
     making->message = "the id maps could not be written";
-    return ids_map(making);
+    int error = ids_map(making);
+    /* The child may go on. If it has died by now DIED says so; writing to it is no error of this request. */
+    ssize_t ignored = error ? 0 : write(making->barrier[1], "x", 1);
+    (void)ignored;
+    return error;
+}
+
+static int make_mounts(struct making *making) {
+    int error = mounts_make(making);
+    return error ? error : mounts_hand_over(making);
 }
 
 struct host_step {
@@ -102,17 +112,17 @@ static const struct host_step steps[] = {
     {0, PREPARE, lock_journal},   /* before anything exists: a reaper takes what nobody locks */
     {0, PREPARE, open_listener},  /* before the clone, so that a client may connect as soon as it has its answer */
     {2, PREPARE, check_ids},      /* later steps give files to these ids */
-    {4, PREPARE, mounts_make},    /* needs rights that the child must not have */
     {5, CGROUP, make_cgroups},    /* limits are set before anybody is in them */
     {6, CLONE, enter_network},    /* the clone inherits it */
     {16, PREPARE, facts_make},    /* what PID 1 believes */
     {8, PREPARE, make_pipes},     /* the barrier, and the way by which the child tells a failure */
     {7, CLONE, clone_child},      /* with pidfd: every later signal goes by it */
     {8, MAPS, map_ids},           /* the child waits for them */
+    {4, PREPARE, make_mounts},    /* needs rights that the child must not have; at the same time as the child's own part */
 };
 
 static void close_all(struct making *making) {
-    int *single[] = {&making->listener, &making->facts, &making->barrier[0], &making->fault[1]};
+    int *single[] = {&making->listener, &making->facts, &making->barrier[0], &making->fault[1], &making->hand[0], &making->hand[1]};
     for (size_t i = 0; i < sizeof single / sizeof *single; i++)
         if (*single[i] >= 0) close(*single[i]);
     for (int i = 0; i < MOUNTS_MAX; i++)
@@ -139,6 +149,7 @@ static void begin(struct making *making, struct spawner *spawner, struct sandbox
     making->sandbox = sandbox;
     making->listener = making->facts = making->root = making->scratch = making->proc = -1;
     making->barrier[0] = making->barrier[1] = making->fault[0] = making->fault[1] = -1;
+    making->hand[0] = making->hand[1] = -1;
     for (int i = 0; i < MOUNTS_MAX; i++) making->mount[i] = -1;
     making->cgroup.v2 = making->cgroup.work = making->cgroup.memory_events = making->cgroup.pids_events = -1;
     for (int i = 0; i < CG1_MAX; i++) making->cgroup.join[i] = -1;
@@ -192,9 +203,6 @@ void on_create(struct spawner *spawner, const struct frame *frame) {
         sandbox_abandon(sandbox, frame->id, -error, (uint32_t)failed, making.message ? making.message : "");
         return;
     }
-    /* Released. A child that has died by now is told by DIED; writing to it is no error of this request. */
-    ssize_t ignored = write(sandbox->barrier, "x", 1);
-    (void)ignored;
     answer_made(&making, frame->id, spent);
     if (!spawner->netns_ready) loop_timer(&spawner->loop, &spawner->next_network, in_ms(NEXT_NETWORK_MS));
 }

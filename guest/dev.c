@@ -54,9 +54,7 @@ int dev_make(struct making *making) {
     if (dir < 0) return dir;
     int error = furnish(dir);
     for (int i = 0; i < NODES && !error; i++)
-        if (mknodat(dir, nodes[i].name, S_IFCHR | 0666, makedev(nodes[i].major, nodes[i].minor)) != 0 ||
-            fchownat(dir, nodes[i].name, making->owner_uid, making->owner_gid, AT_SYMLINK_NOFOLLOW) != 0)
-            error = -errno;
+        if (mknodat(dir, nodes[i].name, S_IFCHR | 0666, makedev(nodes[i].major, nodes[i].minor)) != 0) error = -errno;
     if (!error) error = seal(dir);
     if (error) {
         making->message = "the device nodes could not be made";

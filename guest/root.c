@@ -64,15 +64,25 @@ int scratch_fill(struct making *making) {
     return error;
 }
 
-/* Step 10. */
-int root_attach(struct making *making) {
+static int refuse(struct making *making, enum mount_kind kind, int error) {
+    static const char *const failed[] = {
+        [MOUNT_OVERLAY] = "an overlay could not be attached (is its mount point in the template?)",
+        [MOUNT_BIND] = "a bind mount could not be attached (is its mount point in the template?)",
+        [MOUNT_TMPFS] = "a tmpfs could not be mounted (is its mount point in the template?)",
+        [MOUNT_PROC] = "/proc could not be mounted (inside a container whose /proc is masked the kernel refuses it)",
+        [MOUNT_DEVPTS] = "devpts could not be mounted (is its mount point in the template?)",
+        [MOUNT_DEV] = "/dev could not be made (is its mount point in the template?)",
+        [MOUNT_FILE] = "a small file could not be laid over its target (is the target in the template?)",
+    };
+    making->message = failed[kind];
+    return error;
+}
+
+/* Step 10, the namespace. */
+int root_private(struct making *making) {
     making->message = "mounts could not be made private";
     /* SAFETY: shared, what is mounted here would appear on the node, and what the node unmounts would go here. */
     if (sys_mount(NULL, "/", NULL, RECURSIVE | PRIVATE, NULL) != 0) return -errno;
-    making->message = "the root could not be attached";
-    making->root = making->mount[0];
-    /* A mount point of its own, stacked on the old root: pivot_root refuses anything less, and a locked mount. */
-    if (sys_move_mount(making->root, AT_FDCWD, "/", 0) != 0 || fchdir(making->root) != 0) return -errno;
     making->message = "the small files could not be made";
     /* Over the old /proc, which nobody needs by path any more, so that it goes with the old root. Never over "/": umount takes the
      * topmost mount of a path, the small files would go in the old root's place, and `/..` inside would be the node. */
@@ -122,41 +132,18 @@ int file_make(const struct making *making, uint32_t index) {
     return tree < 0 ? -errno : tree;
 }
 
-static int mount_one(struct making *making, uint32_t index) {
-    const struct mount *mount = &making->create->mount[index];
-    int fd = making->mount[index];
-    switch (mount->kind) {
-    case MOUNT_TMPFS: fd = tmpfs_make(making, mount); break;
-    case MOUNT_PROC: fd = making->proc = mount_proc(); break;
-    case MOUNT_DEVPTS: fd = devpts_make(); break;
-    case MOUNT_FILE: fd = file_make(making, index); break;
-    case MOUNT_DEV:
-        if (fd < 0) fd = dev_frame();
-        break;
-    default: break;
-    }
-    if (fd < 0) return fd;
-    int error = attach(making, fd, mount->target);
-    if (!error && mount->kind == MOUNT_DEV && making->mount[index] < 0) error = dev_bind(fd);
-    return error;
-}
-
-/* Step 11. */
-int root_mounts(struct making *making) {
-    static const char *const failed[] = {
-        [MOUNT_OVERLAY] = "an overlay could not be attached (is its mount point in the template?)",
-        [MOUNT_BIND] = "a bind mount could not be attached (is its mount point in the template?)",
-        [MOUNT_TMPFS] = "a tmpfs could not be mounted (is its mount point in the template?)",
-        [MOUNT_PROC] = "/proc could not be mounted (inside a container whose /proc is masked the kernel refuses it)",
-        [MOUNT_DEVPTS] = "devpts could not be mounted",
-        [MOUNT_DEV] = "/dev could not be made",
-        [MOUNT_FILE] = "a small file could not be laid over its target (is the target in the template?)",
-    };
+/* Step 11, what belongs to the namespaces of the child. proc gets a place at once, over the old one, because names can be covered
+ * only below an attached mount on older kernels; the others wait for the root. */
+int root_own(struct making *making) {
     for (uint32_t i = 1; i < making->create->mounts; i++) {
-        int error = mount_one(making, i);
-        if (!error) continue;
-        making->message = failed[making->create->mount[i].kind];
-        return error;
+        const struct mount *mount = &making->create->mount[i];
+        int fd = 0;
+        if (mount->kind == MOUNT_TMPFS) fd = making->mount[i] = tmpfs_make(making, mount);
+        else if (mount->kind == MOUNT_DEVPTS) fd = making->mount[i] = devpts_make();
+        else if (mount->kind == MOUNT_PROC) fd = making->mount[i] = making->proc = mount_proc();
+        if (fd < 0) return refuse(making, mount->kind, fd);
+        /* SAFETY: in the child's own mount namespace, on the old tree: seen by nobody else, and moved into the sandbox's. */
+        if (mount->kind == MOUNT_PROC && sys_move_mount(fd, AT_FDCWD, "/proc", 0) != 0) return refuse(making, mount->kind, -errno);
     }
     return 0;
 }
@@ -165,6 +152,34 @@ int root_mounts(struct making *making) {
 int root_mask(struct making *making) {
     making->message = "/proc could not be masked";
     return making->proc < 0 ? 0 : procmask_apply(making, making->proc, making->scratch);
+}
+
+/* Step 10, the root. */
+int root_attach(struct making *making) {
+    making->message = "the root could not be attached";
+    making->root = making->mount[0];
+    /* SAFETY: a mount point of its own, stacked on the old root: pivot_root refuses anything less, and a locked mount. */
+    return sys_move_mount(making->root, AT_FDCWD, "/", 0) != 0 ? -errno : 0;
+}
+
+static int mount_one(struct making *making, uint32_t index) {
+    const struct mount *mount = &making->create->mount[index];
+    int fd = making->mount[index];
+    bool nodes = mount->kind == MOUNT_DEV && fd < 0;
+    if (mount->kind == MOUNT_FILE) fd = file_make(making, index);
+    else if (nodes) fd = dev_frame();
+    if (fd < 0) return fd;
+    int error = attach(making, fd, mount->target);
+    return !error && nodes ? dev_bind(fd) : error;
+}
+
+/* Step 11, the tree. */
+int root_mounts(struct making *making) {
+    for (uint32_t i = 1; i < making->create->mounts; i++) {
+        int error = mount_one(making, i);
+        if (error) return refuse(making, making->create->mount[i].kind, error);
+    }
+    return 0;
 }
 
 /* Whether nothing is stacked on the root: what is would be reached as `/..`. */

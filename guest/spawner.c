@@ -188,6 +188,9 @@ int spawner_main(int argc, char **argv) {
     if (error) return fail("descriptors", error);
     setsid(); /* a Ctrl-C at the terminal goes to the server, which then ends sandboxes in order */
     umask(0); /* every mode below is meant as written */
+    /* SAFETY: a real-time class that the server was given would be the sandboxes' too, beside which the node gets no turn. */
+    const struct sched_param ordinary = {.sched_priority = 0};
+    sched_setscheduler(0, SCHED_OTHER, &ordinary);
     const char *message = "";
     if (arguments.rootless && !arguments.inside) {
         error = rootless_enter(argc, argv, &arguments.maps, &message);
