@@ -124,7 +124,7 @@ static int do_mode(struct commit *commit, const struct op *op, int back) {
     if (fd < 0) return -1;
     int result = fstat(fd, &st);
     mode_t want = (st.st_mode & 07000) | ((back ? op->before.mode : op->mode) & 0777);
-    if (result == 0 && st.st_ino != op->before.ino) {
+    if (result == 0 && (st.st_ino & INO_BITS) != op->before.ino) {
         errno = ESTALE;
         result = -1;
     }

@@ -80,7 +80,7 @@ static void open_codebase(const char *path) {
     commit.root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (commit.root < 0 || fstat(commit.root, &st) < 0) stage_fail("cannot open the codebase", errno);
     commit.dev = st.st_dev;
-    if (commit.plan.bytes && st.st_ino != commit.plan.root_ino) {
+    if (commit.plan.bytes && (st.st_ino & INO_BITS) != commit.plan.root_ino) {
         errno = ESTALE;
         failed("the codebase directory was replaced by another one");
         finish(NOTHING);
@@ -191,7 +191,7 @@ static int open_staging(const char *name) {
 static enum outcome continue_from(const char *journal) {
     if (plan_read(&commit, journal) < 0) stage_fail("the journal of a commit cannot be read", errno);
     struct stat st;
-    if (fstat(commit.root, &st) < 0 || st.st_ino != commit.plan.root_ino) stage_fail("the journal belongs to another directory", 0);
+    if (fstat(commit.root, &st) < 0 || (st.st_ino & INO_BITS) != commit.plan.root_ino) stage_fail("the journal belongs to another directory", 0);
     if (strcmp(journal, "go") == 0) return carry_out();
     if (strcmp(journal, "undo") == 0) return undo("undo");
     tell_signatures();

@@ -162,7 +162,7 @@ int64_t nanoseconds(struct timespec time) {
 void sig_of(const struct stat *st, struct stage_sig *sig) {
     sig->type = S_ISREG(st->st_mode) ? 'f' : S_ISDIR(st->st_mode) ? 'd' : S_ISLNK(st->st_mode) ? 'l' : 'o';
     sig->mode = st->st_mode & 07777;
-    sig->ino = st->st_ino;
+    sig->ino = st->st_ino & INO_BITS;
     sig->size = (uint64_t)st->st_size;
     sig->mtime = nanoseconds(st->st_mtim);
     sig->ctime = nanoseconds(st->st_ctim);

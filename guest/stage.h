@@ -30,6 +30,9 @@ struct stage_out {
     uint8_t bytes[STAGE_CHUNK];
 };
 
+/* Inode numbers by their lower 53 bits: the server's numbers hold no more, and some file systems use all 64. */
+#define INO_BITS ((UINT64_C(1) << 53) - 1)
+
 /* What a path was when it was looked at. */
 struct stage_sig {
     uint8_t type; /* 0: nothing there, else f d l o */

@@ -100,7 +100,7 @@ export interface SandboxInfo {
 export type ChangeKind = "add" | "modify" | "delete" | "rename" | "mode";
 export type ChangeType = "file" | "dir" | "link" | "other";
 
-/** One entry of a delta. `path` begins with `/`; bytes that are not UTF-8 stand as `\xNN`, a backslash as `\\`. */
+/** One entry of a delta. `path` begins with `/`; bytes that are not UTF-8, and characters that act on a terminal, stand escaped (`\xNN`, `\n`, `\u{NN}`), a backslash as `\\`. */
 export interface Change {
   readonly path: string;
   readonly kind: ChangeKind;

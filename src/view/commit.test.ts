@@ -137,6 +137,16 @@ describe("commit", () => {
     expect(snapshot(lab.base)).toEqual(["/output dir 755", "/output/x file 644 1"]);
   });
 
+  it("what is left out keeps its content: the file of the codebase that holds it is not replaced without it", async (context) => {
+    await delta(context, { a: "content of a" }, (at) => {
+      renameSync(join(at, "a"), join(at, "b"));
+      writeFileSync(join(at, "a"), "another");
+    });
+    expect((await failure(lab.commit({ paths: ["/a"] }))).refused[0]).toContain("/b, which is left out, has its content there");
+    await lab.commit();
+    expect(snapshot(lab.base)).toEqual(["/a file 644 another", "/b file 644 content of a"]);
+  });
+
   it("a sparse file stays sparse", async (context) => {
     await delta(context, {}, (at) => execFileSync("truncate", ["-s", "8G", join(at, "big")]));
     await lab.commit();

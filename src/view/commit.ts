@@ -97,13 +97,14 @@ function only(reasons: ReadonlyMap<DeltaChange, string>, asked: ReadonlySet<Delt
 }
 
 export async function readFlags(input: DeltaInput, changes: readonly DeltaChange[]): Promise<ReadonlyMap<DeltaChange, string>> {
-  const contents = new Contents(input.tool, input.upper, input.base);
+  let contents: Contents | undefined;
+  const open = (): Contents => (contents ??= new Contents(input.tool, input.upper, input.base));
   try {
-    const flags = await flagChanges(changes, contents);
-    await contents.close();
+    const flags = await flagChanges(changes, open);
+    await contents?.close();
     return flags;
   } catch (error) {
-    await contents.abandon();
+    await contents?.abandon();
     throw error;
   }
 }

@@ -109,8 +109,8 @@ function nameMatcher(pattern: string): (name: string) => boolean {
   return (name) => name.length >= start.length + end.length && name.startsWith(start) && name.endsWith(end);
 }
 
-/** The reason to look twice, for those changes that have one. */
-export async function flagChanges(changes: readonly DeltaChange[], contents: Contents): Promise<ReadonlyMap<DeltaChange, string>> {
+/** The reason to look twice, for those changes that have one. `contents` is asked only where a name does not tell. */
+export async function flagChanges(changes: readonly DeltaChange[], contents: () => Contents): Promise<ReadonlyMap<DeltaChange, string>> {
   const flags = new Map<DeltaChange, string>();
   for (const change of changes) {
     // What was deleted runs nothing.
@@ -128,12 +128,12 @@ function byName(change: DeltaChange): string | undefined {
   return rows.find((row) => row.matches(names, change.type === "link"))?.why;
 }
 
-async function byScripts(change: DeltaChange, contents: Contents): Promise<string | undefined> {
+async function byScripts(change: DeltaChange, contents: () => Contents): Promise<string | undefined> {
   const { path, before, after } = change;
   if (path.slice(path.lastIndexOf("/") + 1).toLowerCase() !== "package.json" || change.kind === "mode") return undefined;
   if (after?.kind !== "file" || after.source === undefined) return "npm script (package.json is no plain file)";
-  const now = await scriptsOf(contents, after.size, after.source);
-  const old = before?.kind === "file" ? await scriptsOf(contents, before.size, { root: "base", path }) : "{}";
+  const now = await scriptsOf(contents(), after.size, after.source);
+  const old = before?.kind === "file" ? await scriptsOf(contents(), before.size, { root: "base", path }) : "{}";
   if (now === undefined) return "npm script (package.json cannot be read as JSON)";
   return now === "{}" || now === old ? undefined : "npm script";
 }

@@ -66,11 +66,16 @@ export function decodeSignature(from: Buffer, at: number): Signature | undefined
   return {
     kind,
     mode: from.readUInt32LE(at + 4),
-    ino: Number(from.readBigUInt64LE(at + 8)),
+    ino: inodeAt(from, at + 8),
     size: Number(from.readBigUInt64LE(at + 16)),
     mtimeNs: from.readBigInt64LE(at + 24),
     ctimeNs: from.readBigInt64LE(at + 32),
   };
+}
+
+/** The lower 53 bits, as walk.ts and the tool take them. */
+function inodeAt(bytes: Buffer, at: number): number {
+  return Number(BigInt.asUintN(53, bytes.readBigUInt64LE(at)));
 }
 
 function kindOf(byte: number | undefined): EntryKind | undefined {
@@ -170,7 +175,7 @@ function probed(answer: Buffer): Signature {
   return {
     kind,
     mode: answer.readUInt32LE(4),
-    ino: Number(answer.readBigUInt64LE(16)),
+    ino: inodeAt(answer, 16),
     size: Number(answer.readBigUInt64LE(24)),
     mtimeNs: answer.readBigInt64LE(32),
     ctimeNs: answer.readBigInt64LE(40),

@@ -57,6 +57,8 @@ const LEAVE = 3;
 const END = 4;
 const ENTRY_HEAD = 80;
 const HIGH = 0x1_0000_0000;
+/** Inode numbers are told by their lower 53 bits: some file systems use all 64, which a number cannot hold. */
+const INO_HIGH = 0x1f_ffff;
 /** A record longer than this is no record: 64 KiB each of name and target, 256 KiB of xattrs, and the head. */
 const MAX_RECORD = 1 << 19;
 
@@ -201,7 +203,7 @@ export class WalkDecoder {
       gid: bytes.readUInt32LE(at + 16),
       nlink: bytes.readUInt32LE(at + 20),
       size: bytes.readUInt32LE(at + 24) + bytes.readUInt32LE(at + 28) * HIGH,
-      ino: bytes.readUInt32LE(at + 32) + bytes.readUInt32LE(at + 36) * HIGH,
+      ino: bytes.readUInt32LE(at + 32) + (bytes.readUInt32LE(at + 36) & INO_HIGH) * HIGH,
       mtimeSeconds: bytes.readUInt32LE(at + 40) + bytes.readInt32LE(at + 44) * HIGH,
       ctimeSeconds: bytes.readUInt32LE(at + 48) + bytes.readInt32LE(at + 52) * HIGH,
       mtimeNs: bytes.readUInt32LE(at + 56),
