@@ -25,6 +25,8 @@ export interface RunEnd {
   readonly committed: boolean;
   /** A commit was asked for and not, or not wholly, done. */
   readonly failed: boolean;
+  /** The person left the prompt (Ctrl-C, Esc). */
+  readonly left: boolean;
 }
 
 type Step = "commit" | "keep" | "discard" | "ask";
@@ -35,7 +37,7 @@ export async function endRun(request: EndRequest): Promise<RunEnd> {
   const colour = coloured(process.stderr);
   tell(headline(result, info, stop));
   for (const line of changeLines(changes, refused, { colour })) process.stderr.write(`${line}\n`);
-  const end = { changes, refused, committed: false, failed: false };
+  const end = { changes, refused, committed: false, failed: false, left: false };
   switch (nextStep(request, changes.length + refused.length)) {
     case "commit":
       return await commit(request, end, {});
@@ -98,7 +100,7 @@ async function asked(request: EndRequest, end: RunEnd): Promise<RunEnd> {
   }
   if (decision.kind !== "accept") {
     tellKept(info.id, tally(end.changes, end.refused));
-    return end;
+    return { ...end, left: decision.kind === "left" };
   }
   // A person saw each flag in the list above and said yes; what is refused was shown as left out.
   return await commit(request, end, {

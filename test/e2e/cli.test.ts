@@ -364,8 +364,8 @@ it("leaving the prompt with Ctrl-C accepts nothing and keeps the changes", async
   const { child, said, ended } = startOnTerminal(["run", dir, ...place.data, "--", "sh", "-c", "echo hi > output/new"]);
   await said("What becomes of these changes?");
   child.stdin?.write("\x03");
-  const { stdout } = await ended;
-  expect(stdout.toString()).toMatch(/corral diff sb/);
+  const { code, stdout } = await ended;
+  expect([code, stdout.toString()]).toEqual([130, expect.stringMatching(/corral diff sb/)]);
   expect(existsSync(join(dir, "output"))).toBe(false);
 });
 

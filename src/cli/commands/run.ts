@@ -13,6 +13,8 @@ import type { RunOptions } from "../run-options.ts";
 import { tell, tellError } from "../tell.ts";
 import { tellReaped } from "../reaped.ts";
 
+const SIGINT = 2;
+
 export async function run(options: RunOptions, host: CliHost): Promise<number> {
   using stop = interruption();
   await using corral = await host.open(options.dataDir === undefined ? {} : { dataDir: options.dataDir });
@@ -84,6 +86,7 @@ function rounded(ms: number): number {
 
 function exitCode(result: ExecResult | undefined, end: RunEnd, stop: Interruption): number {
   if (stop.signal !== undefined) return EXIT_SIGNAL + stop.signal;
+  if (end.left) return EXIT_SIGNAL + SIGINT;
   if (end.failed || result === undefined) return EXIT_CORRAL;
   return result.exitCode;
 }
