@@ -12,7 +12,8 @@ import { printable } from "../policy/bytes.ts";
 import { apply, recover, type ApplyOutcome } from "./apply.ts";
 import { readChanges, toChange, type DeltaChange, type DeltaChanges, type DeltaInput } from "./changes.ts";
 import { flagChanges } from "./flags.ts";
-import { judge, STAGE_PREFIX } from "./judge.ts";
+import { STAGING_PREFIX } from "./codebase.ts";
+import { judge } from "./judge.ts";
 import { readRebased, writeCommit } from "./kept.ts";
 import { conflictAt, expectations, planOperations, type PlannedOperation } from "./operations.ts";
 import { finishApplied, finishNothing, recoverCommit } from "./recover.ts";
@@ -151,7 +152,7 @@ async function findConflicts(
 /** False: an operation turned out to be in conflict and everything was taken back. */
 async function applyOnce(round: Round, operations: readonly PlannedOperation[], whole: boolean): Promise<boolean> {
   const { input, delta } = round;
-  const stage = `${STAGE_PREFIX}${input.sandboxId}-${randomText(8)}`;
+  const stage = `${STAGING_PREFIX}${input.sandboxId}-${randomText(8)}`;
   const record = { stage, codebaseDir: input.base, state: "started", process: identify(process.pid) ?? null, whole } as const;
   writeCommit(input.deltas, input.sandboxId, record);
   const { tool, base, upper, failpoint = [] } = input;

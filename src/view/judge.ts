@@ -8,9 +8,7 @@ import type { Refusal } from "../api/sandbox.ts";
 import { printable } from "../policy/bytes.ts";
 import type { CompiledPolicy } from "../policy/compile.ts";
 import type { DeltaChange, DeltaChanges } from "./changes.ts";
-
-/** Names directly below the root that commits need for themselves. */
-export const STAGE_PREFIX = ".corral-commit-";
+import { STAGING_PREFIX } from "./codebase.ts";
 
 export interface Judgement {
   readonly refused: ReadonlyMap<DeltaChange, string>;
@@ -40,7 +38,7 @@ export function judge({ changes, remade }: Pick<DeltaChanges, "changes" | "remad
 
 function reasonAgainst(change: DeltaChange, policy: CompiledPolicy): string | undefined {
   const { path, before, after, from, fromEntry } = change;
-  if (isReserved(path) || (from !== undefined && isReserved(from))) return `names that begin with ${STAGE_PREFIX} belong to Corral`;
+  if (isReserved(path) || (from !== undefined && isReserved(from))) return `names that begin with ${STAGING_PREFIX} belong to Corral`;
   const byPolicy =
     (after === undefined ? undefined : below(policy, path, after.kind)) ??
     (before === undefined ? undefined : below(policy, path, before.kind)) ??
@@ -50,7 +48,7 @@ function reasonAgainst(change: DeltaChange, policy: CompiledPolicy): string | un
 }
 
 function isReserved(path: string): boolean {
-  return path.startsWith(`/${STAGE_PREFIX}`);
+  return path.startsWith(`/${STAGING_PREFIX}`);
 }
 
 function below(policy: CompiledPolicy, path: string, kind: EntryKind): string | undefined {
