@@ -3,22 +3,18 @@
 // Invariant: a start that only prints help builds nothing; the process ends with the command's exit code after its output is out.
 
 import { readFileSync } from "node:fs";
-import { enableCompileCache } from "node:module";
 import { join } from "node:path";
 import type { Corral } from "./api/corral.ts";
 import type { CliHost, OpenOptions } from "./cli/host.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 
-// Compiled code is kept beside the checkout's own Node.js; where that cannot be written, starts are only slower.
-enableCompileCache(join(ROOT, ".node", "compile-cache"));
-
 const host: CliHost = {
   version: (JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { readonly version: string }).version,
   open: openHere,
   bench: async (request) => {
     const { runBenches } = await import("../bench/run.ts");
-    return await runBenches({ ...request, open: (dataDir) => openHere({ dataDir }), corralArgv: [process.execPath, import.meta.filename] });
+    return await runBenches({ ...request, open: (dataDir) => openHere({ dataDir }), corralArgv: [join(ROOT, "corral")] });
   },
 };
 
