@@ -43,7 +43,7 @@ int ids_become_root(void); /* in the child */
 /* net.c, step 6 */
 int net_prepare(struct spawner *spawner);
 int net_home(struct spawner *spawner);
-void net_later(struct timer *timer);
+void net_later(struct later *later);
 
 /* mount.c, step 4 */
 int mounts_make(struct making *making);

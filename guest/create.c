@@ -14,7 +14,7 @@
 #include "contain.h"
 #include "sys.h"
 
-enum { LISTEN_BACKLOG = 16, TIMINGS = 4, NEXT_NETWORK_MS = 5 };
+enum { LISTEN_BACKLOG = 16, TIMINGS = 4 };
 
 static int lock_journal(struct making *making) {
     if (!making->create->journal) return 0;
@@ -204,5 +204,6 @@ void on_create(struct spawner *spawner, const struct frame *frame) {
         return;
     }
     answer_made(&making, frame->id, spent);
-    if (!spawner->netns_ready) loop_timer(&spawner->loop, &spawner->next_network, in_ms(NEXT_NETWORK_MS));
+    /* Queued behind the connection's own: the answer is on its way first. */
+    if (!spawner->netns_ready) loop_later(&spawner->loop, &spawner->next_network);
 }

@@ -18,7 +18,7 @@ enum handover_fd {
     HANDOVER_SOCKET = 3,        /* listening unix stream socket */
     HANDOVER_FACTS = 4,         /* memfd, layout below; init closes it once read */
     HANDOVER_BARRIER = 5,       /* read end of a pipe whose write end only the spawner holds: end of file = the spawner died */
-    HANDOVER_CGROUP = 6,        /* optional: O_DIRECTORY descriptor of the sandbox's v2 `work` cgroup, see below */
+    HANDOVER_CGROUP = 6,        /* optional: O_PATH descriptor of the sandbox's v2 `work` cgroup, the root of a mount of its own (`..` leads nowhere), see below */
     HANDOVER_MEMORY_EVENTS = 7, /* optional: v2 memory.events or v1 memory.oom_control, O_RDONLY (line `oom_kill N`) */
     HANDOVER_PIDS_EVENTS = 8,   /* optional: pids.events of v1 or v2, O_RDONLY (line `max N`) */
     HANDOVER_FAULT = 9,         /* write end of a pipe: a failed step writes step_fail's line; closed without one = step 23 reached */

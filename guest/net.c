@@ -38,6 +38,6 @@ int net_home(struct spawner *spawner) {
     return setns(spawner->home_netns, NEW_NET) != 0 ? -errno : 0;
 }
 
-/* A moment after a sandbox took the last one, when its first command has the processors no more. A failure shows at the next CREATE,
- * as that one's step 6. */
-void net_later(struct timer *timer) { net_prepare(CONTAINER_OF(timer, struct spawner, next_network)); }
+/* After the answer, while the child goes on by itself: this process has nothing else to do then, and the first command has the
+ * processors later. A failure shows at the next CREATE, as that one's step 6. */
+void net_later(struct later *later) { net_prepare(CONTAINER_OF(later, struct spawner, next_network)); }

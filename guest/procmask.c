@@ -1,6 +1,7 @@
 /* Step 12: what of /proc tells about the node, or acts on it, is covered; the four figures that programs read are replaced by the
  * sandbox's own. The lists come from CREATE. /proc is not another user's view: it is the kernel's, the same for all.
- * Invariant: a name that exists and was listed is covered when this returns 0; a name this kernel does not have is no error. */
+ * Invariant: a name that exists and was listed is covered, or readable by nobody inside, when this returns 0; a name this kernel
+ * does not have is no error. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdio.h>
@@ -55,6 +56,10 @@ static int read_only(int proc, const char *name) {
     return error;
 }
 
+/* What only its owner and group may touch is closed already: both are the node's root, whom no map of ours holds, and over an inode
+ * of unmapped owners no capability inside counts. A quarter of the list, and each cover costs a mount. */
+static bool closed_to_all(const struct stat *st) { return (st->st_mode & (S_IRWXO)) == 0; }
+
 int procmask_apply(const struct making *making, int proc, int scratch) {
     const struct create *create = making->create;
     /* Read-only directories first: a file below one of them (sys/kernel/random/boot_id) is laid over the copy that shows. */
@@ -72,6 +77,7 @@ int procmask_apply(const struct making *making, int proc, int scratch) {
             if (errno == ENOENT) continue;
             return -errno;
         }
+        if (item->kind == PROC_HIDE && closed_to_all(&st)) continue;
         snprintf(name, sizeof name, "p%u", i);
         const char *source = item->kind == PROC_FILE ? name : S_ISDIR(st.st_mode) ? empty_dir : empty_file;
         int error = cover(proc, item->name, scratch, source);

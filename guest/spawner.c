@@ -205,7 +205,7 @@ int spawner_main(int argc, char **argv) {
     if (!arguments.inside && (error = own_mounts())) return fail("own mount namespace (not root?)", error);
     if ((error = open_fixed(spawner))) return fail("/proc", error);
     if ((error = loop_open(&spawner->loop)) || (error = watch_children(spawner))) return fail("event loop", error);
-    spawner->next_network.fire = net_later;
+    spawner->next_network.run = net_later;
     spawner->conn.on_frame = on_frame;
     spawner->conn.on_close = on_close;
     spawner->conn.on_room = on_room;

@@ -87,7 +87,7 @@ struct spawner {
     int proc;              /* the host's /proc */
     int proc_fds;          /* /proc/self/fd: layers of overlays are named by their number, relative to it */
     int home_netns;        /* the one the spawner was started in */
-    struct timer next_network;
+    struct later next_network;
     bool netns_ready;      /* the present network namespace belongs to no sandbox yet */
     struct cgroup_parents cgroups;
     uint8_t filter[SECCOMP_BYTES_MAX];
