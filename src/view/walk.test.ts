@@ -167,6 +167,49 @@ describe("walk", () => {
     }
   });
 
+  it.each([[], ["--codebase"]])("never follows a link that takes a directory's place midway %j", async (...options: string[]) => {
+    // `z` is looked at before `a` is walked and opened after it: time enough to be exchanged.
+    const script = 'cd "$1"; mkdir a z out; : > out/planted; ln -s out z.link; cd a; seq 3000 | xargs touch';
+    execFileSync("sh", ["-c", script, "sh", dir]);
+    const swap = 'import ctypes,os,sys\nos.chdir(sys.argv[1]); c=ctypes.CDLL(None)\nwhile True: c.renameat2(-100,b"z",-100,b"z.link",2)';
+    const churn = spawn("python3", ["-c", swap, dir]);
+    try {
+      let replaced = 0;
+      for (let i = 0; i < 40; i++) {
+        const { entries, events } = await walk(...options);
+        expect([...entries.keys()].filter((path) => path.endsWith("planted"))).toEqual(["/out/planted"]);
+        replaced += events.filter((event) => event.event === "dir" && event.errno !== 0).length;
+      }
+      expect(replaced).toBeGreaterThan(0); // it was exchanged in between, and told
+    } finally {
+      churn.kill("SIGKILL");
+      await new Promise((resolve) => churn.once("close", resolve));
+    }
+  });
+
+  it("never lists another directory when the tree is moved under it", async () => {
+    // The walker waits at the bottom, its output unread, while a directory above is moved to where another `z` is.
+    const make = `cd "$1"; mkdir -p moved/z; : > moved/z/planted; mkdir deep; cd deep; i=0
+      while [ $i -lt 200 ]; do mkdir -p d z; : > z/own; cd d; i=$((i+1)); done; seq -f "%0250.0f" 20000 | xargs touch`;
+    execFileSync("sh", ["-c", make, "sh", dir]);
+    const run = directTool()(["walk", dir]);
+    await new Promise((resolve) => setTimeout(resolve, 1000)); // until the pipe is full
+    execFileSync("mv", [join(dir, `deep/${"d/".repeat(50)}d`), join(dir, "moved/d")]);
+    const decoder = new WalkDecoder();
+    const stale: string[] = [];
+    const listed: string[] = [];
+    for await (const chunk of run.stdout) {
+      for (const event of decoder.push(chunk)) {
+        if (event.event !== "dir") continue;
+        listed.push(...event.entries.map((entry) => `${event.path}/${entry.name}`));
+        if (event.errno === 116) stale.push(event.path);
+      }
+    }
+    decoder.end();
+    expect(listed.filter((path) => path.endsWith("planted"))).toEqual([]);
+    expect(stale.length).toBeGreaterThan(0);
+  });
+
   it("leaves out of a codebase's directories what moves with every entry", async () => {
     mkdirSync(at("d"));
     const before = (await walk("--codebase", "--skip", "staging")).bytes;
