@@ -1,10 +1,11 @@
 // What must be left when something fails or is killed: nothing. Looks from outside: processes, cgroups, sockets, locks, descriptors.
 
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { promisify } from "node:util";
 import { describe, expect, it, onTestFinished, type TestContext } from "vitest";
 import { locked, type NativeLab, openNativeLab, output, pidsOf, start, tracesOf } from "../../../test/fixtures/native-lab.ts";
 import { verifies } from "../../../test/verifies.ts";
@@ -56,8 +57,18 @@ describe("a create that fails", () => {
       const [spawner = 0] = spawners().filter((pid) => !before.includes(pid));
       const spec = lab.spec();
       const descriptors = (): number => readdirSync(`/proc/${spawner}/fd`).length;
-      const mounts = (): string => readFileSync(`/proc/${spawner}/mountinfo`, "latin1");
-      const [had, table] = [descriptors(), mounts()];
+      // What the node mounts meanwhile arrives there too; what is there alone was left by us.
+      const targets = (pid: number | string): string[] =>
+        readFileSync(`/proc/${pid}/mountinfo`, "latin1")
+          .trim()
+          .split("\n")
+          .map((line) => line.split(" ")[4] ?? "");
+      const mounts = (): string[] => {
+        const own = targets(spawner);
+        const nodes = new Set(targets("self"));
+        return own.filter((target) => !nodes.has(target));
+      };
+      const had = descriptors();
       // Twice: what the first try kept for good (a namespace made ahead) is no leak, what each adds is one.
       for (const run of ["first", "second"]) {
         await expect(lab.runtime.create(spec), run).rejects.toThrow(new RegExp(`step ${step}\\b`));
@@ -65,7 +76,7 @@ describe("a create that fails", () => {
         expect(children(spawner)).toEqual([]);
         expect(locked(spec.journalFile)).toBe(false);
         expect(descriptors()).toBe(had);
-        expect(mounts()).toBe(table);
+        await expect.poll(mounts, SOON).toEqual([]);
       }
     });
   }
@@ -197,4 +208,17 @@ it("closing the runtime ends what runs in it", async (context) => {
   expect(pids.filter((pid) => !isGone(pid))).toEqual([]);
   await container.destroy();
   await expect(lab.runtime.create(late)).rejects.toThrow(/closed/);
+});
+
+describe("a machine that lacks something", () => {
+  it("is told that the guest program is not built", async () => {
+    await expect(openNativeLab({ guestBinary: "/no/such/corral-guest" })).rejects.toMatchObject({ code: "guest_missing" });
+  });
+
+  verifies("runtime/unavailable-mends", "a root that may make no mount namespace is refused with what helps", async (context) => {
+    rootOnly(context);
+    const script = join(import.meta.dirname, "../../../test/fixtures/native-weak-root.ts");
+    const { stdout } = await promisify(execFile)("setpriv", ["--bounding-set=-sys_admin", "--inh-caps=-all", process.execPath, script]);
+    expect(JSON.parse(stdout)).toMatchObject({ available: false, reason: expect.stringMatching(/CAP_SYS_ADMIN/) as unknown });
+  });
 });

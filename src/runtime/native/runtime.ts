@@ -1,7 +1,7 @@
 // The native runtime: our spawner and our guest. Holds one spawner (started anew when it was lost) and knows which containers live.
 // Invariant: `create` returns a container whose handshake was compared, or throws after everything of it was taken away.
 
-import { unlinkSync } from "node:fs";
+import { existsSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { CorralError, errorCode } from "../../api/errors.ts";
 import type { RuntimeName } from "../../api/sandbox.ts";
@@ -63,6 +63,8 @@ export async function probeNative(options: NativeOptions): Promise<RuntimeProbe>
 /** Throws `runtime_unavailable` with the reason and what mends it. */
 export async function openNativeRuntime(options: NativeOptions): Promise<Runtime> {
   const mode = modeOf(options);
+  if (!existsSync(options.guestBinary))
+    throw new CorralError("guest_missing", `${options.guestBinary} is not there; build it with: guest/make.sh`);
   const rootless = mode === "rootless" ? findSubIds() : undefined;
   if (rootless !== undefined && "reason" in rootless)
     throw new CorralError("runtime_unavailable", `the native runtime needs a range of ids: ${rootless.reason}`);
@@ -75,7 +77,8 @@ export async function openNativeRuntime(options: NativeOptions): Promise<Runtime
     await runtime.start(mode);
   } catch (cause) {
     await runtime[Symbol.asyncDispose]();
-    throw new CorralError("runtime_unavailable", `the ${runtime.name} runtime cannot start: ${(cause as Error).message}`, { cause });
+    const mend = whatMends(mode);
+    throw new CorralError("runtime_unavailable", `the ${runtime.name} runtime cannot start: ${(cause as Error).message}${mend}`, { cause });
   }
   return runtime;
 }
@@ -83,6 +86,13 @@ export async function openNativeRuntime(options: NativeOptions): Promise<Runtime
 function modeOf(options: NativeOptions): "root" | "rootless" {
   if (options.mode !== "auto") return options.mode;
   return process.geteuid?.() === 0 ? "root" : "rootless";
+}
+
+/** What is known here; `corral doctor` looks at the machine itself. */
+function whatMends(mode: "root" | "rootless"): string {
+  const container =
+    mode === "root" ? "; as root it needs CAP_SYS_ADMIN, which many containers lack: run Corral as an ordinary user there" : "";
+  return `${container}; ./corral doctor names what is missing and the command that mends it`;
 }
 
 interface Parts {

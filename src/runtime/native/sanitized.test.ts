@@ -17,14 +17,20 @@ describe("the sanitized guest", () => {
       const lab = await openNativeLab({ asan: true, allowWeaken: true });
       onTestFinished(() => lab.dispose());
       const containers = await Promise.all([lab.make(), lab.make({ root: true }), lab.make({ weaken: [12, 20] })]);
-      expect(await Promise.all(containers.map((container, n) => output(container, `echo ${n}; head -c 300000 /dev/zero | wc -c`)))).toEqual(["0\n300000\n", "1\n300000\n", "2\n300000\n"]);
-      await expect(lab.make({ mounts: [{ kind: "bind", target: "/", source: "/no/such/place", readOnly: true, exec: true }] })).rejects.toThrow(/step 4/);
+      expect(await Promise.all(containers.map((container, n) => output(container, `echo ${n}; head -c 300000 /dev/zero | wc -c`)))).toEqual(
+        ["0\n300000\n", "1\n300000\n", "2\n300000\n"],
+      );
+      await expect(
+        lab.make({ mounts: [{ kind: "bind", target: "/", source: "/no/such/place", readOnly: true, exec: true }] }),
+      ).rejects.toThrow(/step 4/);
       await expect(lab.make({ mounts: [...lab.spec().mounts, { kind: "devpts", target: "/absent" }] })).rejects.toThrow(/step 11/);
       const busy = start(containers[0] ?? (await lab.make()), "yes");
       await busy.spoke;
       const tree = lab.runtime.tool(["remove", `${lab.dir}/no-such-tree`]);
       await tree.done;
-      await Promise.all(containers.map(({ id, destroy }, n) => destroy.call(containers[n], [`${lab.dir}/${id}.upper`, `${lab.dir}/${id}.work`])));
+      await Promise.all(
+        containers.map((container) => container.destroy([`${lab.dir}/${container.id}.upper`, `${lab.dir}/${container.id}.work`])),
+      );
       expect(containers.flatMap(({ id }) => tracesOf(lab, id))).toEqual([]);
       await lab.runtime[Symbol.asyncDispose]();
     },
