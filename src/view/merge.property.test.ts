@@ -64,17 +64,24 @@ function* events(content: Tree, path = "", self = entry("", "dir", 1)): Generato
 const redirect = fc.option(fc.constantFrom("/a", "/b", "/a/b", "/a/hid", "/hid", "/c", "/nothing", "a", "b", "hid"), { freq: 2 });
 const mark = fc.record({ opaque: fc.boolean(), redirect, metacopy: fc.boolean(), whiteout: fc.boolean() });
 
+interface Marks {
+  readonly opaque: boolean;
+  readonly redirect: string | null;
+  readonly metacopy: boolean;
+  readonly whiteout: boolean;
+}
+
 /** The names of one tree with marks from an endless list. */
 function upperOf(
   content: Tree,
   marks: Iterator<{ opaque: boolean; redirect: string | null; metacopy: boolean; whiteout: boolean }>,
   path = "",
 ): UpperDir {
-  const own = path === "" ? undefined : marks.next().value;
+  const own = path === "" ? undefined : marks();
   const items = Object.entries(content).map(([name, value]): UpperItem => {
     const at = `${path}/${name}`;
     if (value !== null && typeof value !== "string") return { is: "dir", name, dir: upperOf(value as Tree, marks, at) };
-    const found = marks.next().value;
+    const found = marks();
     if (found.whiteout) return { is: "whiteout", name };
     const metacopy = value === null && found.metacopy;
     const leads = metacopy && found.redirect !== null ? { redirect: found.redirect } : {};
@@ -103,7 +110,8 @@ it("whatever the marks say, each path is told once, and none leads to what the p
   let read = 0;
   await fc.assert(
     fc.asyncProperty(tree, tree, fc.infiniteStream(mark), async (lower, upper, marks) => {
-      const layer = upperOf(upper, marks[Symbol.iterator]());
+      const stream = marks[Symbol.iterator]();
+      const layer = upperOf(upper, () => stream.next().value as Marks);
       const base = await readBase(
         (async function* () {
           yield [...events(lower)];

@@ -71,7 +71,10 @@ describe("the text of a delta", () => {
     fc.assert(
       fc.property(text, text, (before, after) => {
         const body = Buffer.concat([...hunks(Buffer.from(before), Buffer.from(after))]);
-        if (before === after) return expect(body).toHaveLength(0);
+        if (before === after) {
+          expect(body).toHaveLength(0);
+          return;
+        }
         writeFileSync(join(lab.base, "f"), before);
         const head = before === "" || after === "" ? "diff --git a/f b/f\n--- a/f\n+++ b/f\n" : "--- a/f\n+++ b/f\n";
         execFileSync("git", ["apply", "--whitespace=nowarn", "-"], {
