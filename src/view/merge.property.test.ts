@@ -72,11 +72,7 @@ interface Marks {
 }
 
 /** The names of one tree with marks from an endless list. */
-function upperOf(
-  content: Tree,
-  marks: Iterator<{ opaque: boolean; redirect: string | null; metacopy: boolean; whiteout: boolean }>,
-  path = "",
-): UpperDir {
+function upperOf(content: Tree, marks: () => Marks, path = ""): UpperDir {
   const own = path === "" ? undefined : marks();
   const items = Object.entries(content).map(([name, value]): UpperItem => {
     const at = `${path}/${name}`;
