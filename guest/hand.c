@@ -48,7 +48,9 @@ int mounts_take(struct making *making) {
     making->message = "the mounts did not come: the spawner could not make them, or has ended";
     close(making->hand[0]); /* our copy of the spawner's end: with it open its death would not be seen */
     ssize_t length = recvmsg(making->hand[1], &message, MSG_CMSG_CLOEXEC);
-    if (length <= 0 || (message.msg_flags & (MSG_CTRUNC | MSG_TRUNC))) return length < 0 ? -errno : -EPIPE;
+    if (length <= 0) return length < 0 ? -errno : -EPIPE;
+    /* The room is for all of them, so what is missing found no free number. */
+    if (message.msg_flags & MSG_CTRUNC) return -EMFILE;
     struct cmsghdr *head = CMSG_FIRSTHDR(&message);
     size_t count = head ? (head->cmsg_len - CMSG_LEN(0)) / sizeof(int) : 0;
     if (count != (size_t)length - 1) return -EPROTO;

@@ -280,7 +280,7 @@ describe("a guest's connection", () => {
     const guest = await fakeGuest();
     await guest.container.ready;
     const command = exec(guest.container);
-    guest.container.died({ id: "a", step: 0, errno: 0, reason: "PID 1 ended by signal 9" });
+    guest.container.died({ id: "a", step: 0, errno: 0, code: "create_failed", reason: "PID 1 ended by signal 9" });
     expect(await command.ended).toBe("PID 1 ended by signal 9");
     expect(await guest.container.lost).toBe("PID 1 ended by signal 9");
     await guest.container.destroy(["/delta"]);

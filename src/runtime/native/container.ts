@@ -44,6 +44,7 @@ export class GuestContainer implements Container, ExecOwner {
   readonly #lost = Promise.withResolvers<string>();
   readonly #ready = Promise.withResolvers<Handshake>();
   readonly #death = Promise.withResolvers<Death>();
+  #deathCode: Death["code"] = "create_failed";
   #nextId = 1;
   #isReady = false;
   /** Why nothing can be asked of it any more. */
@@ -105,6 +106,7 @@ export class GuestContainer implements Container, ExecOwner {
   /** The spawner says that PID 1 has ended. */
   died(death: Death): void {
     this.#death.resolve(death);
+    this.#deathCode = death.code;
     this.#lose(death.reason);
   }
 
@@ -192,7 +194,7 @@ export class GuestContainer implements Container, ExecOwner {
     this.#over = reason;
     this.writer.close();
     this.#socket.destroy();
-    this.#ready.reject(new CorralError("create_failed", `the sandbox ended before it was ready: ${reason}`));
+    this.#ready.reject(new CorralError(this.#deathCode, `the sandbox ended before it was ready: ${reason}`));
     for (const exec of [...this.#execs.values()]) exec.lost(reason);
     for (const pong of this.#pings.values()) pong();
     this.#pings.clear();

@@ -2,7 +2,7 @@
 // and where something must not happen outside, from there too. Negative controls leave the step out.
 
 import { execFile } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, type TestContext } from "vitest";
@@ -85,6 +85,32 @@ describe("the tree", () => {
     ]) {
       expect({ attempt, code: (await start(container, attempt, { root: true }).ended).exit.code }).not.toEqual({ attempt, code: 0 });
     }
+  });
+
+  verifies("runtime/idmapped-base", "a base is the user's own inside without a change to it, and nobody's else", async (context) => {
+    const { dir, runtime } = lab(context);
+    const base = join(dir, "base");
+    mkdirSync(base);
+    writeFileSync(join(base, "mine"), "old\n");
+    writeFileSync(join(base, "other"), "theirs\n");
+    for (const path of [base, join(base, "mine")]) chownSync(path, 12_345, 12_346);
+    chownSync(join(base, "other"), 12_399, 12_399);
+    const user = runtime.ids.base + runtime.ids.uid;
+    const spec = lab(context).spec();
+    const mounts = spec.mounts.map((mount) =>
+      mount.kind === "overlay" && mount.target === "/workspace"
+        ? { ...mount, lowers: [base], idmap: { fromUid: 12_345, fromGid: 12_346, toUid: user, toGid: user } }
+        : mount,
+    );
+    const container = await runtime.create({ ...spec, mounts });
+    onTestFinished(() => container.destroy());
+    expect(await output(container, "stat -c '%u %g %n' /workspace/mine /workspace/other")).toBe(
+      "1000 1000 /workspace/mine\n65534 65534 /workspace/other\n",
+    );
+    expect(await output(container, "echo new >> /workspace/mine && cat /workspace/mine")).toBe("old\nnew\n");
+    expect((await start(container, "echo new >> /workspace/other").ended).exit.code).not.toBe(0);
+    expect(readFileSync(join(base, "mine"), "latin1")).toBe("old\n");
+    expect(await output(container, "cat /proc/self/mountinfo")).not.toContain(base);
   });
 
   verifies("runtime/device-nodes-own", "locks and events on device nodes do not cross sandboxes", async (context) => {

@@ -1,6 +1,6 @@
 // What must be left when something fails or is killed: nothing. Looks from outside: processes, cgroups, sockets, locks, descriptors.
 
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { type ChildProcess, execFile, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -104,6 +104,43 @@ describe("a create that fails", () => {
     expect(await output(container, "echo fine")).toBe("fine\n");
     await container.destroy();
   });
+
+  verifies(
+    "runtime/overloaded-told",
+    "because the spawner is out of descriptors, is told as overload and leaves nothing behind, at whichever call it happens",
+    async (context) => {
+      rootOnly(context);
+      const before = spawners();
+      const lab = await openLab();
+      const [spawner = 0] = spawners().filter((pid) => !before.includes(pid));
+      const held = await lab.make();
+      const limit = (files: number): void => void execFileSync("prlimit", ["--pid", String(spawner), `--nofile=${files}:20000`]);
+      const had = readdirSync(`/proc/${spawner}/fd`).length;
+      const highest = Math.max(...readdirSync(`/proc/${spawner}/fd`).map(Number));
+      // One descriptor more each time: every call of create that needs one fails once.
+      let made = 0;
+      for (let more = 1; more < 60 && made === 0; more++) {
+        limit(highest + more);
+        const spec = lab.spec();
+        const outcome = await lab.runtime.create(spec).then(
+          (container) => container,
+          (error: unknown) => error as { code?: string },
+        );
+        if ("destroy" in outcome) {
+          made += 1;
+          await outcome.destroy();
+          continue;
+        }
+        expect(outcome).toMatchObject({ code: "overloaded" });
+        expect(tracesOf(lab, spec.id)).toEqual([]);
+        expect(readdirSync(`/proc/${spawner}/fd`).length).toBe(had);
+      }
+      expect(made).toBe(1);
+      limit(20_000);
+      expect(await output(held, "echo still here")).toBe("still here\n");
+      await held.destroy();
+    },
+  );
 
   it("because a layer is a link into /proc, is refused", async (context) => {
     rootOnly(context);

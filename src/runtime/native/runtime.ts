@@ -179,7 +179,7 @@ class NativeRuntime implements Runtime {
     this.#closed = true;
     await this.#live?.close();
     for (const container of [...this.#containers.values()])
-      container.died({ id: container.id, step: 0, errno: 0, reason: "the runtime was closed" });
+      container.died({ id: container.id, step: 0, errno: 0, code: "create_failed", reason: "the runtime was closed" });
     this.#parts.cgroups.remove();
   }
 
@@ -264,7 +264,8 @@ class NativeRuntime implements Runtime {
   #onLost(spawner: Spawner, reason: string): void {
     if (this.#live !== spawner) return;
     this.#live = undefined;
-    for (const container of [...this.#containers.values()]) container.died({ id: container.id, step: 0, errno: 0, reason });
+    for (const container of [...this.#containers.values()])
+      container.died({ id: container.id, step: 0, errno: 0, code: "create_failed", reason });
   }
 }
 

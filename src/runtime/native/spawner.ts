@@ -34,6 +34,8 @@ export interface Death {
   readonly step: number;
   readonly errno: number;
   readonly reason: string;
+  /** What a create is refused with when this ended it. */
+  readonly code: "overloaded" | "create_failed";
 }
 
 export interface Created {
@@ -228,7 +230,7 @@ function death(list: readonly string[]): Death {
   const how = (status & 0x7f) === 0 ? `exit status ${(status >> 8) & 0xff}` : `signal ${status & 0x7f}`;
   const errno = Number(fields.get("errno") ?? 0);
   const reason = step === 0 ? `PID 1 ended by ${how}` : `containment step ${step} failed: ${message} (errno ${errno})`;
-  return { id: fields.get("id") ?? "", step, errno, reason };
+  return { id: fields.get("id") ?? "", step, errno, reason, code: createFailure(errno) };
 }
 
 /** errno values that a caller can act on. */
@@ -237,6 +239,11 @@ const EMFILE = 24;
 const ENFILE = 23;
 const EAGAIN = 11;
 const ENOMEM = 12;
+
+/** The node is full, of whatever, or the sandbox could not be made for another reason. */
+function createFailure(errno: number): "overloaded" | "create_failed" {
+  return [EMFILE, ENFILE, EAGAIN, ENOMEM, ENOSPC].includes(errno) ? "overloaded" : "create_failed";
+}
 
 function refusal({ buffer, start, end }: Frame): CorralError {
   if (end - start < 9) return new CorralError("guest_protocol", "the spawner refused a request without saying why");
@@ -247,6 +254,5 @@ function refusal({ buffer, start, end }: Frame): CorralError {
   const details = { errno, step };
   if (errno === ENOSPC && step === 4)
     return new CorralError("disk_full", `the spawner refused${where}: ${message}: no space left (errno 28); free some`, { details });
-  const full = [EMFILE, ENFILE, EAGAIN, ENOMEM, ENOSPC].includes(errno);
-  return new CorralError(full ? "overloaded" : "create_failed", `the spawner refused${where}: ${message} (errno ${errno})`, { details });
+  return new CorralError(createFailure(errno), `the spawner refused${where}: ${message} (errno ${errno})`, { details });
 }
