@@ -91,8 +91,7 @@ function prepare(dir: string): string {
   writeFileSync(
     join(dir, "compiler", "tsconfig.json"),
     JSON.stringify({
-      compilerOptions: { strict: true, skipLibCheck: false, module: "nodenext",
-        rootDir: "src", target: "es2022", types: [] },
+      compilerOptions: { strict: true, skipLibCheck: false, module: "nodenext", rootDir: "src", target: "es2022", types: [] },
       include: ["src"],
     }),
   );

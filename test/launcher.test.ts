@@ -212,7 +212,9 @@ describe("the launcher", () => {
     chownSync(dir, 65_534, 65_534);
     const { code, err } = corral(dir, ["x"], { path: bin, uid: 65_534 });
     expect(code).toBe(3);
-    expect(err).toMatch(/\n(sudo apt-get update && )?sudo apt-get install -y --no-install-recommends gcc libc6-dev musl-tools( npm)? uidmap\n/);
+    expect(err).toMatch(
+      /\n(sudo apt-get update && )?sudo apt-get install -y --no-install-recommends gcc libc6-dev musl-tools( npm)? uidmap\n/,
+    );
   });
 
   verifies(

@@ -21,9 +21,5 @@ export const ID_BODY_LENGTH = 20;
 /** Tells whether `text` is spelled like an id of `noun`; says nothing about whether it exists. */
 export function isId(noun: IdNoun, text: string): boolean {
   const prefix = ID_PREFIX[noun];
-  return (
-    text.length === prefix.length + ID_BODY_LENGTH &&
-    text.startsWith(prefix) &&
-    /^[a-z0-9]+$/.test(text.slice(prefix.length))
-  );
+  return text.length === prefix.length + ID_BODY_LENGTH && text.startsWith(prefix) && /^[a-z0-9]+$/.test(text.slice(prefix.length));
 }

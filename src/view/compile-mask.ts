@@ -61,7 +61,7 @@ export async function buildImage(maker: MaskMaker, job: MaskJob, events: AsyncIt
   const bytes = new PlanBytes();
   const plan = planner(maker, job, bytes);
   const draft = maker.masks.begin("image");
-  const failure: { error?: unknown } = {};
+  const failure: { error?: Error } = {};
   async function* pieces(): AsyncGenerator<Buffer> {
     try {
       for await (const batch of events) {
@@ -71,7 +71,7 @@ export async function buildImage(maker: MaskMaker, job: MaskJob, events: AsyncIt
       bytes.end();
       yield* bytes.take(true);
     } catch (error) {
-      failure.error = error; // the tool only sees a plan that is cut
+      failure.error = error instanceof Error ? error : new Error(String(error)); // the tool only sees a plan that is cut
     }
   }
   try {

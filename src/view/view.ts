@@ -42,4 +42,11 @@ export type MountSpec =
       readonly exec: boolean;
     }
   | { readonly kind: "bind"; readonly target: string; readonly source: string; readonly readOnly: boolean; readonly exec: boolean }
-  | { readonly kind: "tmpfs"; readonly target: string; readonly sizeBytes: number; readonly inodes: number; readonly mode: number; readonly own: boolean };
+  | {
+      readonly kind: "tmpfs";
+      readonly target: string;
+      readonly sizeBytes: number;
+      readonly inodes: number;
+      readonly mode: number;
+      readonly own: boolean;
+    };

@@ -194,7 +194,7 @@ export class GuestContainer implements Container, ExecOwner {
     this.#over = reason;
     this.writer.close();
     this.#socket.destroy();
-    this.#ready.reject(new CorralError(this.#deathCode, `the sandbox ended before it was ready: ${reason}`));
+    if (!this.#isReady) this.#ready.reject(new CorralError(this.#deathCode, `the sandbox ended before it was ready: ${reason}`));
     for (const exec of [...this.#execs.values()]) exec.lost(reason);
     for (const pong of this.#pings.values()) pong();
     this.#pings.clear();
