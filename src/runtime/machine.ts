@@ -17,8 +17,8 @@ export interface MachineFacts {
 
 /** What the runtimes need at all: mount API, clone3, pidfd, overlay in a user namespace, idmapped mounts, cgroup.kill. */
 export const KERNEL_FLOOR = "5.15";
-/** Data-only layers: without them a rootless view would hold content in its mask. */
-export const ROOTLESS_VIEW_FLOOR = "6.5";
+/** What the kernel view needs: data-only layers, and in a user namespace that marks lead to them there too (docs/decisions/2026-11-22-whole-mask.md). */
+export const VIEW_FLOOR = { root: "6.5", rootless: "6.16" } as const;
 
 /** Kernel `release` is `floor` or newer. */
 export function isAtLeast(release: string, floor: string): boolean {
@@ -32,10 +32,12 @@ function numbers(version: string): [number, number] {
   return [Number(match?.[1] ?? 0), Number(match?.[2] ?? 0)];
 }
 
-/** Why an ordinary user's kernel view is refused on this kernel, or undefined. Fail closed: the name of the wall is said. */
-export function rootlessViewRefusal(release: string): string | undefined {
-  if (isAtLeast(release, ROOTLESS_VIEW_FLOOR)) return undefined;
-  return `the rootless kernel view needs data-only overlay layers, which came with Linux ${ROOTLESS_VIEW_FLOOR}; this is ${release}. Run Corral as root (sudo), or boot a newer kernel`;
+/** Why the kernel view is refused on this kernel, or undefined. Fail closed: the name of the wall is said. */
+export function viewRefusal(release: string, who: keyof typeof VIEW_FLOOR): string | undefined {
+  if (isAtLeast(release, VIEW_FLOOR[who])) return undefined;
+  if (who === "root" || !isAtLeast(release, VIEW_FLOOR.root))
+    return `the kernel view needs data-only overlay layers, which came with Linux ${VIEW_FLOOR.root}; this is ${release}. Boot a newer kernel`;
+  return `the rootless kernel view needs data-only overlay layers in a user namespace, which came with Linux ${VIEW_FLOOR.rootless}; this is ${release}. Run Corral as root (sudo), or boot a newer kernel`;
 }
 
 /** Reads a file below `root`; undefined when it is not there or not ours to read. */
@@ -48,15 +50,7 @@ function read(facts: MachineFacts, path: string): string | undefined {
 }
 
 export function machineFindings(facts: MachineFacts): DoctorFinding[] {
-  return [
-    kernel(facts),
-    ...userNamespaces(facts),
-    overlay(facts),
-    ...(facts.uid === 0 ? [] : [rootlessView(facts)]),
-    proc(facts),
-    landlock(facts),
-    ...walls(facts),
-  ];
+  return [kernel(facts), ...userNamespaces(facts), overlay(facts), view(facts), proc(facts), landlock(facts), ...walls(facts)];
 }
 
 function kernel({ release }: MachineFacts): DoctorFinding {
@@ -114,16 +108,15 @@ function overlay(facts: MachineFacts): DoctorFinding {
   return { id: "overlay", state: "missing", detail: `overlay cannot be mounted (${tried})`, mend: "sudo modprobe overlay" };
 }
 
-function rootlessView(facts: MachineFacts): DoctorFinding {
-  const refusal = rootlessViewRefusal(facts.release);
+function view(facts: MachineFacts): DoctorFinding {
+  const refusal = viewRefusal(facts.release, facts.uid === 0 ? "root" : "rootless");
   const tried = facts.tried.get("overlay-data") ?? "not tried";
-  if (refusal === undefined && tried === "ok")
-    return { id: "rootless-view", state: "ok", detail: "data-only overlay layers work in a user namespace" };
+  if (refusal === undefined && tried === "ok") return { id: "kernel-view", state: "ok", detail: "data-only overlay layers work" };
   return {
-    id: "rootless-view",
+    id: "kernel-view",
     state: "missing",
     detail: refusal ?? `data-only overlay layers cannot be mounted (${tried})`,
-    mend: "run Corral as root",
+    mend: facts.uid === 0 ? "boot a newer kernel" : "run Corral as root, or boot a newer kernel",
   };
 }
 

@@ -5,7 +5,7 @@ import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { guestProgram } from "../../guest/test/build.ts";
 import { verifies } from "../../test/verifies.ts";
 import type { DoctorFinding } from "../api/corral.ts";
-import { isAtLeast, machineFindings, rootlessViewRefusal } from "./machine.ts";
+import { isAtLeast, machineFindings, viewRefusal } from "./machine.ts";
 import { machineLimits, parseTried, type ProbeOptions, probeMachine } from "./probe.ts";
 import { filterArch, seccompProgram } from "./seccomp/filter.ts";
 
@@ -40,7 +40,7 @@ function machine(
     mkdirSync(dirname(join(root, path)), { recursive: true });
     writeFileSync(join(root, path), `${content}\n`);
   }
-  const found = machineFindings({ root, release: "6.12.0", uid: 1000, tried: FINE, ...changes });
+  const found = machineFindings({ root, release: "6.18.0", uid: 1000, tried: FINE, ...changes });
   return new Map(found.map((finding) => [finding.id, finding]));
 }
 
@@ -52,15 +52,20 @@ describe("the probe of a machine", () => {
     expect([isAtLeast("5.9.16", "5.15"), isAtLeast("6.4.99", "6.5"), isAtLeast("nonsense", "5.15")]).toEqual([false, false, false]);
   });
 
-  verifies("runtime/rootless-view-floor", "the rootless kernel view is refused by name on kernels that lack data-only layers", () => {
-    expect(rootlessViewRefusal("6.4.12")).toMatch(/rootless kernel view.*6\.5.*6\.4\.12.*root/);
-    expect(rootlessViewRefusal("6.5.0")).toBeUndefined();
-    expect(machine({}, { release: "6.1.0" }).get("rootless-view")).toMatchObject({
-      state: "missing",
-      detail: expect.stringContaining("6.5"),
-    });
-    expect(machine({}, { release: "6.1.0", uid: 0 }).has("rootless-view")).toBe(false);
-  });
+  verifies(
+    "runtime/view-floor",
+    "the kernel view is refused by name on kernels that lack data-only layers, there or in a user namespace",
+    () => {
+      expect(viewRefusal("6.4.12", "root")).toMatch(/kernel view.*6\.5.*6\.4\.12/);
+      expect(viewRefusal("6.12.1", "rootless")).toMatch(/rootless kernel view.*6\.16.*6\.12\.1.*root/);
+      expect([viewRefusal("6.5.0", "root"), viewRefusal("6.16.0", "rootless")]).toEqual([undefined, undefined]);
+      expect(machine({}, { release: "6.1.0", uid: 0 }).get("kernel-view")).toMatchObject({
+        state: "missing",
+        detail: expect.stringContaining("6.5"),
+      });
+      expect(machine({}, { release: "6.12.0" }).get("kernel-view")).toMatchObject({ state: "missing" });
+    },
+  );
 
   it("says of a machine where all is well that all is well", () => {
     expect([...machine({}).values()].filter(({ state }) => state !== "ok")).toEqual([]);
@@ -88,7 +93,7 @@ describe("the probe of a machine", () => {
 
   it("takes nothing for granted that could not be tried", () => {
     const found = machine({}, { tried: new Map() });
-    for (const id of ["userns", "overlay", "rootless-view", "proc"]) expect(found.get(id)?.state).toBe("missing");
+    for (const id of ["userns", "overlay", "kernel-view", "proc"]) expect(found.get(id)?.state).toBe("missing");
     expect(found.get("landlock")?.state).toBe("weak");
   });
 

@@ -96,7 +96,8 @@ export function madeEtc(user: EtcUser): ReadonlyMap<string, string> {
     ["machine-id", ""],
     ["profile", 'export PS1="\\u@\\h:\\w\\$ "\n'],
     // The view's directories may belong to another id than the command's; git would refuse to work in them.
-    ["gitconfig", "[safe]\n\tdirectory = *\n"],
+    // A view changes the ctime and inode that git's index of the host remembers; without these git reads every file anew once.
+    ["gitconfig", "[safe]\n\tdirectory = *\n[core]\n\tcheckStat = minimal\n\ttrustctime = false\n"],
     ["environment", ""],
   ]);
 }

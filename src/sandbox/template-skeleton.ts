@@ -27,7 +27,7 @@ import { dirname, join } from "node:path";
 import { ETC_NEVER, ETC_PATTERNS, ETC_ROWS, type EtcUser, MAX_ETC_BYTES, madeEtc } from "./template-etc.ts";
 
 /** Changes when the code below makes something else of the same plan. */
-const FORMAT = 1;
+const FORMAT = 2;
 /** A skeleton that nobody opened for so long is removed when another is built. */
 const KEEP_UNUSED_MS = 30 * 24 * 60 * 60 * 1000;
 

@@ -7,7 +7,7 @@ import { CorralError } from "../api/errors.ts";
 import type { RuntimeName } from "../api/sandbox.ts";
 import type { Clock } from "../base/clock.ts";
 import { identify, type ProcessIdentity } from "../base/process-identity.ts";
-import { rootlessViewRefusal } from "../runtime/machine.ts";
+import { viewRefusal } from "../runtime/machine.ts";
 import { type NativeOptions, openNativeRuntime } from "../runtime/native/runtime.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { filterArch, seccompProgram } from "../runtime/seccomp/filter.ts";
@@ -106,7 +106,7 @@ export class Workshops {
     const runtime = await openRuntime(name, this.#options);
     try {
       const { ids, tool } = runtime;
-      const refusal = ids.trusted ? undefined : rootlessViewRefusal(release());
+      const refusal = viewRefusal(release(), ids.trusted ? "root" : "rootless");
       if (refusal !== undefined) throw new CorralError("engine_unavailable", refusal);
       const view = openKernelView({ tool, ids, cacheDir: data.masks });
       const template = openHostTemplate({
