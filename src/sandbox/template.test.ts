@@ -51,7 +51,9 @@ describe("the host template", () => {
   verifies("runtime/template-etc", "the sandbox's /etc names its own user and holds no secret of the host", () => {
     const etc = join(rootOf(plan()), "etc");
     expect(readFileSync(join(etc, "passwd"), "utf8")).toMatch(/^root:x:0:0:.*\nuser:x:1000:1000::\/home\/\w+:\/bin\/(ba)?sh\nnobody:/);
-    expect(readFileSync(join(etc, "gitconfig"), "utf8")).toBe("[safe]\n\tdirectory = *\n[core]\n\tcheckStat = minimal\n\ttrustctime = false\n");
+    expect(readFileSync(join(etc, "gitconfig"), "utf8")).toBe(
+      "[safe]\n\tdirectory = *\n[core]\n\tcheckStat = minimal\n\ttrustctime = false\n",
+    );
     expect(readFileSync(join(etc, "resolv.conf"), "utf8")).toBe("");
     expect(readFileSync(join(etc, "machine-id"), "utf8")).toBe("");
     const names = etcNames(plan());
