@@ -20,7 +20,8 @@ export interface Started {
   readonly child: ChildProcess;
   readonly ended: Promise<Ended>;
   /** Resolves when stdout holds `text`. */
-  readonly said: (text: string) => Promise<void>;
+  /** Resolves once the program said `text`, after `after` where that is given. */
+  readonly said: (text: string, after?: string) => Promise<void>;
 }
 
 export interface StartOptions {
@@ -75,10 +76,12 @@ function started(child: ChildProcess, options: StartOptions): Started {
       resolve({ code, signal, stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr).toString("utf8") }),
     );
   });
-  const said = (text: string): Promise<void> =>
+  const said = (text: string, after = ""): Promise<void> =>
     new Promise((resolve, reject) => {
       heard = () => {
-        if (Buffer.concat(stdout).includes(text)) resolve();
+        const all = Buffer.concat(stdout);
+        const from = all.indexOf(after);
+        if (from >= 0 && all.includes(text, from)) resolve();
       };
       heard();
       void ended.then((end) =>

@@ -70,9 +70,10 @@ it("a review takes some files and leaves others", async () => {
   ]);
   await said("What becomes of these changes?");
   child.stdin?.write("\x1b[B\r"); // review
-  await said("+one");
+  // The prompt, not the diff before it: what is typed between the two is nobody's.
+  await said("Leave it out", "+one");
   child.stdin?.write("\r"); // accept this one
-  await said("+two");
+  await said("Leave it out", "+two");
   child.stdin?.write("\x1b[B\r"); // leave it out
   await said("Accept 1 of 2");
   child.stdin?.write("\r");
