@@ -19,8 +19,7 @@ export interface Ended {
 export interface Started {
   readonly child: ChildProcess;
   readonly ended: Promise<Ended>;
-  /** Resolves when stdout holds `text`. */
-  /** Resolves once the program said `text`, after `after` where that is given. */
+  /** Resolves when stdout holds `text`, behind `after` where that is given. */
   readonly said: (text: string, after?: string) => Promise<void>;
 }
 
