@@ -2,11 +2,12 @@
 // Invariant: a file named `*.exclusive.test.ts` runs alone, after all others; every other file may run beside any other.
 
 import { defineConfig } from "vitest/config";
+import { leftOut } from "./test/tools/needs-root.ts";
 
 const TESTS = ["src/**/*.test.ts", "guest/**/*.test.ts", "test/**/*.test.ts", "bench/**/*.test.ts"];
 /** Files that need the kernel's state for themselves: they count mounts, fill a disk, or kill the process that they started. */
 const EXCLUSIVE = ["**/*.exclusive.test.ts"];
-const NEVER = ["**/node_modules/**", ".node/**", "examples/**", "test/fixtures/**"];
+const NEVER = ["**/node_modules/**", ".node/**", "examples/**", "test/fixtures/**", ...leftOut(process.getuid?.()).keys()];
 
 export default defineConfig({
   test: {

@@ -3,6 +3,7 @@
 // Invariant: exit 0 means that tests ran, none failed, and each skip says why. A run of nothing is a failure.
 
 import { startVitest, type Reporter, type TestCase, type TestModule } from "vitest/node";
+import { leftOut } from "./needs-root.ts";
 import { ROOT } from "./tree.ts";
 
 interface Tally {
@@ -57,6 +58,9 @@ export async function run(root: string, filters: string[]): Promise<number> {
   };
   const vitest = await startVitest("test", filters, { root, watch: false, reporters: ["default", reporter] });
   await vitest.close();
+  for (const [file, reason] of leftOut(process.getuid?.()))
+    if (root === ROOT && (filters.length === 0 || filters.some((filter) => file.includes(filter))))
+      tally.skipped.push({ name: file, reason });
   const { lines, exitCode } = closing(tally);
   process.stdout.write(`\n${lines.join("\n")}\n`);
   return exitCode;

@@ -1,0 +1,27 @@
+// Test files that an ordinary user cannot run, and why. The runner leaves them out for such a user, prints each as a skip and counts it.
+// Invariant: what these files prove of the rootless view and runtime is proved for a user by test/e2e and the conformance suite too.
+
+const MOUNTS = "its lab mounts layers and maps ids as root";
+
+const NEEDS_ROOT: Readonly<Record<string, string>> = {
+  "src/view/changes.test.ts": MOUNTS,
+  "src/view/commit-crash.test.ts": MOUNTS,
+  "src/view/commit-race.test.ts": MOUNTS,
+  "src/view/commit.test.ts": MOUNTS,
+  "src/view/delta-bomb.test.ts": MOUNTS,
+  "src/view/delta.property.test.ts": MOUNTS,
+  "src/view/export.test.ts": MOUNTS,
+  "src/view/judge.test.ts": MOUNTS,
+  "src/view/kernel-codebases.test.ts": MOUNTS,
+  "src/view/kernel.test.ts": MOUNTS,
+  "src/view/masks.test.ts": MOUNTS,
+  "src/view/recover.test.ts": MOUNTS,
+  "src/view/text.test.ts": MOUNTS,
+  "test/conformance/view-native.test.ts": MOUNTS,
+  "test/security/security.test.ts": "its controls run unsandboxed as root",
+};
+
+/** Path to reason of what this user leaves out; empty as root. */
+export function leftOut(uid: number | undefined): ReadonlyMap<string, string> {
+  return new Map(uid === 0 ? [] : Object.entries(NEEDS_ROOT));
+}
