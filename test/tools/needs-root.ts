@@ -1,5 +1,5 @@
 // Test files that an ordinary user cannot run, and why. The runner leaves them out for such a user, prints each as a skip and counts it.
-// Invariant: what these files prove of the rootless view and runtime is proved for a user by test/e2e and the conformance suite too.
+// Invariant: the way of a user through view, delta and commit is still walked, by test/e2e.
 
 const MOUNTS = "its lab mounts layers and maps ids as root";
 
