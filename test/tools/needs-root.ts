@@ -4,6 +4,9 @@
 const MOUNTS = "its lab mounts layers and maps ids as root";
 
 const NEEDS_ROOT: Readonly<Record<string, string>> = {
+  "guest/test/exec.test.ts": MOUNTS,
+  "guest/test/init.test.ts": MOUNTS,
+  "guest/test/tree.test.ts": MOUNTS,
   "src/view/changes.test.ts": MOUNTS,
   "src/view/commit-crash.test.ts": MOUNTS,
   "src/view/commit-race.test.ts": MOUNTS,
