@@ -20,6 +20,7 @@ const NEEDS_ROOT: Readonly<Record<string, string>> = {
   "src/view/masks.test.ts": MOUNTS,
   "src/view/recover.test.ts": MOUNTS,
   "src/view/text.test.ts": MOUNTS,
+  "src/view/walk.test.ts": "it makes devices and mounts",
   "test/conformance/view-native.test.ts": MOUNTS,
   "test/security/security.test.ts": "its controls run unsandboxed as root",
 };
