@@ -24,6 +24,8 @@ const QUIET_FILES = 64;
 const FULL_BYTES = 64 * 1024;
 /** Counts in a row that a delta may spoil by moving directories under them. */
 const MAX_SPOILT = 5;
+/** Measurements under way at once: each is a process, and a thousand live sandboxes must not start a thousand. */
+const MEASURES_AT_ONCE = 4;
 
 export type QuotaHit = Extract<LimitHit, "disk" | "inodes">;
 
@@ -77,6 +79,7 @@ export class QuotaWatcher {
   #timer: NodeJS.Timeout | undefined;
   #ticks = 0;
   #looking = false;
+  #measuring = 0;
 
   /** `dir` lies on the disk that holds the deltas. */
   constructor(dir: string, clock: Clock) {
@@ -133,6 +136,8 @@ export class QuotaWatcher {
     const idleToo = this.#ticks % IDLE_TICKS === 0;
     const due = [...this.#watched.values()].filter(({ guards, stirred }) => guards.size > 0 || stirred || idleToo);
     if (due.length === 0 || this.#looking) return;
+    // Who runs a command comes first: an idle one can wait a tick.
+    due.sort((a, b) => b.guards.size - a.guards.size);
     this.#looking = true;
     try {
       const { bavail, bsize, ffree } = await statfs(this.#dir);
@@ -146,7 +151,7 @@ export class QuotaWatcher {
   }
 
   #look(watched: Watched, free: Free): void {
-    if (watched.measuring) return;
+    if (watched.measuring || this.#measuring >= MEASURES_AT_ONCE) return;
     const lost = { bytes: watched.free.bytes - free.bytes, files: watched.free.files - free.files };
     const age = this.#clock.monotonicMs() - watched.measuredMs;
     const roomBytes = watched.delta.diskBytes - watched.usage.bytes;
@@ -156,7 +161,9 @@ export class QuotaWatcher {
     if (!pressing && !(moved && age >= watched.pauseMs) && age < MAX_PAUSE_MS) return;
     watched.stirred = false;
     watched.measuring = true;
+    this.#measuring += 1;
     void this.#measure(watched, free).finally(() => {
+      this.#measuring -= 1;
       watched.measuring = false;
     });
   }
