@@ -1,17 +1,13 @@
 // Class kernel: calls that reach the kernel's privileged or newest parts. Data alone.
 // Results are errno names; a call that the kernel of this machine was built without answers ENOSYS outside, which still differs from EPERM inside.
 
-import type { CallRow } from "./row.ts";
+import { all, type CallRow } from "./row.ts";
 
 const EPERM = ["EPERM"] as const;
 const ENOSYS = ["ENOSYS"] as const;
 const NO_FAMILY = ["EAFNOSUPPORT"] as const;
 const NO_PROTOCOL = ["EPERM", "EPROTONOSUPPORT", "ESOCKTNOSUPPORT"] as const;
 const GONE = ["ENOENT", "ENXIO", "EACCES"] as const;
-
-/** The same results for many words. */
-const all = (results: readonly string[], ...words: readonly string[]): Record<string, readonly string[]> =>
-  Object.fromEntries(words.map((word) => [word, results]));
 
 export const KERNEL_ROWS: readonly CallRow[] = [
   {

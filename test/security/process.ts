@@ -1,12 +1,9 @@
 // Class process: what a program may do to other processes, to its own privileges and to the terminal. Data; stories stand in process-stories.ts.
 
-import type { CallRow } from "./row.ts";
+import { all, type CallRow } from "./row.ts";
 
 const EPERM = ["EPERM"] as const;
 const CLOSED = ["EACCES", "EPERM", "ENOENT"] as const;
-
-const all = (results: readonly string[], ...words: readonly string[]): Record<string, readonly string[]> =>
-  Object.fromEntries(words.map((word) => [word, results]));
 
 /** Top-level names of /proc that tell of the node; each is covered, replaced or gone. */
 const MASKED_PROC = [

@@ -54,3 +54,7 @@ export interface StoryRow extends RowFacts {
 export type SecurityRow = CallRow | StoryRow;
 
 export const isCallRow = (row: SecurityRow): row is CallRow => "calls" in row;
+
+/** The same results for many words of a call row. */
+export const all = (results: readonly string[], ...words: readonly string[]): Record<string, readonly string[]> =>
+  Object.fromEntries(words.map((word) => [word, results]));
