@@ -100,6 +100,12 @@ export const ERROR_KINDS = {
   },
   limit_reached: { status: 429, fault: "caller", retry: "later", meaning: "A limit of this owner or sandbox is reached." },
   overloaded: { status: 503, fault: "node", retry: "later", meaning: "The node is full, of whatever." },
+  store_unavailable: {
+    status: 503,
+    fault: "node",
+    retry: "later",
+    meaning: "The database does not answer or cannot be used; the message says which.",
+  },
   disk_full: { status: 507, fault: "node", retry: "later", meaning: "The disk that holds the data directory is full." },
   data_locked: { status: 409, fault: "state", retry: "later", meaning: "Another process owns the data directory." },
   data_unsafe: {

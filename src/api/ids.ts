@@ -11,6 +11,7 @@ export const ID_PREFIX = {
   turn: "turn",
   deployment: "dep",
   node: "node",
+  token: "tok",
 } as const;
 
 export type IdNoun = keyof typeof ID_PREFIX;

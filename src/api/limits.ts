@@ -36,3 +36,19 @@ export const MAX_POLICY_DOCUMENT_BYTES = 1024 ** 2;
 export const MAX_POLICY_BYTES = 4 * 1024 ** 2;
 /** How long the delta of a run that was cut off is kept, ms. */
 export const CUT_OFF_DELTA_MS = 24 * 60 * 60 * 1000;
+/** Items of one page of a list. */
+export const MAX_PAGE_ITEMS = 100;
+/** How long the key of a create is remembered, ms. */
+export const IDEMPOTENCY_MS = 24 * 60 * 60 * 1000;
+/** How long a query waits for another process's lock on the SQLite file, ms. */
+export const STORE_BUSY_MS = 5_000;
+/** Page cache of SQLite, KiB. */
+export const STORE_SQLITE_CACHE_KIB = 16_384;
+/** Connections to PostgreSQL that are kept open. */
+export const STORE_POOL_MIN = 2;
+/** Connections to PostgreSQL at most. */
+export const STORE_POOL_MAX = 10;
+/** How long a query waits for a connection, ms. */
+export const STORE_POOL_ACQUIRE_MS = 5_000;
+/** Age at which a connection is replaced, ms. */
+export const STORE_POOL_RECYCLE_MS = 60 * 60 * 1000;

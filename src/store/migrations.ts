@@ -1,0 +1,114 @@
+// What the tables are made of, step by step: one set for both databases, run at every open. Not the place of queries.
+// Invariant: a migration that was released is never changed; a new one is added behind it, and its name sorts last.
+
+import { type Kysely, sql } from "kysely";
+import { type Migration, Migrator } from "kysely/migration";
+import { CorralError } from "../api/errors.ts";
+import type { Db } from "./tables.ts";
+
+export type StoreKind = "sqlite" | "postgres";
+
+/** Brings the tables up to date. Several processes may do it at once: one does the work, the others wait for it. */
+export async function migrate(db: Db, kind: StoreKind): Promise<void> {
+  const provider = { getMigrations: () => Promise.resolve(migrations(kind)) };
+  const { error } = await new Migrator({ db, provider }).migrateToLatest();
+  if (error === undefined) return;
+  const { message } = error as Error;
+  throw new CorralError(
+    "store_unavailable",
+    `the tables could not be brought up to date (${message}); a database of a newer Corral needs that Corral`,
+    { cause: error },
+  );
+}
+
+function migrations(kind: StoreKind): Record<string, Migration> {
+  return { "001-tokens": tokens(), "002-sandboxes": sandboxes(), "003-records": records(kind) };
+}
+
+// Migrations see no table types: those are of today, a migration is of its day.
+type Schema = Kysely<unknown>;
+
+function tokens(): Migration {
+  return {
+    up: async (db: Schema) => {
+      await db.schema
+        .createTable("tokens")
+        .addColumn("id", "text", (column) => column.primaryKey())
+        .addColumn("hash", "text", (column) => column.notNull().unique())
+        .addColumn("owner_id", "text", (column) => column.notNull())
+        .addColumn("scope", "text", (column) => column.notNull())
+        .addColumn("sandbox_id", "text")
+        .addColumn("name", "text", (column) => column.notNull())
+        .addColumn("created_at", "bigint", (column) => column.notNull())
+        .addColumn("expires_at", "bigint")
+        .addColumn("revoked_at", "bigint")
+        .execute();
+      await db.schema.createIndex("tokens_owner").on("tokens").columns(["owner_id", "created_at"]).execute();
+    },
+  };
+}
+
+function sandboxes(): Migration {
+  return {
+    up: async (db: Schema) => {
+      await db.schema
+        .createTable("sandboxes")
+        .addColumn("id", "text", (column) => column.primaryKey())
+        .addColumn("owner_id", "text", (column) => column.notNull())
+        .addColumn("state", "text", (column) => column.notNull())
+        .addColumn("live", "integer", (column) => column.notNull())
+        .addColumn("request", "text", (column) => column.notNull())
+        .addColumn("info", "text", (column) => column.notNull())
+        .addColumn("on_timeout", "text", (column) => column.notNull())
+        .addColumn("created_at", "bigint", (column) => column.notNull())
+        .addColumn("updated_at", "bigint", (column) => column.notNull())
+        .addColumn("end_at", "bigint")
+        .execute();
+      await db.schema.createIndex("sandboxes_page").on("sandboxes").columns(["owner_id", "live", "created_at", "id"]).execute();
+      await db.schema.createIndex("sandboxes_end").on("sandboxes").columns(["live", "end_at"]).execute();
+      await db.schema
+        .createTable("sandbox_metadata")
+        .addColumn("sandbox_id", "text", (column) => column.notNull().references("sandboxes.id").onDelete("cascade"))
+        .addColumn("key", "text", (column) => column.notNull())
+        .addColumn("value", "text", (column) => column.notNull())
+        .addPrimaryKeyConstraint("sandbox_metadata_key", ["sandbox_id", "key"])
+        .execute();
+      await db.schema.createIndex("sandbox_metadata_value").on("sandbox_metadata").columns(["key", "value"]).execute();
+    },
+  };
+}
+
+function records(kind: StoreKind): Migration {
+  // SQLite counts up an integer primary key; PostgreSQL takes a sequence.
+  const counter = kind === "sqlite" ? sql`integer` : sql`bigserial`;
+  return {
+    up: async (db: Schema) => {
+      await db.schema
+        .createTable("idempotency")
+        .addColumn("owner_id", "text", (column) => column.notNull())
+        .addColumn("key", "text", (column) => column.notNull())
+        .addColumn("body_hash", "text", (column) => column.notNull())
+        .addColumn("result_id", "text", (column) => column.notNull())
+        .addColumn("created_at", "bigint", (column) => column.notNull())
+        .addColumn("expires_at", "bigint", (column) => column.notNull())
+        .addPrimaryKeyConstraint("idempotency_key", ["owner_id", "key"])
+        .execute();
+      await db.schema.createIndex("idempotency_end").on("idempotency").column("expires_at").execute();
+      const log = (table: "events" | "audit", columns: readonly string[]) =>
+        columns
+          .reduce(
+            (made, column) => made.addColumn(column, "text", (text) => text.notNull()),
+            db.schema
+              .createTable(table)
+              .addColumn("seq", counter, (column) => (kind === "sqlite" ? column.primaryKey().autoIncrement() : column.primaryKey()))
+              .addColumn("at", "bigint", (column) => column.notNull())
+              .addColumn("owner_id", "text", (column) => column.notNull()),
+          )
+          .execute();
+      await log("events", ["kind", "subject_id", "data"]);
+      await db.schema.createIndex("events_owner").on("events").columns(["owner_id", "seq"]).execute();
+      await log("audit", ["token_id", "action", "subject_id", "outcome", "details"]);
+      await db.schema.createIndex("audit_owner").on("audit").columns(["owner_id", "seq"]).execute();
+    },
+  };
+}

@@ -1,0 +1,57 @@
+// The store: what must outlive every crash, in SQLite (embedded) or PostgreSQL. It opens and composes; each table has a file of its own.
+// It knows no behaviour: what a state means or a scope allows is decided elsewhere. Invariant: both databases pass the same suite
+// (contract.test.ts); what a transaction wrote is there whole or not at all.
+
+import { Kysely, sql } from "kysely";
+import { migrate, type StoreKind } from "./migrations.ts";
+import { type Idempotency, idempotencyOf } from "./idempotency.ts";
+import { postgresDialect, type PostgresOptions } from "./postgres.ts";
+import { auditOf, eventsOf, type Log, type NewAudit, type NewEvent, type StoredAudit, type StoredEvent } from "./records.ts";
+import { type Sandboxes, sandboxesOf } from "./sandboxes.ts";
+import { sqliteDialect, type SqliteOptions } from "./sqlite.ts";
+import type { Db, Tables } from "./tables.ts";
+import { type Tokens, tokensOf } from "./tokens.ts";
+
+export type StoreOptions = ({ readonly kind: "sqlite" } & SqliteOptions) | ({ readonly kind: "postgres" } & PostgresOptions);
+
+/** The tables, inside or outside of a transaction. */
+export interface StoreTables {
+  readonly tokens: Tokens;
+  readonly sandboxes: Sandboxes;
+  readonly idempotency: Idempotency;
+  readonly events: Log<NewEvent, StoredEvent>;
+  readonly audit: Log<NewAudit, StoredAudit>;
+}
+
+export interface Store extends StoreTables, AsyncDisposable {
+  readonly kind: StoreKind;
+  /** All or nothing. Use only the tables that `act` is given: on SQLite the store's own would wait for this transaction to end. */
+  transaction<T>(act: (tables: StoreTables) => Promise<T>): Promise<T>;
+  /** Resolves when the database answers. Throws `store_unavailable` or `overloaded`. */
+  ping(): Promise<void>;
+}
+
+/** Opens the database and brings its tables up to date. Throws `store_unavailable`. */
+export async function openStore(options: StoreOptions): Promise<Store> {
+  const { kind } = options;
+  const db: Db = new Kysely<Tables>({ dialect: options.kind === "sqlite" ? sqliteDialect(options) : postgresDialect(options) });
+  try {
+    await migrate(db, kind);
+  } catch (error) {
+    await db.destroy();
+    throw error;
+  }
+  return {
+    kind,
+    ...tablesOf(db),
+    transaction: (act) => db.transaction().execute((inside) => act(tablesOf(inside))),
+    ping: async () => {
+      await sql`select 1`.execute(db);
+    },
+    [Symbol.asyncDispose]: () => db.destroy(),
+  };
+}
+
+function tablesOf(db: Db): StoreTables {
+  return { tokens: tokensOf(db), sandboxes: sandboxesOf(db), idempotency: idempotencyOf(db), events: eventsOf(db), audit: auditOf(db) };
+}

@@ -1,0 +1,48 @@
+// The tables as Kysely sees them: column names and types, the same on both databases. Not what a table means: that is its owner's file.
+// Invariant: times are milliseconds since 1970 as numbers, structures are JSON as text, truth is 0 or 1; nothing needs a type that
+// only one of the databases has.
+
+import type { Generated, Kysely } from "kysely";
+
+export interface Tables {
+  tokens: {
+    id: string;
+    /** SHA-256 of the secret, hex. The secret itself is nowhere. */
+    hash: string;
+    owner_id: string;
+    scope: string;
+    sandbox_id: string | null;
+    name: string;
+    created_at: number;
+    expires_at: number | null;
+    revoked_at: number | null;
+  };
+  sandboxes: {
+    id: string;
+    owner_id: string;
+    state: string;
+    /** 0 once it is gone; written together with `state`, so that the index of living ones serves both planners. */
+    live: number;
+    request: string;
+    info: string;
+    on_timeout: string;
+    created_at: number;
+    updated_at: number;
+    end_at: number | null;
+  };
+  sandbox_metadata: { sandbox_id: string; key: string; value: string };
+  idempotency: { owner_id: string; key: string; body_hash: string; result_id: string; created_at: number; expires_at: number };
+  events: { seq: Generated<number>; at: number; owner_id: string; kind: string; subject_id: string; data: string };
+  audit: {
+    seq: Generated<number>;
+    at: number;
+    owner_id: string;
+    token_id: string;
+    action: string;
+    subject_id: string;
+    outcome: string;
+    details: string;
+  };
+}
+
+export type Db = Kysely<Tables>;
