@@ -3,14 +3,16 @@
 
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, realpathSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { onTestFinished } from "vitest";
+import { afterAll, beforeAll, beforeEach, onTestFinished } from "vitest";
 import type { Container, ContainerSpec, GuestExec, GuestExit, GuestProcess, Runtime } from "../../src/runtime/runtime.ts";
 import { openHostTemplate } from "../../src/sandbox/template.ts";
 
 export const MIB = 1024 * 1024;
+/** The guest may have to be built first. */
+const BUILD_MS = 180_000;
 
 export interface SuiteOptions {
   /** Private directory for sockets. */
@@ -31,6 +33,25 @@ export interface Lab {
   readonly spec: (changes?: Partial<ContainerSpec>) => ContainerSpec;
   /** A container that goes with the test. */
   readonly make: (changes?: Partial<ContainerSpec>) => Promise<Container>;
+}
+
+/** The lab of a suite, there while its tests run. `missing`: what this machine lacks for it; each test skips with that. */
+export function labFor(open: OpenRuntime, missing?: string): () => Lab {
+  let lab: Lab | undefined;
+  beforeAll(async () => {
+    if (missing === undefined) lab = await openLab(open);
+  }, BUILD_MS);
+  beforeEach((context) => {
+    if (missing !== undefined) context.skip(missing);
+  });
+  afterAll(async () => {
+    await lab?.runtime[Symbol.asyncDispose]();
+    if (lab !== undefined) rmSync(lab.dir, { recursive: true, force: true });
+  });
+  return () => {
+    if (lab === undefined) throw new Error("the suite has no lab");
+    return lab;
+  };
 }
 
 export async function openLab(open: OpenRuntime): Promise<Lab> {

@@ -4,36 +4,24 @@
 
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { existsSync, readdirSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readlinkSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it, onTestFinished, type TestContext } from "vitest";
+import { describe, expect, it, onTestFinished, type TestContext } from "vitest";
 import { verifies } from "../verifies.ts";
-import { hostPid, IDLE, type Lab, leftovers, MIB, type OpenRuntime, openLab, others, output, readText, run, start } from "./runtime-lab.ts";
+import { hostPid, IDLE, type Lab, labFor, leftovers, MIB, type OpenRuntime, others, output, readText, run, start } from "./runtime-lab.ts";
 
 const [ENOENT, EACCES, ENETUNREACH, ECONNREFUSED] = [2, 13, 101, 111];
 const SIGKILL = 9;
-/** The guest may have to be built first. */
-const BUILD_MS = 180_000;
 /** Bytes that may be under way to a reader that takes none (STREAM_WINDOW_BYTES), and what sockets and pipes hold. */
 const STALLED_BYTES = 2 * MIB;
 /** The kernel ends killed processes after the call that kills them. */
 const SOON = { timeout: 10_000, interval: 20 };
 
-export function runtimeSuite(name: string, open: OpenRuntime): void {
+/** `missing`: what this machine lacks for the runtime; each test skips with it. */
+export function runtimeSuite(name: string, open: OpenRuntime, missing?: string): void {
   describe(`the ${name} runtime`, () => {
-    const holder: { lab?: Lab } = {};
-    const lab = (): Lab => {
-      if (holder.lab === undefined) throw new Error("the suite has no lab");
-      return holder.lab;
-    };
-    beforeAll(async () => {
-      holder.lab = await openLab(open);
-    }, BUILD_MS);
-    afterAll(async () => {
-      await holder.lab?.runtime[Symbol.asyncDispose]();
-      if (holder.lab !== undefined) rmSync(holder.lab.dir, { recursive: true, force: true });
-    });
+    const lab = labFor(open, missing);
     commands(lab);
     streams(lab);
     ends(lab);

@@ -2,6 +2,7 @@
 // with its kind and the run in which it succeeded unprotected. Ends with the plain closing line; exit 1 when a row is not held.
 
 import type { RuntimeName } from "../../src/api/sandbox.ts";
+import { BWRAP_MISSING } from "../bwrap.ts";
 import type { OpenBed } from "./bed.ts";
 import { openBed } from "./bed.ts";
 import { CATALOGUE, demandControl, demandHeld } from "./catalogue.ts";
@@ -40,9 +41,11 @@ async function controls(bed: OpenBed): Promise<void> {
 
 async function attempts(runtime: RuntimeName, bed: OpenBed): Promise<void> {
   for (const row of CATALOGUE) {
-    if (row.runtimes !== undefined && !row.runtimes.includes(runtime)) {
+    const applies = row.runtimes === undefined || row.runtimes.includes(runtime);
+    const reason = !applies ? `does not apply to ${runtime}` : runtime === "bwrap" ? BWRAP_MISSING : undefined;
+    if (reason !== undefined) {
       skipped++;
-      process.stdout.write(`skipped   ${runtime} ${row.id}: does not apply to ${runtime}\n`);
+      process.stdout.write(`skipped   ${runtime} ${row.id}: ${reason}\n`);
       continue;
     }
     await judge(`${runtime} ${row.id}`, async () => await demandHeld(row, bed.forRow(row.id)));

@@ -1,7 +1,8 @@
 // Runs the catalogue on both runtimes: each row held, each control succeeded, in the same run on the same kernel.
 
-import { afterAll, beforeAll, describe } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe } from "vitest";
 import type { RuntimeName } from "../../src/api/sandbox.ts";
+import { BWRAP_MISSING } from "../bwrap.ts";
 import { verifies } from "../verifies.ts";
 import type { OpenBed } from "./bed.ts";
 import { openBed } from "./bed.ts";
@@ -18,6 +19,9 @@ for (const runtime of RUNTIMES) {
     }, ROW_MS);
     afterAll(async () => {
       await bed[Symbol.asyncDispose]();
+    });
+    beforeEach((context) => {
+      if (runtime === "bwrap" && BWRAP_MISSING !== undefined) context.skip(BWRAP_MISSING);
     });
     for (const row of CATALOGUE) {
       if (row.runtimes !== undefined && !row.runtimes.includes(runtime)) continue;
