@@ -6,7 +6,8 @@ import { chmodSync, copyFileSync, existsSync, linkSync, mkdirSync, mkdtempSync, 
 import { symlinkSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, it, type TestContext } from "vitest";
+import { BWRAP_MISSING } from "../bwrap.ts";
 import { verifies } from "../verifies.ts";
 import { lastObject, run, type Scratch, scratch } from "./command-line.ts";
 
@@ -58,17 +59,15 @@ async function testWith(code: string, prefix: string, runtime: string): Promise<
   expect(lastObject(ended.stdout)).toMatchObject({ runtime, exitCode: 0 });
 }
 
-async function npmTestFromHome(npm: string): Promise<void> {
+/** With the codebase, and a Node.js in nvm. */
+async function nvmHome(context: TestContext): Promise<{ readonly code: string; readonly inNvm: string }> {
+  const npm = hostNpm();
+  if (npm === undefined) return context.skip("this machine has no npm that could be copied");
   writeFileSync(join(home, "secret"), "key");
   const code = place.codebase({ "package.json": JSON.stringify({ name: "x", version: "1.0.0", scripts: { test: SCRIPT } }) });
   const inNvm = join(home, ".nvm/versions/node/v26.0.0");
-  const ofOnesOwn = join(home, "opt/my-node");
   installNode(inNvm, npm);
-  await testWith(code, inNvm, "native");
-  await testWith(code, inNvm, "bwrap");
-  mkdirSync(dirname(ofOnesOwn));
-  renameSync(inNvm, ofOnesOwn);
-  await testWith(code, ofOnesOwn, "native");
+  return { code, inNvm };
 }
 
 const NPM_TEST_MS = 120_000;
@@ -76,9 +75,22 @@ verifies(
   "runtime/npm-test",
   "npm test works with a Node.js that lives in nvm or in a folder of one's own",
   async (context) => {
-    const npm = hostNpm();
-    if (npm === undefined) return context.skip("this machine has no npm that could be copied");
-    await npmTestFromHome(npm);
+    const { code, inNvm } = await nvmHome(context);
+    await testWith(code, inNvm, "native");
+    const ofOnesOwn = join(home, "opt/my-node");
+    mkdirSync(dirname(ofOnesOwn));
+    renameSync(inNvm, ofOnesOwn);
+    await testWith(code, ofOnesOwn, "native");
+  },
+  NPM_TEST_MS,
+);
+verifies(
+  "runtime/npm-test",
+  "npm test works in bubblewrap with a Node.js that lives in nvm",
+  async (context) => {
+    if (BWRAP_MISSING !== undefined) context.skip(BWRAP_MISSING);
+    const { code, inNvm } = await nvmHome(context);
+    await testWith(code, inNvm, "bwrap");
   },
   NPM_TEST_MS,
 );
