@@ -5,13 +5,14 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Corral } from "./api/corral.ts";
-import type { CliHost, OpenOptions } from "./cli/host.ts";
+import type { CliHost, OpenOptions, RunningServer, ServeRequest } from "./cli/host.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 
 const host: CliHost = {
   version: (JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { readonly version: string }).version,
   open: openHere,
+  serve: serveHere,
   bench: async (request) => {
     const { runBenches } = await import("../bench/run.ts");
     return await runBenches({ ...request, open: (dataDir) => openHere({ dataDir }), corralArgv: [join(ROOT, "corral")] });
@@ -27,6 +28,31 @@ async function openHere({ dataDir }: OpenOptions): Promise<Corral> {
     uid: process.getuid?.() ?? 0,
     ...(dataDir === undefined ? {} : { dataDir }),
   });
+}
+
+/** A server over a data directory, with every part that it owns; they end in the other order. */
+async function serveHere({ dataDir, storeUrl, ...listen }: ServeRequest): Promise<RunningServer> {
+  const [{ openDataDir }, { holdOwnerLock }, { openStore }, { SandboxService }, { startServer }, { systemClock: clock }] =
+    await Promise.all([
+      import("./sandbox/data-dir.ts"),
+      import("./store/owner-lock.ts"),
+      import("./store/store.ts"),
+      import("./sandbox/service.ts"),
+      import("./server/serve.ts"),
+      import("./base/clock.ts"),
+    ]);
+  await using parts = new AsyncDisposableStack();
+  const place = { env: process.env, uid: process.getuid?.() ?? 0, ...(dataDir === undefined ? {} : { path: dataDir }) };
+  const { root } = openDataDir(place);
+  parts.use(holdOwnerLock(join(root, "serve.lock")));
+  const store = parts.use(
+    await openStore(storeUrl === undefined ? { kind: "sqlite", file: join(root, "corral.db") } : { kind: "postgres", url: storeUrl }),
+  );
+  const corral = parts.use(await openHere({ dataDir: root }));
+  const service = parts.use(await SandboxService.open({ corral, store, clock }));
+  const { url, key } = parts.use(await startServer({ store, service, clock, version: host.version }, listen));
+  const owned = parts.move();
+  return { url, key, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
 const { runCli, reportDefect } = await import("./cli/cli.ts");

@@ -15,7 +15,9 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   store: ["api", "base"],
   view: ["api", "base", "policy"],
   runtime: ["api", "base", "policy", "view"],
-  sandbox: ["api", "base", "policy", "view", "runtime"],
+  sandbox: ["api", "base", "policy", "store", "view", "runtime"],
+  server: ["api", "base", "policy", "store", "sandbox"],
+  sdk: ["api"],
   cli: ["api", "sdk"],
 };
 
@@ -28,6 +30,8 @@ const MAY_USE: Readonly<Record<string, readonly string[]>> = {
   view: ["node:*"],
   runtime: ["node:*"],
   sandbox: ["node:*"],
+  server: ["node:*", "fastify", "@fastify/swagger", "fastify-type-provider-zod", "zod"],
+  sdk: [],
   cli: ["node:*", "commander", "@clack/prompts"],
 };
 

@@ -52,3 +52,17 @@ export const STORE_POOL_MAX = 10;
 export const STORE_POOL_ACQUIRE_MS = 5_000;
 /** Age at which a connection is replaced, ms. */
 export const STORE_POOL_RECYCLE_MS = 60 * 60 * 1000;
+/** Body of one request in JSON, bytes. */
+export const MAX_BODY_BYTES = 1024 ** 2;
+/** Living sandboxes of one owner. */
+export const MAX_SANDBOXES_PER_OWNER = 1_000;
+/** Life of a sandbox when nothing else is said, ms. */
+export const DEFAULT_SANDBOX_MS = 60 * 60 * 1000;
+/** Longest life that can be asked for at once, ms; it can be extended again. */
+export const MAX_SANDBOX_MS = 30 * 24 * 60 * 60 * 1000;
+/** How often the server looks for sandboxes whose end has come, ms. */
+export const EXPIRY_SWEEP_MS = 500;
+/** How long requests under way may take when the server is asked to end, ms. */
+export const DRAIN_MS = 10_000;
+/** Port of the server when nothing else is said. */
+export const DEFAULT_PORT = 4700;

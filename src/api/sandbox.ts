@@ -20,8 +20,10 @@ export interface SandboxLimits {
 }
 
 export interface CreateRequest {
-  /** Directory on this machine that becomes the read-only base. */
-  readonly codebaseDir: string;
+  /** Id that the caller has written down already; absent: a new one. Never taken from a wire. */
+  readonly id?: string;
+  /** Directory on this machine that becomes the read-only base; absent: an empty one, to which nothing can be committed. */
+  readonly codebaseDir?: string;
   readonly policy: Policy;
   readonly engine?: EngineChoice;
   readonly runtime?: RuntimeName;

@@ -4,6 +4,8 @@
 import { type Argument, Command, CommanderError, Option } from "commander";
 import type { Corral } from "../api/corral.ts";
 import { errorCode } from "../api/errors.ts";
+import { DEFAULT_PORT } from "../api/limits.ts";
+import type { ServeOptions } from "./commands/serve.ts";
 import { EXIT_CORRAL, EXIT_FAILED, EXIT_OK, EXIT_USAGE } from "./exit-codes.ts";
 import type { BenchRequest, CliHost } from "./host.ts";
 import { inert } from "./inert.ts";
@@ -223,6 +225,20 @@ function addRest(corral: Command, session: Session): void {
     .action(async (options: { data?: string; json?: boolean; census?: boolean }) => {
       const { doctor } = await import("./commands/doctor.ts");
       session.exitCode = await withCorral(session, options, (client) => doctor(client, options));
+    });
+  corral
+    .command("serve")
+    .summary("serve sandboxes over HTTP")
+    .description("Serve sandboxes over HTTP until SIGTERM or Ctrl-C. The first start of a data directory prints the admin key, once.")
+    .option("--host <address>", "address to listen on", "127.0.0.1")
+    .option("--port <n>", "port to listen on, 0 takes a free one", String(DEFAULT_PORT))
+    .option("--store <url>", "keep the records in PostgreSQL (postgres://...) instead of the data directory")
+    .option("--origin <origin>", "let web pages of this origin call; may be repeated", collect, [])
+    .option("--json", "print one line {url, key, pid} when ready")
+    .addOption(dataOption())
+    .action(async (options: ServeOptions) => {
+      const { serve } = await import("./commands/serve.ts");
+      session.exitCode = await serve(options, session.host);
     });
   corral
     .command("demo")

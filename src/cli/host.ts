@@ -20,9 +20,27 @@ export interface DemoRequest {
   readonly dataDir?: string;
 }
 
+export interface ServeRequest {
+  readonly dataDir?: string;
+  readonly host: string;
+  /** 0: one that is free. */
+  readonly port: number;
+  /** `postgres://…`; absent: SQLite in the data directory. */
+  readonly storeUrl?: string;
+  /** Origins of web pages that may call. */
+  readonly origins: readonly string[];
+}
+
+export interface RunningServer extends AsyncDisposable {
+  readonly url: string;
+  /** The admin key at the first start of a data directory, `null` later. */
+  readonly key: string | null;
+}
+
 export interface CliHost {
   readonly version: string;
   open(options: OpenOptions): Promise<Corral>;
+  serve(request: ServeRequest): Promise<RunningServer>;
   /** Returns the process's exit code. */
   bench(request: BenchRequest): Promise<number>;
 }

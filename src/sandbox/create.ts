@@ -102,9 +102,9 @@ function stopwatch(clock: Clock, timings: Record<string, number>): (stage: strin
 /** Checks what was asked and writes down what is about to be made. */
 function writeDown(shop: Workshop, request: CreateRequest): Draft {
   const limits = heldLimits(request.limits);
-  const base = located(request.codebaseDir);
-  refuseOverlap(shop.data, base);
-  const id = `${ID_PREFIX.sandbox}${randomText(ID_BODY_LENGTH)}`;
+  const base = request.codebaseDir === undefined ? shop.data.empty : located(request.codebaseDir);
+  if (request.codebaseDir !== undefined) refuseOverlap(shop.data, base);
+  const id = request.id ?? `${ID_PREFIX.sandbox}${randomText(ID_BODY_LENGTH)}`;
   const createdAt = new Date(shop.clock.wallMs()).toISOString();
   const delta = request.delta ?? "ephemeral";
   const entry: JournalEntry = { version: 1, id, maker: shop.maker, runtime: shop.runtime.name, createdAt, delta };

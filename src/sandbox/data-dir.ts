@@ -15,6 +15,8 @@ export interface DataDir {
   readonly deltas: string;
   /** Compiled masks, shared by all sandboxes of one codebase and policy. */
   readonly masks: string;
+  /** The codebase of sandboxes that have none. Nothing is ever committed to it. */
+  readonly empty: string;
   /** Disk space set aside, given up when the disk is full: what must be written down at an end can be. */
   readonly reserve: string;
   /** Sockets. Short, because a socket's path must stay below 108 bytes. */
@@ -57,9 +59,10 @@ export function openDataDir(options: DataDirOptions): DataDir {
     journal: join(root, "journal"),
     deltas: join(root, "deltas"),
     masks: join(root, "masks"),
+    empty: join(root, "empty"),
     reserve: join(root, "reserve"),
   };
-  for (const part of [dir.journal, dir.deltas, dir.masks]) mkdirSync(part, { recursive: true, mode: 0o700 });
+  for (const part of [dir.journal, dir.deltas, dir.masks, dir.empty]) mkdirSync(part, { recursive: true, mode: 0o700 });
   setAside(dir.reserve);
   return dir;
 }

@@ -72,6 +72,9 @@ export class LocalDeltas implements Deltas {
   async commit(sandboxId: string, options: CommitOptions = {}): Promise<CommitResult> {
     const record = this.#readable(sandboxId);
     const { data } = this.#options;
+    // SAFETY: all sandboxes without a codebase share this directory; what one committed, others would see.
+    if (record.codebaseDir === data.empty)
+      throw new CorralError("commit_refused", `the sandbox ${sandboxId} has no codebase to commit to; export its changes instead`);
     const { commitDelta } = await import("../view/commit.ts");
     const { whole, ...result } = await commitDelta({ ...(await this.#input(record)), deltas: data.deltas, sandboxId }, options);
     if (whole && record.kept) await this.discard(sandboxId);

@@ -1,0 +1,81 @@
+// What crosses our own wire (`/v1`) beside the sandbox's own nouns: resources, lists, tokens, and the frames of an exec stream.
+// Types alone. Invariant: JSON in lowerCamelCase, times in ISO 8601, lists `{items, next?}`.
+
+import type { ErrorBody } from "./errors.ts";
+import type { Policy } from "./policy.ts";
+import type { ExecResult, RuntimeName, SandboxInfo, SandboxLimits } from "./sandbox.ts";
+
+export interface CreateSandboxBody {
+  /** Directory of the server's machine; asks for a key of scope `admin`. Absent: an empty codebase. */
+  readonly codebaseDir?: string;
+  /** Name of a preset, or rules. Default: `agent-safe` over a codebase, `full-access` without one. */
+  readonly policy?: string | Policy;
+  readonly runtime?: RuntimeName;
+  readonly limits?: SandboxLimits;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly metadata?: Readonly<Record<string, string>>;
+  /** Life from now, ms; `null` never ends by itself. */
+  readonly timeoutMs?: number | null;
+}
+
+export interface SandboxResource {
+  readonly id: string;
+  readonly ownerId: string;
+  readonly state: SandboxInfo["state"];
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly createdAt: string;
+  /** `null` never ends by itself. */
+  readonly endAt: string | null;
+  /** Absent until it was made. */
+  readonly info?: Omit<SandboxInfo, "id" | "state">;
+  /** Why it failed. */
+  readonly reason?: string;
+}
+
+export interface ListOf<T> {
+  readonly items: readonly T[];
+  /** Cursor of the next page. */
+  readonly next?: string;
+}
+
+export interface ExecBody {
+  readonly command: readonly string[] | string;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+  /** Bytes for stdin, base64. */
+  readonly stdin?: string;
+  readonly timeoutMs?: number;
+  readonly idleTimeoutMs?: number;
+  readonly outputBytes?: number;
+}
+
+/** Kinds of the frames of an exec stream: 1 byte kind, 4 bytes length (big-endian), payload. */
+export const EXEC_FRAME = { start: 1, stdout: 2, stderr: 3, end: 4, error: 5 } as const;
+export const EXEC_FRAME_HEADER_BYTES = 5;
+
+/** Payload of `end`, JSON: output travels in its own frames. */
+export type ExecEnd = Omit<ExecResult, "stdout" | "stderr">;
+
+export interface WireError extends ErrorBody {
+  readonly requestId: string;
+  readonly retryAfterMs?: number;
+}
+
+export interface TokenResource {
+  readonly id: string;
+  readonly ownerId: string;
+  readonly scope: "admin" | "user" | "sandbox";
+  readonly sandboxId: string | null;
+  readonly name: string;
+  readonly createdAt: string;
+  readonly expiresAt: string | null;
+}
+
+export interface IssueTokenBody {
+  readonly ownerId: string;
+  readonly scope: "admin" | "user" | "sandbox";
+  readonly sandboxId?: string;
+  readonly name: string;
+  /** Life from now, ms; absent: until it is revoked. */
+  readonly expiresInMs?: number;
+}

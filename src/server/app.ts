@@ -1,0 +1,124 @@
+// The HTTP server: one Fastify instance with its routes, its answers to errors and its document. It decides nothing about sandboxes.
+// Invariant: below /v1 nothing is done without a key that holds; every error is a code of the one table, without a stack; a page of a
+// browser is refused unless its origin was configured, so that no web page acts with a person's key or reach.
+
+import swagger from "@fastify/swagger";
+import Fastify, { type FastifyError, type FastifyReply, type FastifyRequest } from "fastify";
+import { jsonSchemaTransform, serializerCompiler, validatorCompiler, type ZodTypeProvider } from "fastify-type-provider-zod";
+import { CorralError, ERROR_KINDS, type ErrorCode, errorCode } from "../api/errors.ts";
+import { MAX_BODY_BYTES } from "../api/limits.ts";
+import type { WireError } from "../api/server.ts";
+import type { Clock } from "../base/clock.ts";
+import { randomText } from "../base/random-text.ts";
+import type { SandboxService } from "../sandbox/service.ts";
+import type { Store } from "../store/store.ts";
+import { requireKey } from "./auth.ts";
+import { sandboxRoutes, type ZodApp } from "./routes/sandboxes.ts";
+import { tokenRoutes } from "./routes/tokens.ts";
+
+export interface AppParts {
+  readonly service: SandboxService;
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly version: string;
+  /** Origins of pages that may call; default none. */
+  readonly origins?: readonly string[];
+}
+
+const RETRY_AFTER_MS = 1_000;
+const REQUEST_ID_LENGTH = 16;
+
+function bare(): ZodApp {
+  return Fastify({
+    bodyLimit: MAX_BODY_BYTES,
+    genReqId: () => `req${randomText(REQUEST_ID_LENGTH)}`,
+    // What is under way may end; who holds a connection and asks nothing does not hold up the end.
+    forceCloseConnections: "idle",
+  }).withTypeProvider<ZodTypeProvider>();
+}
+
+/** Ready to listen. */
+export async function buildApp(parts: AppParts): Promise<ZodApp> {
+  const app = bare();
+  app.setValidatorCompiler(validatorCompiler);
+  app.setSerializerCompiler(serializerCompiler);
+  app.setErrorHandler((error, request, reply) => void answerError(error, request, reply));
+  app.setNotFoundHandler((request, reply) => {
+    const path = request.url.split("?")[0];
+    return answerError(
+      new CorralError("route_not_found", `there is no ${request.method} ${path}; /v1/openapi.json lists what is`),
+      request,
+      reply,
+    );
+  });
+  app.addHook("onRequest", (request, _reply, done) => done(originProblem(request, parts.origins ?? [])));
+  await app.register(swagger, {
+    openapi: {
+      openapi: "3.1.0",
+      info: { title: "Corral", version: parts.version },
+      components: { securitySchemes: { key: { type: "http", scheme: "bearer" } } },
+      security: [{ key: [] }],
+    },
+    transform: jsonSchemaTransform,
+  });
+  app.get("/healthz", { schema: { hide: true } }, () => ({ ok: true }));
+  app.get("/readyz", { schema: { hide: true } }, async () => {
+    await parts.store.ping();
+    return { ok: true };
+  });
+  await app.register(
+    (v1, _options, done) => {
+      requireKey(v1, parts);
+      v1.get("/openapi.json", { schema: { hide: true } }, () => app.swagger());
+      sandboxRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts);
+      tokenRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts);
+      done();
+    },
+    { prefix: "/v1" },
+  );
+  await app.ready();
+  return app;
+}
+
+function originProblem(request: FastifyRequest, origins: readonly string[]): CorralError | undefined {
+  const { origin } = request.headers;
+  if (origin === undefined || origins.includes(origin)) return undefined;
+  return new CorralError("forbidden", "requests of web pages are refused unless the server was started with their origin");
+}
+
+function answerError(thrown: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const error = asCorralError(thrown as FastifyError);
+  const { status, retry } = ERROR_KINDS[error.code];
+  const body: WireError = {
+    code: error.code,
+    message: error.message,
+    requestId: request.id,
+    ...(retry === "later" ? { retryAfterMs: RETRY_AFTER_MS } : {}),
+    ...(error.details === undefined ? {} : { details: error.details }),
+  };
+  if (error.code === "unauthorized") void reply.header("www-authenticate", "Bearer");
+  return reply.code(status).send({ error: body });
+}
+
+/** Codes of Fastify that are a caller's mistake. */
+const FASTIFY_CODES: Readonly<Record<string, ErrorCode>> = {
+  FST_ERR_CTP_BODY_TOO_LARGE: "request_too_large",
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: "request_invalid",
+  FST_ERR_CTP_EMPTY_JSON_BODY: "request_invalid",
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: "request_invalid",
+  FST_ERR_CTP_INVALID_JSON_BODY: "request_invalid",
+};
+
+function asCorralError(error: FastifyError): CorralError {
+  if (errorCode(error) !== undefined) return error as unknown as CorralError;
+  const [first] = error.validation ?? [];
+  if (first !== undefined) {
+    const path = `${error.validationContext ?? "body"}${first.instancePath.replaceAll("/", ".")}`;
+    return new CorralError("request_invalid", `${path}: ${first.message ?? "is wrong"}`, { details: { path } });
+  }
+  const known = FASTIFY_CODES[error.code];
+  if (known !== undefined) return new CorralError(known, `the request cannot be read: ${error.message}`);
+  if (error.statusCode === 400)
+    return new CorralError("request_invalid", "the request cannot be read: its body is no JSON or its path is malformed");
+  return new CorralError("internal", "the server failed in a way nobody foresaw; its log has the request id", { cause: error });
+}

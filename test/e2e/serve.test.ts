@@ -1,0 +1,212 @@
+// `corral serve` as a client meets it: a real process, real sandboxes, the SDK and plain HTTP.
+
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { errorCode } from "../../src/api/errors.ts";
+import { type Client, connect } from "../../src/sdk/client.ts";
+import { type ServerProcess, startServerProcess } from "../fixtures/server.ts";
+import { verifies } from "../verifies.ts";
+
+let dir: string;
+let server: ServerProcess;
+let admin: Client;
+let ann: Client;
+let bob: Client;
+let annKey: string;
+
+beforeAll(async () => {
+  dir = mkdtempSync("/tmp/corral-serve-");
+  mkdirSync(join(dir, "code"));
+  writeFileSync(join(dir, "code", "hello.txt"), "hello\n");
+  writeFileSync(join(dir, "code", ".env"), "SECRET=1\n");
+  server = await startServerProcess(join(dir, "data"));
+  admin = connect({ url: server.url, key: server.key ?? "" });
+  annKey = (await admin.issueToken({ ownerId: "ann", scope: "user", name: "laptop" })).secret;
+  ann = connect({ url: server.url, key: annKey });
+  bob = connect({ url: server.url, key: (await admin.issueToken({ ownerId: "bob", scope: "user", name: "laptop" })).secret });
+});
+afterAll(async () => {
+  await server.end("SIGTERM");
+  rmSync(dir, { recursive: true, force: true });
+});
+
+const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString();
+const codeOf = (call: Promise<unknown>): Promise<string | undefined> => call.then(() => "passed", errorCode);
+
+async function raw(
+  path: string,
+  init: RequestInit & { key?: string } = {},
+): Promise<{ status: number; body: { error?: { code: string; message: string } } }> {
+  const { key = annKey, headers, ...rest } = init;
+  const authorization: Record<string, string> = key === "" ? {} : { authorization: `Bearer ${key}` };
+  const response = await fetch(`${server.url}${path}`, { ...rest, headers: { ...authorization, ...(headers as Record<string, string>) } });
+  return { status: response.status, body: (await response.json()) as { error?: { code: string; message: string } } };
+}
+
+function post(body: string): RequestInit {
+  return { method: "POST", body, headers: { "content-type": "application/json" } };
+}
+
+describe("corral serve", () => {
+  verifies("server/exec", "a client makes a sandbox, runs commands in it and gets their bytes and result", async () => {
+    await using sandbox = await ann.create({ env: { WHO: "ann" }, metadata: { job: "7" } });
+    const result = await sandbox.exec({ command: "cat; echo $WHO >&2; exit 3", stdin: Buffer.from([0, 255, 10]) });
+    expect([...result.stdout]).toEqual([0, 255, 10]);
+    expect(text(result.stderr)).toBe("ann\n");
+    expect(result).toMatchObject({ exitCode: 3, signal: null, timedOut: false, truncated: false });
+    expect(await sandbox.exec({ command: ["sleep", "60"], timeoutMs: 100 })).toMatchObject({ exitCode: 124, timedOut: true });
+    expect(await codeOf(sandbox.exec({ command: "true", cwd: "not-absolute" }))).toBe("request_invalid");
+    expect(await sandbox.info()).toMatchObject({ state: "running", ownerId: "ann", metadata: { job: "7" } });
+  });
+
+  it("streams output as it comes, whole and in order, to a slow reader", async () => {
+    await using sandbox = await ann.create({});
+    let bytes = 0;
+    const onStdout = async (chunk: Uint8Array): Promise<void> => {
+      bytes += chunk.length;
+      if (bytes < 1_000_000) await new Promise((resolve) => setTimeout(resolve, 5));
+    };
+    const result = await sandbox.exec({ command: "head -c 20000000 /dev/zero", onStdout });
+    expect([bytes, result.exitCode, result.stdout.length]).toEqual([20_000_000, 0, 0]);
+  });
+
+  it("tells the same as lines of JSON", async () => {
+    await using sandbox = await ann.create({});
+    const init = post(JSON.stringify({ command: "echo hi" }));
+    const response = await fetch(`${server.url}/v1/sandboxes/${sandbox.id}/exec`, {
+      ...init,
+      headers: { authorization: `Bearer ${annKey}`, "content-type": "application/json", accept: "application/x-ndjson" },
+    });
+    const lines = (await response.text())
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as { kind: string; data: unknown });
+    expect(lines.map(({ kind }) => kind)).toEqual(["start", "stdout", "end"]);
+    expect(lines[1]?.data).toBe(Buffer.from("hi\n").toString("base64"));
+  });
+
+  verifies("server/keys", "without a key that holds nothing is answered, and a revoked one does not hold", async () => {
+    for (const key of ["", "x", "ck0000000000000000000000000000000000000000"])
+      expect(await raw("/v1/sandboxes", { key })).toMatchObject({ status: 401, body: { error: { code: "unauthorized" } } });
+    expect((await raw("/v1/openapi.json", { key: "" })).status).toBe(401);
+    const { id, secret } = await admin.issueToken({ ownerId: "ann", scope: "user", name: "short" });
+    expect((await raw("/v1/sandboxes", { key: secret })).status).toBe(200);
+    expect(await ann.revokeToken(id)).toBe(true);
+    expect((await raw("/v1/sandboxes", { key: secret })).status).toBe(401);
+    expect(await codeOf(ann.issueToken({ ownerId: "ann", scope: "admin", name: "more" }))).toBe("forbidden");
+    expect(await codeOf(ann.listTokens({ ownerId: "bob" }))).toBe("forbidden");
+  });
+
+  verifies("server/owners", "another owner's sandbox answers as one that never was", async () => {
+    await using sandbox = await ann.create({});
+    const never = `sb${"0".repeat(20)}`;
+    for (const id of [sandbox.id, never]) {
+      const handle = bob.sandbox(id);
+      expect(await codeOf(handle.info())).toBe("sandbox_not_found");
+      expect(await codeOf(handle.exec({ command: "true" }))).toBe("sandbox_not_found");
+      expect(await codeOf(handle.renew(1_000))).toBe("sandbox_not_found");
+    }
+    await bob.sandbox(sandbox.id).destroy(); // told that there is none
+    expect((await sandbox.exec({ command: "true" })).exitCode).toBe(0);
+    expect((await bob.list()).items).toEqual([]);
+    expect((await admin.list()).items.map(({ id }) => id)).toContain(sandbox.id);
+  });
+
+  verifies("server/sandbox-key", "a key for one sandbox reaches that sandbox alone", async () => {
+    await using sandbox = await ann.create({});
+    await using other = await ann.create({});
+    const { secret } = await admin.issueToken({ ownerId: "ann", scope: "sandbox", sandboxId: sandbox.id, name: "agent" });
+    const agent = connect({ url: server.url, key: secret });
+    expect((await agent.sandbox(sandbox.id).exec({ command: "true" })).exitCode).toBe(0);
+    expect((await agent.list()).items.map(({ id }) => id)).toEqual([sandbox.id]);
+    expect(await codeOf(agent.sandbox(other.id).info())).toBe("sandbox_not_found");
+    expect(await codeOf(agent.create({}))).toBe("forbidden");
+    expect(await codeOf(agent.listTokens())).toBe("forbidden");
+  });
+
+  verifies("server/host-paths", "only an admin key names a directory of the server's machine, and no policy file by name", async () => {
+    const codebaseDir = join(dir, "code");
+    expect(await codeOf(ann.create({ codebaseDir }))).toBe("forbidden");
+    expect(await codeOf(admin.create({ policy: "/etc/passwd" }))).toBe("preset_unknown");
+    await using sandbox = await admin.create({ codebaseDir });
+    const { stdout, stderr } = await sandbox.exec({ command: "cat hello.txt; cat .env" });
+    expect(text(stdout)).toBe("hello\n");
+    expect(text(stderr)).toContain("No such file");
+  });
+
+  verifies("server/idempotent-create", "one key makes one sandbox, and another request with it is a conflict", async () => {
+    const made = await Promise.allSettled(Array.from({ length: 5 }, () => ann.create({}, { idempotencyKey: "once" })));
+    const ids = made.flatMap((one) => (one.status === "fulfilled" ? [one.value.id] : []));
+    expect(new Set(ids).size).toBe(1);
+    for (const one of made) if (one.status === "rejected") expect(errorCode(one.reason)).toBe("sandbox_state");
+    const again = await ann.create({}, { idempotencyKey: "once" });
+    expect(again.id).toBe(ids[0]);
+    expect(await codeOf(ann.create({ metadata: { a: "b" } }, { idempotencyKey: "once" }))).toBe("idempotency_conflict");
+    await again.destroy();
+    await again.destroy();
+    expect(await codeOf(again.exec({ command: "true" }))).toBe("sandbox_not_found");
+  });
+
+  verifies("server/expiry", "a sandbox ends at its time, unless that was moved", async () => {
+    const short = await ann.create({ timeoutMs: 300 });
+    const moved = await ann.create({ timeoutMs: 300 });
+    await moved.renew(null);
+    await expect.poll(() => codeOf(short.info()), { timeout: 10_000 }).toBe("sandbox_not_found");
+    expect(await codeOf(short.renew(1_000))).toBe("sandbox_not_found");
+    expect(await moved.info()).toMatchObject({ state: "running", endAt: null });
+    await moved.destroy();
+  });
+
+  verifies(
+    "server/bad-input",
+    "a request of a wrong shape is told by its path, and nothing but a code of the table is answered",
+    async () => {
+      const cases: readonly (readonly [string, RequestInit, number, string])[] = [
+        ["/v1/sandboxes", post('{"timeoutMs":"x"}'), 400, "request_invalid"],
+        ["/v1/sandboxes", post('{"policies":"agent-safe"}'), 400, "request_invalid"],
+        ["/v1/sandboxes", post("{"), 400, "request_invalid"],
+        ["/v1/sandboxes", post(""), 400, "request_invalid"],
+        ["/v1/sandboxes", { method: "POST", body: "x", headers: { "content-type": "text/plain" } }, 400, "request_invalid"],
+        ["/v1/sandboxes", post(JSON.stringify({ env: { A: "x".repeat(2 * 1024 * 1024) } })), 413, "request_too_large"],
+        ["/v1/sandboxes", post('{"policy":{"rules":[{"pattern":"[","permission":"read"}]}}'), 422, "policy_invalid"],
+        ["/v1/sandboxes?limit=0", {}, 400, "request_invalid"],
+        ["/v1/sandboxes?cursor=x", {}, 400, "request_invalid"],
+        ["/v1/sandboxes/%00", {}, 404, "sandbox_not_found"],
+        ["/v1/none", {}, 404, "route_not_found"],
+        ["/v1/sandboxes", { headers: { origin: "https://evil.example" } }, 403, "forbidden"],
+      ];
+      for (const [path, init, status, code] of cases) {
+        const answer = await raw(path, init);
+        expect({ path, status: answer.status, code: answer.body.error?.code }).toEqual({ path, status, code });
+        expect(JSON.stringify(answer.body)).not.toMatch(/node_modules|\.ts:|\\n\s+at /);
+      }
+      expect((await raw("/v1/sandboxes", post('{"timeoutMs":"x"}'))).body.error?.message).toContain("body.timeoutMs");
+      expect(await raw("/v1/openapi.json")).toMatchObject({ status: 200, body: { openapi: "3.1.0" } });
+      expect((await raw("/readyz", { key: "" })).status).toBe(200);
+    },
+  );
+
+  verifies("server/one-owner", "a second server over the same data directory is refused", async () => {
+    await expect(startServerProcess(join(dir, "data"))).rejects.toThrow(/data_locked/);
+  });
+
+  verifies(
+    "server/restart",
+    "a killed server loses no record: its keys hold, its sandboxes are told as failed and nothing of them runs",
+    async () => {
+      const data = join(dir, "killed");
+      const first = await startServerProcess(data);
+      const client = connect({ url: first.url, key: first.key ?? "" });
+      const sandbox = await client.create({});
+      expect(await first.end("SIGKILL")).toBe("SIGKILL");
+      await using second = await startServerProcess(data);
+      expect(second.key).toBeNull();
+      const again = connect({ url: second.url, key: first.key ?? "" });
+      expect(await again.sandbox(sandbox.id).info()).toMatchObject({ state: "failed" });
+      expect(await codeOf(again.sandbox(sandbox.id).exec({ command: "true" }))).toBe("sandbox_lost");
+      expect((await (await again.create({})).exec({ command: "true" })).exitCode).toBe(0);
+      expect(await second.end("SIGTERM")).toBe(0);
+    },
+  );
+});
