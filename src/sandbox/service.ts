@@ -5,7 +5,7 @@
 import { createHash } from "node:crypto";
 import type { Corral } from "../api/corral.ts";
 import { CorralError } from "../api/errors.ts";
-import { ID_BODY_LENGTH, ID_PREFIX } from "../api/ids.ts";
+import { ID_BODY_LENGTH, ID_PREFIX, isId } from "../api/ids.ts";
 import { DEFAULT_SANDBOX_MS, EXPIRY_SWEEP_MS, MAX_SANDBOX_MS, MAX_SANDBOXES_PER_OWNER } from "../api/limits.ts";
 import type { CreateRequest, Sandbox } from "../api/sandbox.ts";
 import type { CreateSandboxBody, ListOf, SandboxResource } from "../api/server.ts";
@@ -187,7 +187,8 @@ export class SandboxService implements AsyncDisposable {
   /** With what is true now: a sandbox that died since is told as failed. */
   async #record(token: Token, id: string): Promise<SandboxRecord> {
     const { store } = this.#parts;
-    if (token.scope === "sandbox" && token.sandboxId !== id) throw notFound(id);
+    // An id that is spelled like none is asked of no database: some refuse bytes that others keep.
+    if (!isId("sandbox", id) || (token.scope === "sandbox" && token.sandboxId !== id)) throw notFound(id);
     if (this.#live.get(id)?.sandbox.info().state === "failed") await this.#noteLoss(id);
     const record = await store.sandboxes.get(id, token.scope === "admin" ? undefined : token.ownerId);
     if (record === undefined || record.state === "destroyed") throw notFound(id);

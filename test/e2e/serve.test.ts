@@ -150,10 +150,13 @@ describe("corral serve", () => {
 
   verifies("server/expiry", "a sandbox ends at its time, unless that was moved", async () => {
     const short = await ann.create({ timeoutMs: 300 });
-    const moved = await ann.create({ timeoutMs: 300 });
+    // Long enough for a busy machine to move it in time; the second one tells when its old end is past.
+    const moved = await ann.create({ timeoutMs: 4_000 });
     await moved.renew(null);
+    const later = await ann.create({ timeoutMs: 4_000 });
     await expect.poll(() => codeOf(short.info()), { timeout: 10_000 }).toBe("sandbox_not_found");
     expect(await codeOf(short.renew(1_000))).toBe("sandbox_not_found");
+    await expect.poll(() => codeOf(later.info()), { timeout: 20_000 }).toBe("sandbox_not_found");
     expect(await moved.info()).toMatchObject({ state: "running", endAt: null });
     await moved.destroy();
   });
@@ -170,6 +173,8 @@ describe("corral serve", () => {
         ["/v1/sandboxes", { method: "POST", body: "x", headers: { "content-type": "text/plain" } }, 400, "request_invalid"],
         ["/v1/sandboxes", post(JSON.stringify({ env: { A: "x".repeat(2 * 1024 * 1024) } })), 413, "request_too_large"],
         ["/v1/sandboxes", post('{"policy":{"rules":[{"pattern":"[","permission":"read"}]}}'), 422, "policy_invalid"],
+        ["/v1/sandboxes", post('{"metadata":{"a\\u0000":"b"}}'), 400, "request_invalid"],
+        ["/v1/sandboxes?metadata=%00", {}, 400, "request_invalid"],
         ["/v1/sandboxes?limit=0", {}, 400, "request_invalid"],
         ["/v1/sandboxes?cursor=x", {}, 400, "request_invalid"],
         ["/v1/sandboxes/%00", {}, 404, "sandbox_not_found"],

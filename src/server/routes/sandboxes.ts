@@ -14,8 +14,8 @@ import { streamExec } from "../exec-stream.ts";
 export type ZodApp = FastifyInstance<Server, IncomingMessage, ServerResponse, FastifyBaseLogger, ZodTypeProvider>;
 
 const text = z.string().max(4_096);
-const noNul = text.refine((value) => !value.includes("\0"), "holds a NUL byte");
-const pairs = z.record(z.string().min(1).max(256), noNul).refine((value) => Object.keys(value).length <= 256, "more than 256 entries");
+export const noNul = text.refine((value) => !value.includes("\0"), "holds a NUL byte");
+const pairs = z.record(noNul.min(1).max(256), noNul).refine((value) => Object.keys(value).length <= 256, "more than 256 entries");
 const env = z.record(
   z.string().regex(/^[^=\0]{1,256}$/),
   z
@@ -62,7 +62,7 @@ const listQuery = z.strictObject({
   cursor: z.string().max(64).optional(),
   state: z.enum(["created", "running", "paused", "destroyed", "failed"]).optional(),
   /** `key=value`, may be repeated. */
-  metadata: z.union([text, z.array(text).max(16)]).optional(),
+  metadata: z.union([noNul, z.array(noNul).max(16)]).optional(),
 });
 const params = z.strictObject({ id: z.string().max(64) });
 const headers = z.object({ "idempotency-key": z.string().min(1).max(255).optional() });

@@ -3,18 +3,22 @@
 
 import { z } from "zod";
 import { CorralError } from "../../api/errors.ts";
+import { isId } from "../../api/ids.ts";
 import type { TokenResource } from "../../api/server.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Store } from "../../store/store.ts";
 import type { Token } from "../../store/tokens.ts";
-import type { ZodApp } from "./sandboxes.ts";
+import { noNul, type ZodApp } from "./sandboxes.ts";
 
 const owner = z.string().regex(/^[A-Za-z0-9._@-]{1,64}$/);
 const issueBody = z.strictObject({
   ownerId: owner,
   scope: z.enum(["admin", "user", "sandbox"]),
-  sandboxId: z.string().max(64).optional(),
-  name: z.string().min(1).max(128),
+  sandboxId: z
+    .string()
+    .regex(/^[a-z0-9]{1,64}$/)
+    .optional(),
+  name: noNul.min(1).max(128),
   expiresInMs: z
     .int()
     .positive()
@@ -44,7 +48,9 @@ export function tokenRoutes(app: ZodApp, { store, clock }: { readonly store: Sto
   });
   const params = z.strictObject({ id: z.string().max(64) });
   app.delete("/tokens/:id", { schema: { params, querystring: query, tags: ["tokens"], summary: "Revoke a key" } }, async (request) => {
-    return { revoked: await store.tokens.revoke(whose(request.token, request.query.ownerId), request.params.id, clock.wallMs()) };
+    const ownerId = whose(request.token, request.query.ownerId);
+    const { id } = request.params;
+    return { revoked: isId("token", id) && (await store.tokens.revoke(ownerId, id, clock.wallMs())) };
   });
 }
 
