@@ -32,7 +32,7 @@ async function openHere({ dataDir }: OpenOptions): Promise<Corral> {
 
 /** A server over a data directory, with every part that it owns; they end in the other order. */
 async function serveHere({ dataDir, storeUrl, ...listen }: ServeRequest): Promise<RunningServer> {
-  const [{ openDataDir }, { holdOwnerLock }, { openStore }, { SandboxService }, { startServer }, { systemClock: clock }] =
+  const [{ openDataDir, nodeIdOf }, { holdOwnerLock }, { openStore }, { SandboxService }, { startServer }, { systemClock: clock }] =
     await Promise.all([
       import("./sandbox/data-dir.ts"),
       import("./store/owner-lock.ts"),
@@ -43,14 +43,16 @@ async function serveHere({ dataDir, storeUrl, ...listen }: ServeRequest): Promis
     ]);
   await using parts = new AsyncDisposableStack();
   const place = { env: process.env, uid: process.getuid?.() ?? 0, ...(dataDir === undefined ? {} : { path: dataDir }) };
-  const { root } = openDataDir(place);
+  const data = openDataDir(place);
+  const { root } = data;
   parts.use(holdOwnerLock(join(root, "serve.lock")));
+  const log = (line: string): void => void process.stderr.write(`${line}\n`);
   const store = parts.use(
     await openStore(storeUrl === undefined ? { kind: "sqlite", file: join(root, "corral.db") } : { kind: "postgres", url: storeUrl }),
   );
   const corral = parts.use(await openHere({ dataDir: root }));
-  const service = parts.use(await SandboxService.open({ corral, store, clock }));
-  const { url, key } = parts.use(await startServer({ store, service, clock, version: host.version }, listen));
+  const service = parts.use(await SandboxService.open({ corral, store, clock, nodeId: nodeIdOf(data) }));
+  const { url, key } = parts.use(await startServer({ store, service, clock, version: host.version, log }, listen));
   const owned = parts.move();
   return { url, key, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }

@@ -2,10 +2,13 @@
 // Not a database. Invariant: both directories belong to this user alone, and no sandbox is given a codebase that holds them.
 
 import { createHash, randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join, relative, resolve, sep } from "node:path";
 import { CorralError } from "../api/errors.ts";
+import { ID_BODY_LENGTH, ID_PREFIX, isId } from "../api/ids.ts";
+import { writeFileAtomic } from "../base/atomic-file.ts";
 import { ensurePrivateDir, UnsafeDirError } from "../base/private-dir.ts";
+import { randomText } from "../base/random-text.ts";
 
 export interface DataDir {
   readonly root: string;
@@ -76,6 +79,16 @@ function setAside(reserve: string): void {
     // The disk is full already; creating a sandbox says so, and the next start tries again.
     rmSync(reserve, { force: true });
   }
+}
+
+/** The name of this data directory among those that share a store; made at the first call. */
+export function nodeIdOf(data: DataDir): string {
+  const file = join(data.root, "node-id");
+  const kept = existsSync(file) ? readFileSync(file, "utf8") : "";
+  if (isId("node", kept)) return kept;
+  const id = `${ID_PREFIX.node}${randomText(ID_BODY_LENGTH)}`;
+  writeFileAtomic(file, id, { sync: true });
+  return id;
 }
 
 /** Does what must be written down although the disk may be full: then the space set aside is given up, and it is done once more. */

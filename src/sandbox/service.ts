@@ -19,6 +19,8 @@ export interface ServiceParts {
   readonly corral: Corral;
   readonly store: Store;
   readonly clock: Clock;
+  /** Of the data directory: several servers may share one store, and each acts on its own sandboxes alone. */
+  readonly nodeId: string;
 }
 
 type Info = Pick<SandboxResource, "info" | "reason">;
@@ -91,11 +93,12 @@ export class SandboxService implements AsyncDisposable {
 
   /** The live sandbox behind an id, to run commands in. */
   async open(token: Token, id: string): Promise<Sandbox> {
-    const { state, info } = await this.#record(token, id);
+    const { state, info, nodeId } = await this.#record(token, id);
     const live = this.#live.get(id);
     if (live !== undefined) return live.sandbox;
     if (state === "failed") throw new CorralError("sandbox_lost", `the sandbox ${id} is gone: ${(info as Info).reason ?? "it was lost"}`);
     if (state === "created") throw new CorralError("sandbox_state", `the sandbox ${id} is still being made; try again`);
+    this.#demandOwn(id, nodeId);
     throw notFound(id);
   }
 
@@ -103,6 +106,7 @@ export class SandboxService implements AsyncDisposable {
   async destroy(token: Token, id: string): Promise<boolean> {
     const record = await this.#record(token, id);
     if (record.state === "created") throw new CorralError("sandbox_state", `the sandbox ${id} is still being made; try again`);
+    this.#demandOwn(id, record.nodeId);
     const mine = await this.#parts.store.sandboxes.change({
       id,
       from: ["running", "paused"],
@@ -112,6 +116,11 @@ export class SandboxService implements AsyncDisposable {
     await this.#take(id);
     if (mine) await this.#event(record.ownerId, "sandbox-destroy", id, {});
     return mine;
+  }
+
+  #demandOwn(id: string, nodeId: string): void {
+    if (nodeId !== this.#parts.nodeId)
+      throw new CorralError("sandbox_state", `the sandbox ${id} lives on ${nodeId}, which this server is not; ask that server`);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -125,7 +134,7 @@ export class SandboxService implements AsyncDisposable {
 
   async #createNew(token: Token, id: string, body: CreateSandboxBody): Promise<SandboxResource> {
     const { ownerId } = token;
-    const { store, clock } = this.#parts;
+    const { store, clock, nodeId } = this.#parts;
     const creating = this.#creating.get(ownerId) ?? 0;
     const alive = [...this.#live.values()].filter((live) => live.ownerId === ownerId).length;
     if (alive + creating >= MAX_SANDBOXES_PER_OWNER)
@@ -133,7 +142,7 @@ export class SandboxService implements AsyncDisposable {
     this.#creating.set(ownerId, creating + 1);
     try {
       const request = await this.#request(id, body);
-      await store.transaction(({ sandboxes }) => sandboxes.add(newRecord(token, id, body, clock.wallMs())));
+      await store.transaction(({ sandboxes }) => sandboxes.add({ ...newRecord(token, id, body, clock.wallMs()), nodeId }));
       await this.#make(request, id, ownerId);
       return await this.get(token, id);
     } finally {
@@ -209,11 +218,12 @@ export class SandboxService implements AsyncDisposable {
   }
 
   async #failAllLive(reason: string): Promise<void> {
-    let page = await this.#parts.store.sandboxes.list({});
+    const { store, nodeId } = this.#parts;
+    let page = await store.sandboxes.list({ nodeId });
     for (;;) {
       for (const { id } of page.items) await this.#fail(id, reason);
       if (page.next === undefined) return;
-      page = await this.#parts.store.sandboxes.list({ cursor: page.next });
+      page = await store.sandboxes.list({ nodeId, cursor: page.next });
     }
   }
 
@@ -230,10 +240,10 @@ export class SandboxService implements AsyncDisposable {
   }
 
   async #endOverdue(): Promise<void> {
-    const { store, clock } = this.#parts;
+    const { store, clock, nodeId } = this.#parts;
     const now = clock.wallMs();
     for (const [id, { sandbox }] of this.#live) if (sandbox.info().state === "failed") await this.#noteLoss(id);
-    for (const id of await store.sandboxes.ended(now, SWEEP_BATCH)) {
+    for (const id of await store.sandboxes.ended(nodeId, now, SWEEP_BATCH)) {
       if (!(await store.sandboxes.change({ id, from: ["running", "paused"], to: "destroyed", now, ifEnded: true }))) continue;
       const owner = this.#live.get(id)?.ownerId;
       await this.#take(id);
@@ -247,7 +257,7 @@ export class SandboxService implements AsyncDisposable {
   }
 }
 
-function newRecord(token: Token, id: string, body: CreateSandboxBody, now: number): SandboxRecord {
+function newRecord(token: Token, id: string, body: CreateSandboxBody, now: number): Omit<SandboxRecord, "nodeId"> {
   const { metadata = {}, timeoutMs = DEFAULT_SANDBOX_MS, env: _, ...request } = body; // an environment may hold secrets
   const base = { id, ownerId: token.ownerId, state: "created", request, info: {}, onTimeout: "kill", metadata } as const;
   return { ...base, createdAt: now, updatedAt: now, endAt: endOf(timeoutMs, now) };

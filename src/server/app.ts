@@ -21,6 +21,8 @@ export interface AppParts {
   readonly store: Store;
   readonly clock: Clock;
   readonly version: string;
+  /** Where defects are told, a line each. */
+  readonly log: (line: string) => void;
   /** Origins of pages that may call; default none. */
   readonly origins?: readonly string[];
 }
@@ -42,7 +44,12 @@ export async function buildApp(parts: AppParts): Promise<ZodApp> {
   const app = bare();
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
-  app.setErrorHandler((error, request, reply) => void answerError(error, request, reply));
+  app.setErrorHandler((error, request, reply) => {
+    const answered = asCorralError(error as FastifyError);
+    const cause = answered.cause instanceof Error ? (answered.cause.stack ?? answered.cause.message) : answered.message;
+    if (answered.code === "internal") parts.log(JSON.stringify({ level: "error", requestId: request.id, cause }));
+    void answerError(answered, request, reply);
+  });
   app.setNotFoundHandler((request, reply) => {
     const path = request.url.split("?")[0];
     return answerError(
@@ -86,8 +93,7 @@ function originProblem(request: FastifyRequest, origins: readonly string[]): Cor
   return new CorralError("forbidden", "requests of web pages are refused unless the server was started with their origin");
 }
 
-function answerError(thrown: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  const error = asCorralError(thrown as FastifyError);
+function answerError(error: CorralError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const { status, retry } = ERROR_KINDS[error.code];
   const body: WireError = {
     code: error.code,

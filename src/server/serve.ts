@@ -27,6 +27,8 @@ export interface ServeParts {
   readonly service: SandboxService;
   readonly clock: Clock;
   readonly version: string;
+  /** Where defects are told, a line each. */
+  readonly log: (line: string) => void;
 }
 
 export async function startServer(parts: ServeParts, { host, port, origins }: ServeOptions): Promise<Serving> {

@@ -34,7 +34,15 @@ async function freshOptions(kind: (typeof DATABASES)[number]): Promise<StoreOpti
 }
 
 function record(id: string, more: Partial<SandboxRecord> = {}): SandboxRecord {
-  const base = { ownerId: "ann", state: "running", request: { cpus: 1 }, info: {}, onTimeout: "kill", metadata: {} } as const;
+  const base = {
+    ownerId: "ann",
+    nodeId: "node1",
+    state: "running",
+    request: { cpus: 1 },
+    info: {},
+    onTimeout: "kill",
+    metadata: {},
+  } as const;
   return { id, ...base, createdAt: T0, updatedAt: T0, endAt: null, ...more };
 }
 
@@ -184,8 +192,11 @@ describe.each(DATABASES)("a store in %s", (kind) => {
     await store.sandboxes.add(record("sb3"));
     await store.sandboxes.add(record("sb4", { endAt: T0 + 9 }));
     await store.sandboxes.add(record("sb5", { endAt: T0, state: "destroyed" }));
-    expect(await store.sandboxes.ended(T0 + 2, 10)).toEqual(["sb2", "sb1"]);
-    expect(await store.sandboxes.ended(T0 + 2, 1)).toEqual(["sb2"]);
+    expect(await store.sandboxes.ended("node1", T0 + 2, 10)).toEqual(["sb2", "sb1"]);
+    expect(await store.sandboxes.ended("node1", T0 + 2, 1)).toEqual(["sb2"]);
+    await store.sandboxes.add(record("sb6", { endAt: T0, nodeId: "node2" }));
+    expect(await store.sandboxes.ended("node1", T0 + 2, 10)).toEqual(["sb2", "sb1"]);
+    expect((await store.sandboxes.list({ nodeId: "node2" })).items.map(({ id }) => id)).toEqual(["sb6"]);
   });
 
   verifies("store/compare-and-set", "of many who change one state at once, one succeeds", async (context) => {

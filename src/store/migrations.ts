@@ -55,6 +55,7 @@ function sandboxes(): Migration {
         .createTable("sandboxes")
         .addColumn("id", "text", (column) => column.primaryKey())
         .addColumn("owner_id", "text", (column) => column.notNull())
+        .addColumn("node_id", "text", (column) => column.notNull())
         .addColumn("state", "text", (column) => column.notNull())
         .addColumn("live", "integer", (column) => column.notNull())
         .addColumn("request", "text", (column) => column.notNull())

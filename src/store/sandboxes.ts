@@ -13,6 +13,8 @@ export type SandboxState = SandboxInfo["state"];
 export interface SandboxRecord {
   readonly id: string;
   readonly ownerId: string;
+  /** Whose kernel it lives in. */
+  readonly nodeId: string;
   readonly state: SandboxState;
   /** As the caller's rooms wrote it; the store reads neither. */
   readonly request: unknown;
@@ -28,6 +30,8 @@ export interface SandboxRecord {
 export interface ListRequest {
   /** Absent: of all owners. */
   readonly ownerId?: string;
+  /** Absent: of all nodes. */
+  readonly nodeId?: string;
   /** Absent: every state but `destroyed` and `failed`. */
   readonly states?: readonly SandboxState[];
   /** All of these pairs. */
@@ -64,8 +68,8 @@ export interface Sandboxes {
   /** Moves the end. False when it is not alive any more, or its end has come: renewed and alive, or neither. */
   renew(id: string, endAt: number | null, now: number): Promise<boolean>;
   setInfo(id: string, info: unknown, now: number): Promise<void>;
-  /** Ids of living ones whose end has come, the longest overdue first. */
-  ended(now: number, limit: number): Promise<readonly string[]>;
+  /** Ids of a node's living ones whose end has come, the longest overdue first. */
+  ended(nodeId: string, now: number, limit: number): Promise<readonly string[]>;
 }
 
 const GONE: readonly SandboxState[] = ["destroyed", "failed"];
@@ -108,8 +112,8 @@ export function sandboxesOf(db: Db): Sandboxes {
         .where("id", "=", id)
         .execute();
     },
-    ended: async (now, limit) => {
-      const query = db.selectFrom("sandboxes").select("id").where("live", "=", 1).where("end_at", "<=", now);
+    ended: async (nodeId, now, limit) => {
+      const query = db.selectFrom("sandboxes").select("id").where("node_id", "=", nodeId).where("live", "=", 1).where("end_at", "<=", now);
       return (await query.orderBy("end_at").limit(limit).execute()).map(({ id }) => id);
     },
   };
@@ -122,6 +126,7 @@ async function add(db: Db, record: SandboxRecord): Promise<void> {
     .values({
       id: record.id,
       owner_id: record.ownerId,
+      node_id: record.nodeId,
       state: record.state,
       live: liveOf(record.state),
       request: JSON.stringify(record.request),
@@ -157,9 +162,10 @@ async function list(db: Db, request: ListRequest): Promise<Page<SandboxRecord>> 
 type Select = SelectQueryBuilder<Tables, "sandboxes", Tables["sandboxes"]>;
 type Where = ExpressionBuilder<Tables, "sandboxes">;
 
-function filtered(query: Select, { ownerId, states, metadata = {}, cursor }: ListRequest): Select {
+function filtered(query: Select, { ownerId, nodeId, states, metadata = {}, cursor }: ListRequest): Select {
   let found = states === undefined ? query.where("live", "=", 1) : query.where("state", "in", [...states]);
   if (ownerId !== undefined) found = found.where("owner_id", "=", ownerId);
+  if (nodeId !== undefined) found = found.where("node_id", "=", nodeId);
   for (const [key, value] of Object.entries(metadata)) found = found.where((where) => hasPair(where, key, value));
   if (cursor === undefined) return found;
   const [at, id] = placeOf(cursor);
@@ -198,6 +204,7 @@ function recordOf(row: Tables["sandboxes"], metadata: Readonly<Record<string, st
   return {
     id: row.id,
     ownerId: row.owner_id,
+    nodeId: row.node_id,
     state: row.state as SandboxState,
     request: JSON.parse(row.request),
     info: JSON.parse(row.info),

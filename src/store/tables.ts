@@ -20,6 +20,8 @@ export interface Tables {
   sandboxes: {
     id: string;
     owner_id: string;
+    /** The data directory of the server that holds it. */
+    node_id: string;
     state: string;
     /** 0 once it is gone; written together with `state`, so that the index of living ones serves both planners. */
     live: number;
