@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { errorCode } from "../../src/api/errors.ts";
 import { type Client, connect } from "../../src/sdk/client.ts";
+import { Postgres, postgresMissing } from "../fixtures/postgres.ts";
 import { type ServerProcess, startServerProcess } from "../fixtures/server.ts";
 import { verifies } from "../verifies.ts";
 
@@ -194,6 +195,21 @@ describe("corral serve", () => {
 
   verifies("server/one-owner", "a second server over the same data directory is refused", async () => {
     await expect(startServerProcess(join(dir, "data"))).rejects.toThrow(/data_locked/);
+  });
+
+  verifies("server/shared-store", "two servers over one PostgreSQL leave each other's sandboxes alone", async (context) => {
+    const missing = postgresMissing();
+    if (missing !== undefined) return context.skip(missing);
+    await using database = await Postgres.start();
+    await using one = await startServerProcess(join(dir, "one"), ["--store", database.url]);
+    const first = connect({ url: one.url, key: one.key ?? "" });
+    const sandbox = await first.create({});
+    await using two = await startServerProcess(join(dir, "two"), ["--store", database.url]);
+    const second = connect({ url: two.url, key: one.key ?? "" });
+    expect(await second.sandbox(sandbox.id).info()).toMatchObject({ state: "running" });
+    expect(await codeOf(second.sandbox(sandbox.id).exec({ command: "true" }))).toBe("sandbox_state");
+    expect(await codeOf(second.sandbox(sandbox.id).destroy())).toBe("sandbox_state");
+    expect((await sandbox.exec({ command: "true" })).exitCode).toBe(0);
   });
 
   verifies(
