@@ -32,12 +32,12 @@ async function openHere({ dataDir }: OpenOptions): Promise<Corral> {
 
 /** A server over a data directory, with every part that it owns; they end in the other order. */
 async function serveHere({ dataDir, storeUrl, ...listen }: ServeRequest): Promise<RunningServer> {
-  const [{ openDataDir, nodeIdOf }, { holdOwnerLock }, { openStore }, { SandboxService }, { startServer }, { systemClock: clock }] =
+  const [{ openDataDir, nodeIdOf }, { holdOwnerLock }, { openStore }, { openService }, { startServer }, { systemClock: clock }] =
     await Promise.all([
       import("./sandbox/data-dir.ts"),
       import("./store/owner-lock.ts"),
       import("./store/store.ts"),
-      import("./sandbox/service.ts"),
+      import("./service/service.ts"),
       import("./server/serve.ts"),
       import("./base/clock.ts"),
     ]);
@@ -51,7 +51,7 @@ async function serveHere({ dataDir, storeUrl, ...listen }: ServeRequest): Promis
     await openStore(storeUrl === undefined ? { kind: "sqlite", file: join(root, "corral.db") } : { kind: "postgres", url: storeUrl }),
   );
   const corral = parts.use(await openHere({ dataDir: root }));
-  const service = parts.use(await SandboxService.open({ corral, store, clock, nodeId: nodeIdOf(data) }));
+  const service = parts.use(await openService({ corral, store, clock, nodeId: nodeIdOf(data) }));
   const { url, key } = parts.use(await startServer({ store, service, clock, version: host.version, log }, listen));
   const owned = parts.move();
   return { url, key, [Symbol.asyncDispose]: () => owned.disposeAsync() };

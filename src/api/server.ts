@@ -71,6 +71,11 @@ export interface TokenResource {
   readonly expiresAt: string | null;
 }
 
+export interface IssuedToken extends TokenResource {
+  /** The key itself; told once. */
+  readonly secret: string;
+}
+
 export interface IssueTokenBody {
   readonly ownerId: string;
   readonly scope: "admin" | "user" | "sandbox";

@@ -158,13 +158,14 @@ class Running implements Process {
     this.#finish();
     const durationMs = this.#context.clock.monotonicMs() - this.#startedMs;
     if (exit.startErrno !== 0) this.#tellMissing(exit.startErrno, exit.cwdFailed);
+    // Before the output is flushed: a sink may wait for the start.
+    if (!exit.cwdFailed) this.#onStarted(this);
     await this.#output.flushed();
     if (exit.cwdFailed) this.#failure ??= { error: cwdError(this.#request.cwd ?? "/workspace", exit.startErrno) };
     if (this.#failure !== undefined) return this.#settle.reject(this.#failure.error);
     const truncated = exit.truncated || this.#output.dropped;
     const failed = exit.code > 0 && exit.signal === 0;
     if (failed && this.#limitHit === null && (await this.#context.isDiskFull())) this.#limitHit = "disk";
-    this.#onStarted(this);
     this.#settle.resolve({
       exitCode: exitCode(exit),
       signal: signalName(exit.signal),

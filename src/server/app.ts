@@ -10,14 +10,15 @@ import { MAX_BODY_BYTES } from "../api/limits.ts";
 import type { WireError } from "../api/server.ts";
 import type { Clock } from "../base/clock.ts";
 import { randomText } from "../base/random-text.ts";
-import type { SandboxService } from "../sandbox/service.ts";
+import type { Service } from "../service/service.ts";
 import type { Store } from "../store/store.ts";
 import { requireKey } from "./auth.ts";
-import { sandboxRoutes, type ZodApp } from "./routes/sandboxes.ts";
+import { sandboxRoutes } from "./routes/sandboxes.ts";
 import { tokenRoutes } from "./routes/tokens.ts";
+import type { ZodApp } from "./shapes.ts";
 
 export interface AppParts {
-  readonly service: SandboxService;
+  readonly service: Service;
   readonly store: Store;
   readonly clock: Clock;
   readonly version: string;
@@ -77,8 +78,8 @@ export async function buildApp(parts: AppParts): Promise<ZodApp> {
     (v1, _options, done) => {
       requireKey(v1, parts);
       v1.get("/openapi.json", { schema: { hide: true } }, () => app.swagger());
-      sandboxRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts);
-      tokenRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts);
+      sandboxRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts.service);
+      tokenRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts.service);
       done();
     },
     { prefix: "/v1" },

@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 import { CorralError } from "../api/errors.ts";
 import { DRAIN_MS } from "../api/limits.ts";
 import type { Clock } from "../base/clock.ts";
-import type { SandboxService } from "../sandbox/service.ts";
+import type { Service } from "../service/service.ts";
 import type { Store } from "../store/store.ts";
 import { buildApp } from "./app.ts";
 
@@ -24,7 +24,7 @@ export interface Serving extends AsyncDisposable {
 
 export interface ServeParts {
   readonly store: Store;
-  readonly service: SandboxService;
+  readonly service: Service;
   readonly clock: Clock;
   readonly version: string;
   /** Where defects are told, a line each. */

@@ -4,7 +4,8 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { errorCode } from "../../src/api/errors.ts";
-import { type Client, connect } from "../../src/sdk/client.ts";
+import type { Client } from "../../src/api/client.ts";
+import { Corral } from "../../src/sdk/corral.ts";
 import { Postgres, postgresMissing } from "../fixtures/postgres.ts";
 import { type ServerProcess, startServerProcess } from "../fixtures/server.ts";
 import { verifies } from "../verifies.ts";
@@ -22,10 +23,10 @@ beforeAll(async () => {
   writeFileSync(join(dir, "code", "hello.txt"), "hello\n");
   writeFileSync(join(dir, "code", ".env"), "SECRET=1\n");
   server = await startServerProcess(join(dir, "data"));
-  admin = connect({ url: server.url, key: server.key ?? "" });
-  annKey = (await admin.issueToken({ ownerId: "ann", scope: "user", name: "laptop" })).secret;
-  ann = connect({ url: server.url, key: annKey });
-  bob = connect({ url: server.url, key: (await admin.issueToken({ ownerId: "bob", scope: "user", name: "laptop" })).secret });
+  admin = new Corral({ url: server.url, key: server.key ?? "" });
+  annKey = (await admin.tokens.issue({ ownerId: "ann", scope: "user", name: "laptop" })).secret;
+  ann = new Corral({ url: server.url, key: annKey });
+  bob = new Corral({ url: server.url, key: (await admin.tokens.issue({ ownerId: "bob", scope: "user", name: "laptop" })).secret });
 });
 afterAll(async () => {
   await server.end("SIGTERM");
@@ -91,12 +92,12 @@ describe("corral serve", () => {
     for (const key of ["", "x", "ck0000000000000000000000000000000000000000"])
       expect(await raw("/v1/sandboxes", { key })).toMatchObject({ status: 401, body: { error: { code: "unauthorized" } } });
     expect((await raw("/v1/openapi.json", { key: "" })).status).toBe(401);
-    const { id, secret } = await admin.issueToken({ ownerId: "ann", scope: "user", name: "short" });
+    const { id, secret } = await admin.tokens.issue({ ownerId: "ann", scope: "user", name: "short" });
     expect((await raw("/v1/sandboxes", { key: secret })).status).toBe(200);
-    expect(await ann.revokeToken(id)).toBe(true);
+    expect(await ann.tokens.revoke(id)).toBe(true);
     expect((await raw("/v1/sandboxes", { key: secret })).status).toBe(401);
-    expect(await codeOf(ann.issueToken({ ownerId: "ann", scope: "admin", name: "more" }))).toBe("forbidden");
-    expect(await codeOf(ann.listTokens({ ownerId: "bob" }))).toBe("forbidden");
+    expect(await codeOf(ann.tokens.issue({ ownerId: "ann", scope: "admin", name: "more" }))).toBe("forbidden");
+    expect(await codeOf(ann.tokens.list({ ownerId: "bob" }))).toBe("forbidden");
   });
 
   verifies("server/owners", "another owner's sandbox answers as one that never was", async () => {
@@ -117,13 +118,13 @@ describe("corral serve", () => {
   verifies("server/sandbox-key", "a key for one sandbox reaches that sandbox alone", async () => {
     await using sandbox = await ann.create({});
     await using other = await ann.create({});
-    const { secret } = await admin.issueToken({ ownerId: "ann", scope: "sandbox", sandboxId: sandbox.id, name: "agent" });
-    const agent = connect({ url: server.url, key: secret });
+    const { secret } = await admin.tokens.issue({ ownerId: "ann", scope: "sandbox", sandboxId: sandbox.id, name: "agent" });
+    const agent = new Corral({ url: server.url, key: secret });
     expect((await agent.sandbox(sandbox.id).exec({ command: "true" })).exitCode).toBe(0);
     expect((await agent.list()).items.map(({ id }) => id)).toEqual([sandbox.id]);
     expect(await codeOf(agent.sandbox(other.id).info())).toBe("sandbox_not_found");
     expect(await codeOf(agent.create({}))).toBe("forbidden");
-    expect(await codeOf(agent.listTokens())).toBe("forbidden");
+    expect(await codeOf(agent.tokens.list())).toBe("forbidden");
   });
 
   verifies("server/host-paths", "only an admin key names a directory of the server's machine, and no policy file by name", async () => {
@@ -202,10 +203,10 @@ describe("corral serve", () => {
     if (missing !== undefined) return context.skip(missing);
     await using database = await Postgres.start();
     await using one = await startServerProcess(join(dir, "one"), ["--store", database.url]);
-    const first = connect({ url: one.url, key: one.key ?? "" });
+    const first = new Corral({ url: one.url, key: one.key ?? "" });
     const sandbox = await first.create({});
     await using two = await startServerProcess(join(dir, "two"), ["--store", database.url]);
-    const second = connect({ url: two.url, key: one.key ?? "" });
+    const second = new Corral({ url: two.url, key: one.key ?? "" });
     expect(await second.sandbox(sandbox.id).info()).toMatchObject({ state: "running" });
     expect(await codeOf(second.sandbox(sandbox.id).exec({ command: "true" }))).toBe("sandbox_state");
     expect(await codeOf(second.sandbox(sandbox.id).destroy())).toBe("sandbox_state");
@@ -218,12 +219,12 @@ describe("corral serve", () => {
     async () => {
       const data = join(dir, "killed");
       const first = await startServerProcess(data);
-      const client = connect({ url: first.url, key: first.key ?? "" });
+      const client = new Corral({ url: first.url, key: first.key ?? "" });
       const sandbox = await client.create({});
       expect(await first.end("SIGKILL")).toBe("SIGKILL");
       await using second = await startServerProcess(data);
       expect(second.key).toBeNull();
-      const again = connect({ url: second.url, key: first.key ?? "" });
+      const again = new Corral({ url: second.url, key: first.key ?? "" });
       expect(await again.sandbox(sandbox.id).info()).toMatchObject({ state: "failed" });
       expect(await codeOf(again.sandbox(sandbox.id).exec({ command: "true" }))).toBe("sandbox_lost");
       expect((await (await again.create({})).exec({ command: "true" })).exitCode).toBe(0);

@@ -1,29 +1,13 @@
 // /v1/sandboxes: reads a request, asks the service, answers. Nothing is decided here but the shape of what comes in.
 // Invariant: what a schema lets through has the types of api/; unknown fields are refused, so that a misspelled one is told.
 
-import type { FastifyBaseLogger, FastifyInstance } from "fastify";
-import type { ZodTypeProvider } from "fastify-type-provider-zod";
-import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { z } from "zod";
-import { MAX_PAGE_ITEMS, MAX_SANDBOX_MS } from "../../api/limits.ts";
+import { MAX_PAGE_ITEMS } from "../../api/limits.ts";
 import { PERMISSIONS } from "../../api/policy.ts";
 import type { CreateSandboxBody, ExecBody } from "../../api/server.ts";
-import type { SandboxService } from "../../sandbox/service.ts";
+import type { Service } from "../../service/service.ts";
 import { streamExec } from "../exec-stream.ts";
-
-export type ZodApp = FastifyInstance<Server, IncomingMessage, ServerResponse, FastifyBaseLogger, ZodTypeProvider>;
-
-const text = z.string().max(4_096);
-export const noNul = text.refine((value) => !value.includes("\0"), "holds a NUL byte");
-const pairs = z.record(noNul.min(1).max(256), noNul).refine((value) => Object.keys(value).length <= 256, "more than 256 entries");
-const env = z.record(
-  z.string().regex(/^[^=\0]{1,256}$/),
-  z
-    .string()
-    .max(128 * 1024)
-    .refine((value) => !value.includes("\0"), "holds a NUL byte"),
-);
-const ms = z.int().min(1).max(MAX_SANDBOX_MS);
+import { env, ms, noNul, pairs, sandboxParams as params, text, type ZodApp } from "../shapes.ts";
 
 const rule = z.strictObject({
   pattern: text,
@@ -64,15 +48,14 @@ const listQuery = z.strictObject({
   /** `key=value`, may be repeated. */
   metadata: z.union([noNul, z.array(noNul).max(16)]).optional(),
 });
-const params = z.strictObject({ id: z.string().max(64) });
 const headers = z.object({ "idempotency-key": z.string().min(1).max(255).optional() });
 
-export function sandboxRoutes(app: ZodApp, { service }: { readonly service: SandboxService }): void {
+export function sandboxRoutes(app: ZodApp, { sandboxes }: Service): void {
   app.post(
     "/sandboxes",
     { schema: { body: createBody, headers, tags: ["sandboxes"], summary: "Make a sandbox" } },
     async (request, reply) => {
-      const made = await service.create(request.token, request.body as CreateSandboxBody, request.headers["idempotency-key"]);
+      const made = await sandboxes.create(request.token, request.body as CreateSandboxBody, request.headers["idempotency-key"]);
       const timings = Object.entries(made.info?.timings ?? {}).map(([stage, dur]) => `${stage};dur=${dur.toFixed(3)}`);
       if (timings.length > 0) void reply.header("server-timing", timings.join(", "));
       return reply.code(201).send(made);
@@ -87,7 +70,7 @@ export function sandboxRoutes(app: ZodApp, { service }: { readonly service: Sand
         const at = pair.indexOf("=");
         return at === -1 ? [pair, ""] : [pair.slice(0, at), pair.slice(at + 1)];
       });
-      return await service.list(request.token, {
+      return await sandboxes.list(request.token, {
         metadata: Object.fromEntries(wanted),
         ...(state === undefined ? {} : { states: [state] }),
         ...(limit === undefined ? {} : { limit }),
@@ -96,22 +79,22 @@ export function sandboxRoutes(app: ZodApp, { service }: { readonly service: Sand
     },
   );
   app.get("/sandboxes/:id", { schema: { params, tags: ["sandboxes"], summary: "One sandbox" } }, async (request) => {
-    return await service.get(request.token, request.params.id);
+    return await sandboxes.get(request.token, request.params.id);
   });
   app.delete("/sandboxes/:id", { schema: { params, tags: ["sandboxes"], summary: "Destroy a sandbox" } }, async (request) => {
-    return { destroyed: await service.destroy(request.token, request.params.id) };
+    return { destroyed: await sandboxes.destroy(request.token, request.params.id) };
   });
   const renewBody = z.strictObject({ timeoutMs: ms.nullable() });
   app.post(
     "/sandboxes/:id/renew",
     { schema: { params, body: renewBody, tags: ["sandboxes"], summary: "Move its end" } },
     async (request) => {
-      return await service.renew(request.token, request.params.id, request.body.timeoutMs);
+      return await sandboxes.renew(request.token, request.params.id, request.body.timeoutMs);
     },
   );
   const summary = "Run a command; answers frames (1 byte kind, 4 bytes length, payload), or lines with Accept: application/x-ndjson";
   app.post("/sandboxes/:id/exec", { schema: { params, body: execBody, tags: ["processes"], summary } }, async (request, reply) => {
-    const sandbox = await service.open(request.token, request.params.id);
+    const sandbox = await sandboxes.open(request.token, request.params.id);
     await streamExec(sandbox, request.body as ExecBody, request, reply);
   });
 }

@@ -1,34 +1,24 @@
-// Sandboxes for many owners: the local client and the store put together. What an owner may see, how many they may have, when each ends.
-// Not HTTP and not how a sandbox is made. Invariant: the row is in the store before anything is in the kernel; a sandbox of another
-// owner is as one that never was; a renewal and an end never both succeed.
+// Sandboxes of many owners: what an owner may see, how many they may have, when each ends. The one place that answers whether a token
+// reaches a sandbox: other nouns ask `open`. Not HTTP and not how a sandbox is made. Invariant: the row is in the store before anything
+// is in the kernel; a sandbox of another owner is as one that never was; a renewal and an end never both succeed.
 
 import { createHash } from "node:crypto";
-import type { Corral } from "../api/corral.ts";
 import { CorralError } from "../api/errors.ts";
 import { ID_BODY_LENGTH, ID_PREFIX, isId } from "../api/ids.ts";
 import { DEFAULT_SANDBOX_MS, EXPIRY_SWEEP_MS, MAX_SANDBOX_MS, MAX_SANDBOXES_PER_OWNER } from "../api/limits.ts";
 import type { CreateRequest, Sandbox } from "../api/sandbox.ts";
 import type { CreateSandboxBody, ListOf, SandboxResource } from "../api/server.ts";
-import type { Clock } from "../base/clock.ts";
 import { randomText } from "../base/random-text.ts";
 import type { ListRequest, SandboxRecord } from "../store/sandboxes.ts";
-import type { Store } from "../store/store.ts";
 import type { Token } from "../store/tokens.ts";
-
-export interface ServiceParts {
-  readonly corral: Corral;
-  readonly store: Store;
-  readonly clock: Clock;
-  /** Of the data directory: several servers may share one store, and each acts on its own sandboxes alone. */
-  readonly nodeId: string;
-}
+import type { ServiceParts } from "./parts.ts";
 
 type Info = Pick<SandboxResource, "info" | "reason">;
 
 const SWEEP_BATCH = 100;
 const ALIVE = ["created", "running", "paused"] as const;
 
-export class SandboxService implements AsyncDisposable {
+export class Sandboxes implements AsyncDisposable {
   readonly #parts: ServiceParts;
   readonly #live = new Map<string, { readonly sandbox: Sandbox; readonly ownerId: string }>();
   /** Creates under way, by owner: they count before they are there. */
@@ -41,8 +31,8 @@ export class SandboxService implements AsyncDisposable {
   }
 
   /** What the store believes to live is gone: opening the local client has cleared its kernel objects. */
-  static async open(parts: ServiceParts): Promise<SandboxService> {
-    const service = new SandboxService(parts);
+  static async open(parts: ServiceParts): Promise<Sandboxes> {
+    const service = new Sandboxes(parts);
     await service.#failAllLive("the server that held it ended");
     service.#timer = setInterval(() => service.#sweep(), EXPIRY_SWEEP_MS);
     return service;

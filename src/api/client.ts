@@ -1,0 +1,52 @@
+// The client of Corral's nouns, as a program holds it. Two implementations pass one suite (test/conformance/client): the SDK over HTTP
+// and the local client in the server's own process. Types alone. Invariant: what is refused is a CorralError with a code of the table;
+// every call takes an AbortSignal.
+
+import type { ExecResult } from "./sandbox.ts";
+import type { CreateSandboxBody, ExecBody, IssuedToken, IssueTokenBody, ListOf, SandboxResource, TokenResource } from "./server.ts";
+
+export interface CallOptions {
+  readonly signal?: AbortSignal;
+}
+
+export interface ListOptions extends CallOptions {
+  readonly limit?: number;
+  readonly cursor?: string;
+  readonly state?: SandboxResource["state"];
+  /** All of these pairs. */
+  readonly metadata?: Readonly<Record<string, string>>;
+}
+
+export interface ClientExecRequest extends Omit<ExecBody, "stdin">, CallOptions {
+  readonly stdin?: Uint8Array;
+  /** Receive output as it comes; awaited, so a slow sink slows the program. Without sinks the result collects. */
+  readonly onStdout?: (chunk: Uint8Array) => void | Promise<void>;
+  readonly onStderr?: (chunk: Uint8Array) => void | Promise<void>;
+}
+
+/** A sandbox by its id. Making a handle asks nothing; every call does. */
+export interface SandboxHandle extends AsyncDisposable {
+  readonly id: string;
+  info(options?: CallOptions): Promise<SandboxResource>;
+  exec(request: ClientExecRequest): Promise<ExecResult>;
+  /** Moves its end to `timeoutMs` from now; `null` never ends by itself. */
+  renew(timeoutMs: number | null, options?: CallOptions): Promise<SandboxResource>;
+  /** Idempotent. */
+  destroy(options?: CallOptions): Promise<void>;
+}
+
+export interface TokenCalls {
+  issue(body: IssueTokenBody, options?: CallOptions): Promise<IssuedToken>;
+  /** Of the asking key's owner, or of another's with a key of scope admin. */
+  list(options?: CallOptions & { readonly ownerId?: string }): Promise<ListOf<TokenResource>>;
+  revoke(id: string, options?: CallOptions & { readonly ownerId?: string }): Promise<boolean>;
+}
+
+export interface Client {
+  /** `idempotencyKey`: a repeated create with the same key answers with the first one's sandbox. */
+  create(body: CreateSandboxBody, options?: CallOptions & { readonly idempotencyKey?: string }): Promise<SandboxHandle>;
+  sandbox(id: string): SandboxHandle;
+  /** Newest first. */
+  list(options?: ListOptions): Promise<ListOf<SandboxResource>>;
+  readonly tokens: TokenCalls;
+}

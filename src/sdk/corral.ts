@@ -1,0 +1,37 @@
+// The client of a Corral server: `new Corral({ url, key })`, then sandboxes and what is in them. Runs in browsers and every Node.js.
+// Invariant: it imports nothing but the contract, so a program that uses it depends on nothing else.
+
+import type { CallOptions, Client, ListOptions, SandboxHandle, TokenCalls } from "../api/client.ts";
+import type { CreateSandboxBody, ListOf, SandboxResource } from "../api/server.ts";
+import { type ConnectOptions, type Http, httpOf } from "./http.ts";
+import { remoteSandbox } from "./sandbox.ts";
+import { remoteTokens } from "./tokens.ts";
+
+export { CorralError } from "../api/errors.ts";
+
+export class Corral implements Client {
+  readonly tokens: TokenCalls;
+  readonly #http: Http;
+
+  constructor(options: ConnectOptions) {
+    this.#http = httpOf(options);
+    this.tokens = remoteTokens(this.#http);
+  }
+
+  async create(body: CreateSandboxBody, options: CallOptions & { readonly idempotencyKey?: string } = {}): Promise<SandboxHandle> {
+    const { idempotencyKey = crypto.randomUUID(), ...call } = options;
+    const headers = { "idempotency-key": idempotencyKey };
+    const { id } = await this.#http.get<SandboxResource>("/sandboxes", { method: "POST", body, headers, ...call });
+    return remoteSandbox(this.#http, id);
+  }
+
+  sandbox(id: string): SandboxHandle {
+    return remoteSandbox(this.#http, id);
+  }
+
+  list({ signal, metadata = {}, ...rest }: ListOptions = {}): Promise<ListOf<SandboxResource>> {
+    const query = new URLSearchParams(Object.entries(rest).map(([name, value]): [string, string] => [name, String(value)]));
+    for (const [name, value] of Object.entries(metadata)) query.append("metadata", `${name}=${value}`);
+    return this.#http.get(`/sandboxes?${query.toString()}`, signal === undefined ? {} : { signal });
+  }
+}

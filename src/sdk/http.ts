@@ -1,0 +1,62 @@
+// How the SDK reaches a server: one function that sends a call with the key and turns refusals into errors. `fetch` alone, so it runs in
+// browsers. Invariant: what the server refuses is a CorralError with the server's code, and no call outlives its signal.
+
+import type { CallOptions } from "../api/client.ts";
+import { CorralError, ERROR_KINDS, type ErrorCode } from "../api/errors.ts";
+import type { WireError } from "../api/server.ts";
+
+export interface ConnectOptions {
+  /** Of the server: `http://127.0.0.1:4700`. */
+  readonly url: string;
+  readonly key: string;
+}
+
+export interface Call extends CallOptions {
+  readonly method?: string;
+  /** Sent as JSON. */
+  readonly body?: unknown;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+export interface Http {
+  /** An answer of the server that is no refusal; its body is still to be read. */
+  ask(path: string, call?: Call): Promise<Response>;
+  /** The JSON of an answer. */
+  get<T>(path: string, call?: Call): Promise<T>;
+}
+
+export function httpOf({ url, key }: ConnectOptions): Http {
+  const base = url.replace(/\/+$/, "");
+  const ask: Http["ask"] = async (path, { method = "GET", body, headers = {}, signal } = {}) => {
+    const json = body === undefined ? {} : { "content-type": "application/json" };
+    const init = { method, headers: { authorization: `Bearer ${key}`, ...json, ...headers } };
+    const content = body === undefined ? {} : { body: JSON.stringify(body) };
+    const response = await reach(`${base}/v1${path}`, { ...init, ...content, ...(signal === undefined ? {} : { signal }) });
+    if (!response.ok) throw await refusal(response);
+    return response;
+  };
+  return { ask, get: async <T>(path: string, call?: Call): Promise<T> => (await (await ask(path, call)).json()) as T };
+}
+
+async function reach(url: string, init: RequestInit): Promise<Response> {
+  try {
+    return await fetch(url, init);
+  } catch (cause) {
+    if (init.signal?.aborted === true) throw new CorralError("canceled", "the call was canceled", { cause });
+    throw new CorralError("server_unreachable", `no server answers at ${new URL(url).origin}; is corral serve running there?`, { cause });
+  }
+}
+
+async function refusal(response: Response): Promise<CorralError> {
+  const body = (await response.json().catch(() => ({}))) as { readonly error?: Partial<WireError> };
+  const { code, message, requestId, retryAfterMs, details } = body.error ?? {};
+  const known = code !== undefined && Object.hasOwn(ERROR_KINDS, code);
+  const told: ErrorCode = known ? code : "internal";
+  return new CorralError(told, message ?? `the server answered ${response.status} without saying why`, {
+    details: { ...details, status: response.status, requestId, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) },
+  });
+}
+
+export function streamError({ code, message, requestId }: WireError): CorralError {
+  return new CorralError(Object.hasOwn(ERROR_KINDS, code) ? code : "internal", message, { details: { requestId } });
+}

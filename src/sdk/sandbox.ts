@@ -1,0 +1,47 @@
+// One sandbox of a server. Invariant: a stream that was cut is an error, never a short result.
+
+import type { ClientExecRequest, SandboxHandle } from "../api/client.ts";
+import { CorralError, errorCode } from "../api/errors.ts";
+import type { ExecResult } from "../api/sandbox.ts";
+import { EXEC_FRAME, type ExecBody, type ExecEnd, type WireError } from "../api/server.ts";
+import { type Http, streamError } from "./http.ts";
+import { frames, joined, parse } from "./streams.ts";
+
+export function remoteSandbox(http: Http, id: string): SandboxHandle {
+  const path = `/sandboxes/${encodeURIComponent(id)}`;
+  const destroy: SandboxHandle["destroy"] = async (options) => {
+    try {
+      await http.ask(path, { method: "DELETE", ...options });
+    } catch (error) {
+      if (errorCode(error) !== "sandbox_not_found") throw error;
+    }
+  };
+  return {
+    id,
+    info: (options) => http.get(path, options),
+    exec: (request) => exec(http, path, request),
+    renew: (timeoutMs, options) => http.get(`${path}/renew`, { method: "POST", body: { timeoutMs }, ...options }),
+    destroy,
+    [Symbol.asyncDispose]: () => destroy(),
+  };
+}
+
+async function exec(http: Http, path: string, request: ClientExecRequest): Promise<ExecResult> {
+  const { stdin, onStdout, onStderr, signal, ...rest } = request;
+  const body: ExecBody = { ...rest, ...(stdin === undefined ? {} : { stdin: base64(stdin) }) };
+  const response = await http.ask(`${path}/exec`, { method: "POST", body, ...(signal === undefined ? {} : { signal }) });
+  const kept: { stdout: Uint8Array[]; stderr: Uint8Array[] } = { stdout: [], stderr: [] };
+  for await (const { kind, payload } of frames(response)) {
+    if (kind === EXEC_FRAME.stdout) await (onStdout ?? ((chunk) => void kept.stdout.push(chunk)))(payload);
+    else if (kind === EXEC_FRAME.stderr) await (onStderr ?? ((chunk) => void kept.stderr.push(chunk)))(payload);
+    else if (kind === EXEC_FRAME.end) return { ...(parse(payload) as ExecEnd), stdout: joined(kept.stdout), stderr: joined(kept.stderr) };
+    else if (kind === EXEC_FRAME.error) throw streamError(parse(payload) as WireError);
+  }
+  throw new CorralError("stream_cut", "the connection ended before the command did; it may still run in the sandbox");
+}
+
+function base64(bytes: Uint8Array): string {
+  let text = "";
+  for (const byte of bytes) text += String.fromCharCode(byte);
+  return btoa(text);
+}

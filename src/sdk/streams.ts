@@ -1,0 +1,48 @@
+// Streams of answers: frames (1 byte kind, 4 bytes length, payload) that may be cut anywhere on their way, and the bytes they are made of.
+// Invariant: leaving a loop early lets the connection go; a chunk that was given out is not written to again.
+
+import { EXEC_FRAME_HEADER_BYTES } from "../api/server.ts";
+
+export interface WireFrame {
+  readonly kind: number;
+  readonly payload: Uint8Array;
+}
+
+export async function* frames(response: Response): AsyncGenerator<WireFrame> {
+  let held = new Uint8Array(0);
+  for await (const chunk of chunks(response)) {
+    held = held.length === 0 ? chunk : joined([held, chunk]);
+    for (;;) {
+      if (held.length < EXEC_FRAME_HEADER_BYTES) break;
+      const end = EXEC_FRAME_HEADER_BYTES + new DataView(held.buffer, held.byteOffset).getUint32(1);
+      if (held.length < end) break;
+      yield { kind: held[0] ?? 0, payload: held.slice(EXEC_FRAME_HEADER_BYTES, end) };
+      held = held.subarray(end);
+    }
+  }
+}
+
+/** By a reader: not every browser iterates a stream. Leaving the loop early lets the connection go. */
+async function* chunks(response: Response): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  const reader = response.body?.getReader();
+  if (reader === undefined) return;
+  try {
+    for (let read = await reader.read(); !read.done; read = await reader.read()) yield read.value;
+  } finally {
+    await reader.cancel().catch(() => undefined);
+  }
+}
+
+export function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const all = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const chunk of parts) {
+    all.set(chunk, at);
+    at += chunk.length;
+  }
+  return all;
+}
+
+export function parse(payload: Uint8Array): unknown {
+  return JSON.parse(new TextDecoder().decode(payload));
+}

@@ -1,0 +1,23 @@
+// Shapes that several routes share. Invariant: every string from the wire is bounded and holds no NUL byte where it reaches a system call.
+
+import type { FastifyBaseLogger, FastifyInstance } from "fastify";
+import type { ZodTypeProvider } from "fastify-type-provider-zod";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import { z } from "zod";
+import { MAX_SANDBOX_MS } from "../api/limits.ts";
+
+export type ZodApp = FastifyInstance<Server, IncomingMessage, ServerResponse, FastifyBaseLogger, ZodTypeProvider>;
+
+export const text = z.string().max(4_096);
+export const noNul = text.refine((value) => !value.includes("\0"), "holds a NUL byte");
+export const pairs = z.record(noNul.min(1).max(256), noNul).refine((value) => Object.keys(value).length <= 256, "more than 256 entries");
+export const env = z.record(
+  z.string().regex(/^[^=\0]{1,256}$/),
+  z
+    .string()
+    .max(128 * 1024)
+    .refine((value) => !value.includes("\0"), "holds a NUL byte"),
+);
+export const ms = z.int().min(1).max(MAX_SANDBOX_MS);
+/** Of every path below `/sandboxes/:id`. */
+export const sandboxParams = z.strictObject({ id: z.string().max(64) });

@@ -1,0 +1,13 @@
+// What every noun of the service is built from. Types alone.
+
+import type { Corral } from "../api/corral.ts";
+import type { Clock } from "../base/clock.ts";
+import type { Store } from "../store/store.ts";
+
+export interface ServiceParts {
+  readonly corral: Corral;
+  readonly store: Store;
+  readonly clock: Clock;
+  /** Of the data directory: several servers may share one store, and each acts on its own sandboxes alone. */
+  readonly nodeId: string;
+}

@@ -1,0 +1,16 @@
+// All nouns of a server over one data directory: opened in order, closed in the other. What a noun does stands in its own file.
+// Not HTTP: the routes of src/server and the local client call the same methods. Invariant: every method takes the token of who asks.
+
+import type { ServiceParts } from "./parts.ts";
+import { Sandboxes } from "./sandboxes.ts";
+import { Tokens } from "./tokens.ts";
+
+export interface Service extends AsyncDisposable {
+  readonly sandboxes: Sandboxes;
+  readonly tokens: Tokens;
+}
+
+export async function openService(parts: ServiceParts): Promise<Service> {
+  const sandboxes = await Sandboxes.open(parts);
+  return { sandboxes, tokens: new Tokens(parts), [Symbol.asyncDispose]: () => sandboxes[Symbol.asyncDispose]() };
+}
