@@ -3,15 +3,17 @@
 // Invariant: a start that only prints help builds nothing; the process ends with the command's exit code after its output is out.
 
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import type { Corral } from "./api/corral.ts";
-import type { CliHost, OpenOptions, RunningServer, ServeRequest } from "./cli/host.ts";
+import { CorralError } from "./api/errors.ts";
+import type { CliHost, LocalServer, OpenOptions, RunningServer, ServeRequest } from "./cli/host.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 
 const host: CliHost = {
   version: (JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { readonly version: string }).version,
   open: openHere,
+  localServer: findServer,
   serve: serveHere,
   bench: async (request) => {
     const { runBenches } = await import("../bench/run.ts");
@@ -21,6 +23,7 @@ const host: CliHost = {
 
 /** Corral in this process over a data directory, no HTTP between. */
 async function openHere({ dataDir }: OpenOptions): Promise<Corral> {
+  demandLinux();
   const { openLocalCorral } = await import("./sandbox/corral.ts");
   return await openLocalCorral({
     guestFile: join(ROOT, "guest", "build", "corral-guest"),
@@ -30,17 +33,40 @@ async function openHere({ dataDir }: OpenOptions): Promise<Corral> {
   });
 }
 
+function demandLinux(): void {
+  if (process.platform !== "linux")
+    throw new CorralError(
+      "runtime_unavailable",
+      `sandboxes need Linux, which this ${process.platform} machine is not; use a server: corral create --server URL, then corral exec SB -- CMD`,
+    );
+}
+
+async function findServer({ dataDir }: OpenOptions): Promise<LocalServer | undefined> {
+  if (process.platform !== "linux") return undefined;
+  const [{ defaultDataPath }, { findLocalDoor }] = await Promise.all([import("./sandbox/data-dir.ts"), import("./service/local-door.ts")]);
+  return findLocalDoor(resolve(dataDir ?? defaultDataPath(process.env, process.getuid?.() ?? 0)));
+}
+
 /** A server over a data directory, with every part that it owns; they end in the other order. */
 async function serveHere({ dataDir, storeUrl, ...listen }: ServeRequest): Promise<RunningServer> {
-  const [{ openDataDir, nodeIdOf }, { holdOwnerLock }, { openStore }, { openService }, { startServer }, { systemClock: clock }] =
-    await Promise.all([
-      import("./sandbox/data-dir.ts"),
-      import("./store/owner-lock.ts"),
-      import("./store/store.ts"),
-      import("./service/service.ts"),
-      import("./server/serve.ts"),
-      import("./base/clock.ts"),
-    ]);
+  demandLinux();
+  const [
+    { openDataDir, nodeIdOf },
+    { holdOwnerLock },
+    { openStore },
+    { openService },
+    { openLocalDoor },
+    { startServer },
+    { systemClock: clock },
+  ] = await Promise.all([
+    import("./sandbox/data-dir.ts"),
+    import("./store/owner-lock.ts"),
+    import("./store/store.ts"),
+    import("./service/service.ts"),
+    import("./service/local-door.ts"),
+    import("./server/serve.ts"),
+    import("./base/clock.ts"),
+  ]);
   await using parts = new AsyncDisposableStack();
   const place = { env: process.env, uid: process.getuid?.() ?? 0, ...(dataDir === undefined ? {} : { path: dataDir }) };
   const data = openDataDir(place);
@@ -51,8 +77,10 @@ async function serveHere({ dataDir, storeUrl, ...listen }: ServeRequest): Promis
     await openStore(storeUrl === undefined ? { kind: "sqlite", file: join(root, "corral.db") } : { kind: "postgres", url: storeUrl }),
   );
   const corral = parts.use(await openHere({ dataDir: root }));
-  const service = parts.use(await openService({ corral, store, clock, nodeId: nodeIdOf(data) }));
+  const nodeId = nodeIdOf(data);
+  const service = parts.use(await openService({ corral, store, clock, nodeId }));
   const { url, key } = parts.use(await startServer({ store, service, clock, version: host.version, log }, listen));
+  parts.use(await openLocalDoor(url, { root, store, clock, nodeId }));
   const owned = parts.move();
   return { url, key, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }

@@ -9,6 +9,7 @@ import type { ServeOptions } from "./commands/serve.ts";
 import { EXIT_CORRAL, EXIT_FAILED, EXIT_OK, EXIT_USAGE } from "./exit-codes.ts";
 import type { BenchRequest, CliHost } from "./host.ts";
 import { inert } from "./inert.ts";
+import { addNouns } from "./noun-commands.ts";
 import type { RawRunOptions } from "./run-options.ts";
 import { errorObject, tellError } from "./tell.ts";
 
@@ -40,7 +41,7 @@ export async function runCli(argv: readonly string[], host: CliHost): Promise<nu
 /** For what no command caught. */
 export function reportDefect(error: unknown, argv: readonly string[]): number {
   tellError(error);
-  return argv[0] === "run" ? EXIT_CORRAL : EXIT_FAILED;
+  return ownFailure(argv[0]);
 }
 
 function failed(error: unknown, words: readonly string[]): number {
@@ -48,7 +49,12 @@ function failed(error: unknown, words: readonly string[]): number {
   if (words.includes("--json")) process.stdout.write(`${JSON.stringify(errorObject(error))}\n`);
   const [word] = words;
   if (errorCode(error) === "request_invalid") return EXIT_USAGE;
-  return word === "run" ? EXIT_CORRAL : EXIT_FAILED;
+  return ownFailure(word);
+}
+
+/** Told apart from the exit code of a program, where there is one. */
+function ownFailure(word: string | undefined): number {
+  return word === "run" || word === "exec" ? EXIT_CORRAL : EXIT_FAILED;
 }
 
 function program(session: Session): Command {
@@ -64,6 +70,7 @@ function program(session: Session): Command {
   addRun(corral, session);
   addDeltas(corral, session);
   addPolicy(corral, session);
+  addNouns(corral, session);
   addRest(corral, session);
   return corral;
 }

@@ -37,9 +37,17 @@ export interface RunningServer extends AsyncDisposable {
   readonly key: string | null;
 }
 
+/** Where the server over a data directory answers, and its key for whoever may read that directory. */
+export interface LocalServer {
+  readonly url: string;
+  readonly key: string;
+}
+
 export interface CliHost {
   readonly version: string;
   open(options: OpenOptions): Promise<Corral>;
+  /** `undefined` when none runs. */
+  localServer(options: OpenOptions): Promise<LocalServer | undefined>;
   serve(request: ServeRequest): Promise<RunningServer>;
   /** Returns the process's exit code. */
   bench(request: BenchRequest): Promise<number>;

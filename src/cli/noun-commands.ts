@@ -1,0 +1,123 @@
+// Words and options of the commands that speak to a server. Each command's file is loaded when it runs.
+// Invariant: these commands need nothing of the machine they run on but Node.js and a way to the server.
+
+import { type Command, Option } from "commander";
+import type { Client } from "../api/client.ts";
+import type { CliHost } from "./host.ts";
+import type { CreateOptions, ExecOptions, PsOptions } from "./nouns/sandboxes.ts";
+import type { IssueOptions } from "./nouns/tokens.ts";
+import { chooseServer, type ServerOptions } from "./server-choice.ts";
+
+export interface NounSession {
+  readonly host: CliHost;
+  readonly rest: readonly string[] | undefined;
+  exitCode: number;
+}
+
+export function addNouns(corral: Command, session: NounSession): void {
+  addSandboxes(corral, session);
+  addTokens(corral, session);
+}
+
+/** What every command of this kind takes. */
+function onServer(command: Command): Command {
+  return command
+    .option("--server <url>", "the server (default: CORRAL_URL, else the one over the data directory); its key is in CORRAL_KEY")
+    .addOption(new Option("--data <dir>", "data directory of the local server"));
+}
+
+type Act<T extends unknown[]> = (client: Client, ...rest: T) => Promise<number>;
+
+async function act<T extends unknown[]>(session: NounSession, options: ServerOptions, run: Act<T>, ...rest: T): Promise<void> {
+  session.exitCode = await run(await chooseServer(options, session.host), ...rest);
+}
+
+function collect(value: string, before: string[] | undefined): string[] {
+  return [...(before ?? []), value];
+}
+
+function addSandboxes(corral: Command, session: NounSession): void {
+  onServer(corral.command("create"))
+    .summary("make a sandbox on a server and print its id")
+    .option("--dir <dir>", "directory of the server's machine to work over (asks for an admin key)")
+    .option("--policy <policy>", "preset (default: agent-safe over a directory, else full-access)")
+    .addOption(new Option("--runtime <runtime>", "what contains the processes").choices(["native", "bwrap"]))
+    .option("--timeout <time>", "its life: 90s, 5m, 2h, never (default: 1h)")
+    .option("--memory <size>", "memory limit: 512M, 2G")
+    .option("--env <pair>", "NAME=VALUE for every command in it; repeat it for more", collect)
+    .option("--label <pair>", "NAME=VALUE to find it by; repeat it for more", collect)
+    .option("--json", "print what the server tells of it")
+    .action(async (options: CreateOptions & ServerOptions) => {
+      const { create } = await import("./nouns/sandboxes.ts");
+      await act(session, options, create, options);
+    });
+  onServer(corral.command("ps"))
+    .summary("list the sandboxes of a server")
+    .option("-a, --all", "also those that failed")
+    .option("--label <pair>", "only those with this NAME=VALUE; repeat it for more", collect)
+    .option("--json", "print one array")
+    .action(async (options: PsOptions & ServerOptions) => {
+      const { ps } = await import("./nouns/sandboxes.ts");
+      await act(session, options, ps, options);
+    });
+  onServer(corral.command("exec"))
+    .summary("run a command in a sandbox of a server")
+    .usage("SB [options] -- CMD…")
+    .argument("<SB>", "id of the sandbox, or its beginning")
+    .argument("[CMD...]", "the command; put -- before it")
+    .option("--cwd <dir>", "directory inside (default: /workspace)")
+    .option("--timeout <time>", "end the command after this time")
+    .option("--env <pair>", "NAME=VALUE for the command; repeat it for more", collect)
+    .option("-i, --stdin", "pass our stdin, all of it, to the command")
+    .action(async (id: string, words: string[], options: ExecOptions & ServerOptions) => {
+      const { exec } = await import("./nouns/sandboxes.ts");
+      await act(session, options, exec, id, [...words, ...(session.rest ?? [])], options);
+    });
+  onServer(corral.command("renew"))
+    .summary("move the end of a sandbox")
+    .argument("<SB>", "id of the sandbox, or its beginning")
+    .argument("<TIME>", "life from now: 90s, 5m, 2h, never")
+    .action(async (id: string, time: string, options: ServerOptions) => {
+      const { renew } = await import("./nouns/sandboxes.ts");
+      await act(session, options, renew, id, time);
+    });
+  onServer(corral.command("rm"))
+    .summary("destroy sandboxes of a server")
+    .argument("<SB...>", "ids of the sandboxes, or their beginnings")
+    .action(async (ids: string[], options: ServerOptions) => {
+      const { remove } = await import("./nouns/sandboxes.ts");
+      await act(session, options, remove, ids);
+    });
+}
+
+function addTokens(corral: Command, session: NounSession): void {
+  const token = corral.command("token").summary("issue, list and revoke keys of a server").helpCommand(false);
+  onServer(token.command("issue"))
+    .summary("make a key and print it, once")
+    .argument("<OWNER>", "whom the key is for")
+    .addOption(new Option("--scope <scope>", "what it may do").choices(["admin", "user", "sandbox"]).default("user"))
+    .option("--sandbox <sb>", "the sandbox of a key of scope sandbox")
+    .option("--name <name>", "what it is called in lists", "command line")
+    .option("--expires <time>", "its life: 12h (default: until it is revoked)")
+    .option("--json", "print what the server tells of it")
+    .action(async (ownerId: string, options: IssueOptions & ServerOptions) => {
+      const { issue } = await import("./nouns/tokens.ts");
+      await act(session, options, issue, ownerId, options);
+    });
+  onServer(token.command("list"))
+    .summary("list an owner's keys")
+    .option("--owner <owner>", "another owner (asks for an admin key)")
+    .option("--json", "print one array")
+    .action(async (options: { owner?: string; json?: boolean } & ServerOptions) => {
+      const { list } = await import("./nouns/tokens.ts");
+      await act(session, options, list, options);
+    });
+  onServer(token.command("revoke"))
+    .summary("end a key")
+    .argument("<ID>", "the key's id, as `token list` tells it")
+    .option("--owner <owner>", "another owner (asks for an admin key)")
+    .action(async (id: string, options: { owner?: string } & ServerOptions) => {
+      const { revoke } = await import("./nouns/tokens.ts");
+      await act(session, options, revoke, id, options);
+    });
+}

@@ -1,0 +1,89 @@
+// The commands that speak to a server, as a person or a script uses them: over the local server, over a named one, and on a machine that
+// can hold no sandbox.
+
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { afterAll, beforeAll, describe, expect } from "vitest";
+import { type ServerProcess, startServerProcess } from "../fixtures/server.ts";
+import { verifies } from "../verifies.ts";
+
+const ROOT = join(import.meta.dirname, "..", "..");
+const SB = /^sb[a-z0-9]{20}\n$/;
+
+let dir: string;
+let data: string;
+let server: ServerProcess;
+
+beforeAll(async () => {
+  dir = mkdtempSync("/tmp/corral-cli-server-");
+  data = join(dir, "data");
+  server = await startServerProcess(data);
+});
+afterAll(async () => {
+  await server.end("SIGTERM");
+  rmSync(dir, { recursive: true, force: true });
+});
+
+interface Ran {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function corral(words: readonly string[], env: Readonly<Record<string, string>> = {}, input = ""): Ran {
+  const { CORRAL_URL: _, CORRAL_KEY: __, ...rest } = process.env;
+  return spawnSync(join(ROOT, "corral"), words, { encoding: "utf8", env: { ...rest, ...env }, input, timeout: 60_000 });
+}
+
+describe("commands over a server", () => {
+  verifies("cli/nouns", "sandboxes are made, listed, used, renewed and destroyed by the local server, without a key to type", () => {
+    const made = corral(["create", "--data", data, "--label", "job=7", "--env", "WHO=ann"]);
+    expect(made).toMatchObject({ status: 0, stdout: expect.stringMatching(SB) as string });
+    const id = made.stdout.trim();
+    const short = id.slice(0, 8);
+    expect(corral(["ps", "--data", data, "--label", "job=7"]).stdout).toContain(`${id}  running`);
+    const ran = corral(["exec", short, "--data", data, "-i", "--", "sh", "-c", "cat; echo $WHO >&2; exit 7"], {}, "in\n");
+    expect(ran).toEqual(expect.objectContaining({ status: 7, stdout: "in\n", stderr: "ann\n" }));
+    expect(corral(["renew", short, "never", "--data", data]).stderr).toContain("never ends");
+    expect(corral(["rm", short, "--data", data]).status).toBe(0);
+    expect(corral(["exec", id, "--data", data, "--", "true"])).toMatchObject({
+      status: 125,
+      stderr: expect.stringContaining("sandbox_not_found") as string,
+    });
+  });
+
+  verifies("cli/server", "--server and CORRAL_URL name another server, whose key is in the environment and nowhere else", () => {
+    const { url, key } = server;
+    const issued = corral(["token", "issue", "bob", "--server", url], { CORRAL_KEY: key ?? "" });
+    expect(issued.status).toBe(0);
+    const bob = { CORRAL_URL: url, CORRAL_KEY: issued.stdout.trim() };
+    const id = corral(["create"], bob).stdout.trim();
+    expect(corral(["ps"], bob).stdout).toContain(`${id}  running  bob`);
+    expect(corral(["token", "issue", "eve"], bob).stderr).toContain("forbidden");
+    expect(corral(["rm", id], bob).status).toBe(0);
+    expect(corral(["ps", "--server", url]).stderr).toContain("CORRAL_KEY");
+    expect(corral(["ps", "--server", "ftp://x"], { CORRAL_KEY: "k" }).status).toBe(2);
+    expect(corral(["ps", "--server", "http://127.0.0.1:9"], { CORRAL_KEY: "k" }).stderr).toContain("server_unreachable");
+    expect(corral(["ps", "--data", join(dir, "none")]).stderr).toContain("no server runs over this data directory");
+  });
+
+  verifies("cli/elsewhere", "on a machine that is not Linux the commands over a server work, and a local sandbox names them", () => {
+    const bob = { CORRAL_URL: server.url, CORRAL_KEY: server.key ?? "" };
+    const ran = onDarwin(["ps"], bob);
+    expect(ran).toMatchObject({ status: 0, stderr: "" });
+    expect(ran.stdout).toContain("ID");
+    const refused = onDarwin(["run", ".", "--", "true"]);
+    expect(refused.status).toBe(125);
+    expect(refused.stderr.trim().split("\n")).toHaveLength(1);
+    expect(refused.stderr).toMatch(/runtime_unavailable: .*--server URL/);
+  });
+});
+
+/** The program as another platform has it: what only Linux has is not there, and no file of a room that needs it is loaded. */
+function onDarwin(words: readonly string[], env: Readonly<Record<string, string>> = {}): Ran {
+  const preload = pathToFileURL(join(ROOT, "test", "fixtures", "darwin.mjs")).href;
+  const args = ["--import", preload, join(ROOT, "src", "main.ts"), ...words];
+  return spawnSync(process.execPath, args, { encoding: "utf8", env: { ...process.env, ...env }, timeout: 60_000 });
+}
