@@ -267,7 +267,7 @@ void on_stats(struct spawner *spawner, const struct frame *frame) {
         if (parents->v2_cpu) put_stat(&out, "throttled-us", parents->v2, request.id, "cpu.stat", "throttled_usec", 1);
         put_stat(&out, "cpu-us", parents->v2, request.id, "cpu.stat", "usage_usec", 1);
     }
-    if (buffer_length(&out)) conn_send(&spawner->conn, ANSWER_OK, frame->id, buffer_bytes(&out), buffer_length(&out));
-    else conn_send(&spawner->conn, ANSWER_OK, frame->id, NULL, 0);
+    if (buffer_length(&out)) answer(spawner, ANSWER_OK, frame->id, buffer_bytes(&out), buffer_length(&out));
+    else answer(spawner, ANSWER_OK, frame->id, NULL, 0);
     buffer_free(&out);
 }

@@ -72,14 +72,17 @@ static int raise_nofile(uint64_t wanted) {
     return setrlimit(RLIMIT_NOFILE, &limit) != 0 ? -errno : 0;
 }
 
-static void answer_facts(struct spawner *spawner, uint32_t request) {
-    struct buffer facts = {0};
+bool facts_put(struct buffer *out) {
     struct utsname name;
     long landlock = syscall(SYS_landlock_create_ruleset, NULL, 0, 1 /* LANDLOCK_CREATE_RULESET_VERSION */);
-    bool ok = uname(&name) == 0 && record_put(&facts, "version") && record_put(&facts, GUEST_VERSION);
-    ok = ok && record_put(&facts, "landlock") && record_put_number(&facts, landlock > 0 ? (uint64_t)landlock : 0);
-    ok = ok && record_put(&facts, "kernel") && record_put(&facts, name.release);
-    if (ok) conn_send(&spawner->conn, ANSWER_OK, request, buffer_bytes(&facts), buffer_length(&facts));
+    bool ok = uname(&name) == 0 && record_put(out, "version") && record_put(out, GUEST_VERSION);
+    ok = ok && record_put(out, "landlock") && record_put_number(out, landlock > 0 ? (uint64_t)landlock : 0);
+    return ok && record_put(out, "kernel") && record_put(out, name.release);
+}
+
+static void answer_facts(struct spawner *spawner, uint32_t request) {
+    struct buffer facts = {0};
+    if (facts_put(&facts)) answer(spawner, ANSWER_OK, request, buffer_bytes(&facts), buffer_length(&facts));
     else answer_error(spawner, request, ENOMEM, 1, "out of memory");
     buffer_free(&facts);
 }
@@ -103,6 +106,7 @@ void on_configure(struct spawner *spawner, const struct frame *frame) {
     if (!error) {
         memcpy(spawner->filter, configure->seccomp, configure->seccomp_bytes);
         spawner->filter_bytes = configure->seccomp_bytes;
+        strcpy(spawner->mark, configure->mark ? configure->mark : ""); /* parse.c: fits */
         spawner->configured = true;
         answer_facts(spawner, frame->id);
     } else {

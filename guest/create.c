@@ -8,10 +8,9 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 
 #include "contain.h"
+#include "listen.h"
 #include "sys.h"
 
 enum { LISTEN_BACKLOG = 16, TIMINGS = 4 };
@@ -26,16 +25,11 @@ static int lock_journal(struct making *making) {
 }
 
 static int open_listener(struct making *making) {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
     making->message = "the sandbox's socket could not be made";
-    memcpy(address.sun_path, making->create->socket, strlen(making->create->socket)); /* parse.c: fits with its NUL */
-    making->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (making->listener < 0) return -errno;
-    /* SAFETY: 0600 before anybody can connect: on Linux the mode of the socket is that of its descriptor at bind. */
-    if (fchmod(making->listener, 0600) != 0) return -errno;
-    if (bind(making->listener, (struct sockaddr *)&address, sizeof address) != 0) return -errno;
-    strcpy(making->sandbox->socket, making->create->socket);
-    return listen(making->listener, LISTEN_BACKLOG) != 0 ? -errno : 0;
+    making->listener = local_listen(making->create->socket, LISTEN_BACKLOG);
+    if (making->listener < 0) return making->listener;
+    strcpy(making->sandbox->socket, making->create->socket); /* parse.c: fits with its NUL */
+    return 0;
 }
 
 static int check_ids(struct making *making) {
@@ -171,7 +165,7 @@ static void answer_made(struct making *making, uint32_t request, const uint64_t 
     uint8_t body[4 + 4 * TIMINGS];
     put_u32(body, (uint32_t)making->sandbox->pid);
     for (int i = 0; i < TIMINGS; i++) put_u32(body + 4 + 4 * i, (uint32_t)(spent[i] / 1000));
-    conn_send(&making->spawner->conn, ANSWER_OK, request, body, sizeof body);
+    answer(making->spawner, ANSWER_OK, request, body, sizeof body);
 }
 
 static const char *refusal(struct spawner *spawner, const struct frame *frame, int *error) {

@@ -31,6 +31,11 @@ static int name_ok(const char *text) {
     return !text[length] && length >= 1 && length <= 32;
 }
 
+static int mark_ok(const char *text) {
+    size_t length = strspn(text, "0123456789abcdef");
+    return !text[length] && length >= 1 && length <= MARK_MAX;
+}
+
 static int configure_record(struct configure *configure, struct record_walk *walk, const char *verb) {
     const char *first = record_next(walk);
     if (!first)
@@ -41,6 +46,10 @@ static int configure_record(struct configure *configure, struct record_walk *wal
         return one_path(&configure->guest, first);
     if (!strcmp(verb, "nofile"))
         return bad_number(first, 1048576, &configure->nofile);
+    if (!strcmp(verb, "mark") && mark_ok(first)) {
+        configure->mark = first;
+        return 0;
+    }
     const char *second = record_next(walk);
     if (!second)
         return -1;

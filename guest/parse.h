@@ -24,6 +24,7 @@ enum {
     CG1_MAX = 8,
     SECCOMP_BYTES_MAX = 32768, /* BPF_MAXINSNS instructions of 8 bytes */
     STEP_MAX = 24,
+    MARK_MAX = 64,
 };
 
 enum mount_kind { MOUNT_OVERLAY, MOUNT_BIND, MOUNT_TMPFS, MOUNT_PROC, MOUNT_DEVPTS, MOUNT_DEV, MOUNT_FILE };
@@ -83,7 +84,7 @@ struct create {
 struct configure {
     uint8_t seccomp[SECCOMP_BYTES_MAX];
     uint32_t seccomp_bytes;
-    const char *guest;
+    const char *guest, *mark;
     const char *cg2, *cg2_controllers;
     const char *cg1[CG1_MAX], *cg1_dir[CG1_MAX];
     uint32_t cg1s;

@@ -70,7 +70,7 @@ static void tell_died(struct sandbox *sandbox) {
     bool ok = record_put(&out, "id") && record_put(&out, sandbox->id) && record_put(&out, "step") && record_put_number(&out, step) &&
               record_put(&out, "errno") && record_put_number(&out, error) && record_put(&out, "status") &&
               record_put_number(&out, (uint32_t)sandbox->status) && record_put(&out, "message") && record_put(&out, message);
-    if (ok) conn_send(&sandbox->spawner->conn, ANSWER_DIED, 0, buffer_bytes(&out), buffer_length(&out));
+    if (ok) answer(sandbox->spawner, ANSWER_DIED, 0, buffer_bytes(&out), buffer_length(&out));
     buffer_free(&out);
 }
 
@@ -81,10 +81,11 @@ static void tell_failed(struct sandbox *sandbox) {
 /* All is gone, or `error` says what is not. */
 static void finish(struct sandbox *sandbox, int error, const char *what) {
     struct spawner *spawner = sandbox->spawner;
-    if (sandbox->create_errno) tell_failed(sandbox);
-    else if (!sandbox->asked) tell_died(sandbox);
-    else if (error) answer_error(spawner, sandbox->request, -error, 0, what);
-    else conn_send(&spawner->conn, ANSWER_OK, sandbox->request, NULL, 0);
+    bool wanted = !sandbox->orphan;
+    if (wanted && sandbox->create_errno) tell_failed(sandbox);
+    else if (wanted && !sandbox->asked) tell_died(sandbox);
+    else if (wanted && error) answer_error(spawner, sandbox->request, -error, 0, what);
+    else if (wanted) answer(spawner, ANSWER_OK, sandbox->request, NULL, 0);
     if (error) fprintf(stderr, "corral-guest spawner: sandbox %s: %s: %s\n", sandbox->id, what, strerror(-error));
     forget(sandbox);
 }
@@ -94,11 +95,14 @@ static int fork_scrubber(struct sandbox *sandbox) {
     if (pid < 0) return -errno;
     if (pid > 0) {
         sandbox->scrubber = pid;
+        sandbox->scrubbed = sandbox->scrubs;
         sandbox->state = SANDBOX_SCRUBBING;
         return 0;
     }
     /* SAFETY: without it a scrub outlives a spawner that was killed, and races with the reaper that finishes its work. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    /* SAFETY: copies of our sockets would keep them open when we close them: a client that was sent away would not see it. */
+    sys_close_range(3, ~0u);
     int error = 0;
     for (uint32_t i = sandbox->scrubbed; i < sandbox->scrubs; i++) {
         int one = tree_remove(sandbox->scrub[i], REMOVE_ALL);
@@ -158,8 +162,9 @@ void sandbox_abandon(struct sandbox *sandbox, uint32_t request, int error, uint3
 bool sandbox_reaped(struct spawner *spawner, pid_t pid, int status) {
     for (struct sandbox *sandbox = spawner->sandboxes; sandbox; sandbox = sandbox->next) {
         if (sandbox->state == SANDBOX_SCRUBBING && sandbox->scrubber == pid) {
-            bool done = WIFEXITED(status) && WEXITSTATUS(status) == 0;
-            finish(sandbox, done ? 0 : -EIO, "a tree could not be removed");
+            sandbox->state = SANDBOX_REAPED;
+            if (WIFEXITED(status) && WEXITSTATUS(status) == 0) scrub(sandbox); /* more may have been asked for meanwhile */
+            else finish(sandbox, -EIO, "a tree could not be removed");
             return true;
         }
         if (sandbox->pid != pid || sandbox->state > SANDBOX_KILLED) continue;
@@ -171,12 +176,22 @@ bool sandbox_reaped(struct spawner *spawner, pid_t pid, int status) {
     return false;
 }
 
+/* Beside those of an earlier DESTROY, whose client is gone. */
 static bool take_scrubs(struct sandbox *sandbox, const struct destroy *request) {
     for (uint32_t i = 0; i < request->scrubs; i++) {
-        if (!(sandbox->scrub[i] = strdup(request->scrub[i]))) return false;
-        sandbox->scrubs = i + 1;
+        uint32_t same = 0;
+        while (same < sandbox->scrubs && strcmp(sandbox->scrub[same], request->scrub[i]) != 0) same++;
+        if (same < sandbox->scrubs) continue;
+        if (same == SCRUB_MAX || !(sandbox->scrub[same] = strdup(request->scrub[i]))) return false;
+        sandbox->scrubs = same + 1;
     }
     return true;
+}
+
+/* Their end goes on; the answer would be a stranger's to hear. */
+void sandboxes_orphan(struct spawner *spawner) {
+    for (struct sandbox *sandbox = spawner->sandboxes; sandbox; sandbox = sandbox->next)
+        sandbox->orphan = sandbox->asked || sandbox->create_errno;
 }
 
 void on_destroy(struct spawner *spawner, const struct frame *frame) {
@@ -186,7 +201,7 @@ void on_destroy(struct spawner *spawner, const struct frame *frame) {
         return;
     }
     struct sandbox *sandbox = sandbox_find(spawner, request.id);
-    if (sandbox && sandbox->asked) {
+    if (sandbox && sandbox->asked && !sandbox->orphan) {
         answer_error(spawner, frame->id, EALREADY, 0, "it is being destroyed already");
         return;
     }
@@ -199,6 +214,8 @@ void on_destroy(struct spawner *spawner, const struct frame *frame) {
         return;
     }
     sandbox->asked = true;
+    sandbox->orphan = false;
+    sandbox->create_errno = 0;
     sandbox->request = frame->id;
     if (gone) {
         sandbox->state = SANDBOX_REAPED;

@@ -1,6 +1,6 @@
 /* The spawner: a daemon on the host side that makes, watches and ends sandboxes for one server. Single thread, one loop, one
- * client: the other end of descriptor 3. It holds no policy and believes its client; what it reads from sandboxes is nothing.
- * Invariant: when the client is gone, every sandbox is ended and cleaned before this process is. */
+ * client (clients.c). It holds no policy and believes its client; what it reads from sandboxes is nothing.
+ * Invariant: when the client is gone for good, every sandbox is ended and cleaned before this process is. */
 #define _GNU_SOURCE
 #include "spawner.h"
 
@@ -16,10 +16,11 @@
 #include <sys/wait.h>
 
 #include "contain.h"
+#include "parse-words.h"
 #include "roles.h"
 #include "sys.h"
 
-enum { CONTROL_FD = 3, EXIT_DEADLINE_MS = 10000, MESSAGE_MAX = 512 };
+enum { CONTROL_FD = 3, EXIT_DEADLINE_MS = 10000, MESSAGE_MAX = 512, WAIT_MS_MAX = 3600000 };
 
 void answer_error(struct spawner *spawner, uint32_t request, int error, uint32_t step, const char *message) {
     uint8_t body[8 + MESSAGE_MAX];
@@ -28,27 +29,7 @@ void answer_error(struct spawner *spawner, uint32_t request, int error, uint32_t
     put_u32(body + 4, step);
     memcpy(body + 8, message, length);
     body[8 + length] = 0;
-    conn_send(&spawner->conn, ANSWER_ERROR, request, body, 8 + length + 1);
-}
-
-static bool on_frame(struct conn *conn, const struct frame *frame) {
-    struct spawner *spawner = CONTAINER_OF(conn, struct spawner, conn);
-    if (frame->type == REQUEST_CONFIGURE) {
-        on_configure(spawner, frame);
-        return true;
-    }
-    if (!spawner->configured) return false;
-    switch (frame->type) {
-    case REQUEST_CREATE: on_create(spawner, frame); return true;
-    case REQUEST_DESTROY: on_destroy(spawner, frame); return true;
-    case REQUEST_TOOL: on_tool(spawner, frame); return true;
-    case REQUEST_STATS: on_stats(spawner, frame); return true;
-    case REQUEST_TOOL_IN:
-    case REQUEST_TOOL_EOF:
-    case REQUEST_TOOL_KILL:
-    case REQUEST_CREDIT: return on_tool_frame(spawner, frame);
-    default: return false;
-    }
+    answer(spawner, ANSWER_ERROR, request, body, 8 + length + 1);
 }
 
 void spawner_maybe_exit(struct spawner *spawner) {
@@ -62,25 +43,17 @@ static void deadline_passed(struct timer *timer) {
     spawner->loop.stopped = true;
 }
 
-/* The client closed, or a signal asked: all sandboxes end, then this process. */
-static void close_down(struct spawner *spawner) {
+/* The client closed and no successor came, it said END, or a signal asked. */
+void close_down(struct spawner *spawner) {
     if (spawner->closing) return;
     spawner->closing = true;
+    successors_refuse(spawner);
     for (struct sandbox *sandbox = spawner->sandboxes; sandbox; sandbox = sandbox->next) sandbox_kill(sandbox);
     tools_kill(spawner);
     spawner->deadline.fire = deadline_passed;
     loop_timer(&spawner->loop, &spawner->deadline, in_ms(EXIT_DEADLINE_MS));
     spawner_maybe_exit(spawner);
 }
-
-static void on_close(struct conn *conn) {
-    struct spawner *spawner = CONTAINER_OF(conn, struct spawner, conn);
-    spawner->lost = true;
-    close_down(spawner);
-    tools_room(spawner);
-}
-
-static void on_room(struct conn *conn) { tools_room(CONTAINER_OF(conn, struct spawner, conn)); }
 
 static void children_ready(struct watch *watch, uint32_t events) {
     (void)events;
@@ -97,7 +70,8 @@ static void children_ready(struct watch *watch, uint32_t events) {
 struct arguments {
     bool rootless, inside, allow_weaken;
     struct rootless_maps maps;
-    uint64_t fd, fail_step, fail_errno;
+    uint64_t fd, fail_step, fail_errno, wait_ms;
+    const char *listen;
 };
 
 static bool take_map(struct idrange *ranges, uint32_t *count, char **text) {
@@ -120,6 +94,8 @@ static bool take_arguments(struct arguments *arguments, int argc, char **argv) {
         else if (!strcmp(argv[i], "--fd") && record_number(value, CONTROL_FD, &arguments->fd)) i++;
         else if (!strcmp(argv[i], "--fail-step") && record_number(value, STEP_MAX, &arguments->fail_step)) i++;
         else if (!strcmp(argv[i], "--fail-errno") && record_number(value, 4095, &arguments->fail_errno)) i++;
+        else if (!strcmp(argv[i], "--wait-ms") && record_number(value, WAIT_MS_MAX, &arguments->wait_ms)) i++;
+        else if (!strcmp(argv[i], "--listen") && path_ok(value) && strlen(value) < SOCKET_MAX) arguments->listen = argv[++i];
         else if (!strcmp(argv[i], "--map") && i + 3 < argc && take_map(maps->uid, &maps->uids, argv + i + 1)) i += 3;
         else if (!strcmp(argv[i], "--gid-map") && i + 3 < argc && take_map(maps->gid, &maps->gids, argv + i + 1)) i += 3;
         else return false;
@@ -206,11 +182,11 @@ int spawner_main(int argc, char **argv) {
     if ((error = open_fixed(spawner))) return fail("/proc", error);
     if ((error = loop_open(&spawner->loop)) || (error = watch_children(spawner))) return fail("event loop", error);
     spawner->next_network.run = net_later;
-    spawner->conn.on_frame = on_frame;
-    spawner->conn.on_close = on_close;
-    spawner->conn.on_room = on_room;
+    spawner->listener.fd = -1;
+    spawner->wait_ms = arguments.wait_ms;
     fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC);
-    if ((error = conn_open(&spawner->conn, &spawner->loop, CONTROL_FD))) return fail("control socket", error);
+    if (arguments.listen && (error = successors_listen(spawner, arguments.listen))) return fail(arguments.listen, error);
+    if ((error = client_open(spawner, CONTROL_FD, CLIENT_SERVED))) return fail("control socket", error);
     error = loop_run(&spawner->loop);
     free(spawner);
     return error ? fail("event loop", error) : 0;

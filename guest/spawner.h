@@ -21,6 +21,8 @@ enum {
     REQUEST_TOOL_KILL,
     REQUEST_CREDIT,
     REQUEST_STATS,
+    REQUEST_ADOPT,
+    REQUEST_END,
     ANSWER_OK = 65,
     ANSWER_ERROR,
     ANSWER_TOOL_OUT,
@@ -64,6 +66,7 @@ struct sandbox {
     int pidfd, journal, barrier, fault;
     bool has_cgroup;
     bool asked;        /* by DESTROY: `request` is answered; else the end is told by DIED */
+    bool orphan;       /* whoever asked is gone: nobody waits for the answer */
     uint32_t request;
     int status;
     uint32_t create_errno, create_step; /* CREATE failed: told once all is taken away */
@@ -77,12 +80,21 @@ struct sandbox {
 
 struct toolrun;
 
+/* The connection belongs to nobody, to one that has yet to say ADOPT, or to the client. */
+enum client_state { CLIENT_NONE, CLIENT_ASKING, CLIENT_SERVED };
+
 struct spawner {
     struct loop loop;
     struct conn conn;
+    enum client_state client;
     struct watch children; /* signalfd */
-    bool configured, allow_weaken, rootless, closing, lost;
+    bool configured, allow_weaken, rootless, closing;
     struct timer deadline;
+    struct watch listener; /* where successors of a client come; -1: not on a server, or closing */
+    char socket[SOCKET_MAX];
+    uint64_t wait_ms;      /* for a successor */
+    struct timer waiting, asking, accept_again;
+    char mark[MARK_MAX + 1];
     int guest;             /* sealed memfd that holds this program */
     int proc;              /* the host's /proc */
     int proc_fds;          /* /proc/self/fd: layers of overlays are named by their number, relative to it */
@@ -105,6 +117,14 @@ struct spawner {
 /* spawner.c */
 void answer_error(struct spawner *spawner, uint32_t request, int error, uint32_t step, const char *message);
 void spawner_maybe_exit(struct spawner *spawner);
+void close_down(struct spawner *spawner); /* all sandboxes end, then this process */
+
+/* clients.c */
+/* To the client; without one it is dropped. */
+void answer(struct spawner *spawner, uint8_t type, uint32_t request, const void *body, size_t length);
+int client_open(struct spawner *spawner, int fd, enum client_state state); /* 0 or -errno */
+int successors_listen(struct spawner *spawner, const char *path);         /* 0 or -errno; the path fits */
+void successors_refuse(struct spawner *spawner);
 
 /* rootless.c: ranges beside the caller's own id, which becomes 0. Returns only when it failed: -errno with `message`; else the
  * program runs again from its start, inside its user namespace. */
@@ -116,12 +136,14 @@ int rootless_enter(int argc, char **argv, const struct rootless_maps *maps, cons
 
 /* configure.c */
 void on_configure(struct spawner *spawner, const struct frame *frame);
+bool facts_put(struct buffer *out); /* version, landlock, kernel; false: no memory */
 
 /* toolrun.c */
 void on_tool(struct spawner *spawner, const struct frame *frame);
 bool on_tool_frame(struct spawner *spawner, const struct frame *frame);
 void tools_room(struct spawner *spawner);
 void tools_kill(struct spawner *spawner);
+void tools_orphan(struct spawner *spawner);
 bool tool_reaped(struct spawner *spawner, pid_t pid, int status);
 
 /* create.c */
@@ -134,6 +156,7 @@ void sandbox_kill(struct sandbox *sandbox);
 void sandbox_abandon(struct sandbox *sandbox, uint32_t request, int error, uint32_t step, const char *message);
 bool sandbox_reaped(struct spawner *spawner, pid_t pid, int status);
 struct sandbox *sandbox_find(struct spawner *spawner, const char *id);
+void sandboxes_orphan(struct spawner *spawner);
 
 /* cgroup.c */
 void on_stats(struct spawner *spawner, const struct frame *frame);

@@ -21,6 +21,7 @@ struct toolrun {
     struct watch in, out, err; /* fd -1: closed */
     struct buffer waiting;     /* stdin not yet taken */
     bool in_ends, exited;
+    bool orphan; /* whoever asked is gone: what it says is read and dropped */
     uint64_t credit;
     int status;
     uint32_t error_bytes;
@@ -41,7 +42,7 @@ static void finish_if_done(struct toolrun *run) {
     put_u32(body, WIFEXITED(run->status) ? (uint32_t)WEXITSTATUS(run->status) : UINT32_MAX);
     put_u32(body + 4, WIFSIGNALED(run->status) ? (uint32_t)WTERMSIG(run->status) : 0);
     memcpy(body + 8, run->error, run->error_bytes);
-    conn_send(&spawner->conn, ANSWER_TOOL_END, run->request, body, 8 + run->error_bytes);
+    if (!run->orphan) answer(spawner, ANSWER_TOOL_END, run->request, body, 8 + run->error_bytes);
     close_watch(spawner, &run->in);
     buffer_free(&run->waiting);
     struct toolrun **place = &spawner->tools;
@@ -56,7 +57,7 @@ static void watch_out(struct toolrun *run) {
     struct spawner *spawner = run->spawner;
     if (run->out.fd < 0) return;
     /* When the client is gone nobody gives credit: read on, so that the end of the stream is seen. */
-    bool room = spawner->lost || (run->credit > 0 && conn_backlog(&spawner->conn) < spawner->conn.limit);
+    bool room = run->orphan || (run->credit > 0 && conn_backlog(&spawner->conn) < spawner->conn.limit);
     if (room) loop_watch(&spawner->loop, &run->out, EPOLLIN);
     else loop_unwatch(&spawner->loop, &run->out);
 }
@@ -66,8 +67,8 @@ static void out_ready(struct watch *watch, uint32_t events) {
     struct toolrun *run = CONTAINER_OF(watch, struct toolrun, out);
     struct spawner *spawner = run->spawner;
     uint8_t sink[CHUNK];
-    size_t want = run->credit < CHUNK && !spawner->lost ? (size_t)run->credit : CHUNK;
-    uint8_t *at = spawner->lost ? sink : conn_reserve(&spawner->conn, want);
+    size_t want = run->credit < CHUNK && !run->orphan ? (size_t)run->credit : CHUNK;
+    uint8_t *at = run->orphan ? sink : conn_reserve(&spawner->conn, want);
     if (!at) return;
     ssize_t count = read(watch->fd, at, want);
     if (count < 0 && (errno == EINTR || errno == EAGAIN)) return;
@@ -76,7 +77,7 @@ static void out_ready(struct watch *watch, uint32_t events) {
         finish_if_done(run);
         return;
     }
-    if (!spawner->lost) {
+    if (!run->orphan) {
         conn_commit(&spawner->conn, ANSWER_TOOL_OUT, run->request, (size_t)count);
         run->credit -= (uint64_t)count;
     }
@@ -123,10 +124,10 @@ static void push_in(struct toolrun *run) {
         buffer_free(&run->waiting);
         if (run->in_ends) close_watch(spawner, &run->in);
     }
-    if (!taken) return;
+    if (!taken || run->orphan) return;
     uint8_t body[4];
     put_u32(body, (uint32_t)taken);
-    conn_send(&spawner->conn, ANSWER_TOOL_CREDIT, run->request, body, sizeof body);
+    answer(spawner, ANSWER_TOOL_CREDIT, run->request, body, sizeof body);
 }
 
 static void in_ready(struct watch *watch, uint32_t events) {
@@ -206,7 +207,7 @@ void on_tool(struct spawner *spawner, const struct frame *frame) {
 /* TOOL_IN, TOOL_EOF, TOOL_KILL, CREDIT. A tool that has ended is no error: the frame crossed its TOOL_END. False: protocol broken. */
 bool on_tool_frame(struct spawner *spawner, const struct frame *frame) {
     struct toolrun *run = spawner->tools;
-    while (run && run->request != frame->id) run = run->next;
+    while (run && (run->orphan || run->request != frame->id)) run = run->next;
     if (!run) return true;
     switch (frame->type) {
     case REQUEST_TOOL_IN:
@@ -230,7 +231,7 @@ bool on_tool_frame(struct spawner *spawner, const struct frame *frame) {
     }
 }
 
-/* The connection has room again, or is gone. */
+/* The connection has room again. */
 void tools_room(struct spawner *spawner) {
     for (struct toolrun *run = spawner->tools; run; run = run->next) watch_out(run);
 }
@@ -239,6 +240,14 @@ void tools_room(struct spawner *spawner) {
 void tools_kill(struct spawner *spawner) {
     for (struct toolrun *run = spawner->tools; run; run = run->next)
         if (!run->exited) kill(run->pid, SIGKILL);
+}
+
+void tools_orphan(struct spawner *spawner) {
+    tools_kill(spawner);
+    for (struct toolrun *run = spawner->tools; run; run = run->next) {
+        run->orphan = true;
+        watch_out(run);
+    }
 }
 
 bool tool_reaped(struct spawner *spawner, pid_t pid, int status) {

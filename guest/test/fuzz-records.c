@@ -65,7 +65,8 @@ static void check_configure(const uint8_t *bytes, size_t length) {
     static struct configure configure;
     if (configure_parse(bytes, length, &configure) != 0) return;
     must(configure.seccomp_bytes <= SECCOMP_BYTES_MAX && configure.cg1s <= CG1_MAX, "tables keep their bounds");
-    absolute(configure.guest), absolute(configure.cg2), inside(configure.cg2_controllers);
+    absolute(configure.guest), absolute(configure.cg2), inside(configure.cg2_controllers), inside(configure.mark);
+    must(!configure.mark || strlen(configure.mark) <= MARK_MAX, "a mark fits where it is kept");
     for (uint32_t i = 0; i < configure.cg1s; i++) inside(configure.cg1[i]), absolute(configure.cg1_dir[i]);
 }
 

@@ -4,6 +4,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { SPAWNER } from "../../src/runtime/native/frames.ts";
 import { execBody, facts, frame, REQUEST, testFilter, u32 } from "./guest.ts";
 
 const FOLDER = join(dirname(fileURLToPath(import.meta.url)), "../../test/fixtures/fuzz");
@@ -115,6 +116,8 @@ write("records", {
     "/cg/pids",
     "nofile",
     "65536",
+    "mark",
+    "00ff",
   ),
   destroy: records(2, "id", "sb01", "scrub", "/var/lib/corral/d/sb01"),
   tool: records(3, "arg", "walk", "arg", "/srv/base"),
@@ -146,4 +149,28 @@ write("records", {
       testFilter(),
     ),
   ]),
+});
+
+/** Acts of fuzz-clients.c: a peer comes, leaves, or writes; `+ 4` of a write lets the next act fall into the same round. */
+const come = (peer: number): Buffer => Buffer.from([peer]);
+const leave = (peer: number): Buffer => Buffer.from([4 + peer]);
+const say = (peer: number, ...frames: readonly Buffer[]): Buffer => {
+  const bytes = Buffer.concat(frames);
+  return Buffer.concat([Buffer.from([8 + peer, bytes.length]), bytes]);
+};
+const atOnce = (act: Buffer): Buffer => Buffer.concat([Buffer.from([(act[0] ?? 0) + 4]), act.subarray(1)]);
+const adopt = frame(SPAWNER.adopt, 1);
+write("clients", {
+  adopt: Buffer.concat([come(0), say(0, adopt, frame(SPAWNER.destroy, 2)), leave(0), come(1), say(1, adopt)]),
+  second: Buffer.concat([come(0), come(1), say(1, adopt), say(0, adopt), come(2), say(2, adopt), leave(0), come(1), say(1, adopt)]),
+  end: Buffer.concat([come(0), say(0, adopt, frame(SPAWNER.end, 2)), come(1)]),
+  garbage: Buffer.concat([
+    come(0),
+    say(0, Buffer.from("GET / HTTP/1.1")),
+    come(1),
+    say(1, frame(SPAWNER.end, 1)),
+    come(2),
+    say(2, adopt, adopt),
+  ]),
+  cut: Buffer.concat([come(0), say(0, adopt.subarray(0, 5)), atOnce(say(0, adopt.subarray(5))), leave(0), come(0), leave(0)]),
 });

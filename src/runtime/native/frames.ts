@@ -18,6 +18,8 @@ export const SPAWNER = {
   toolKill: 7,
   credit: 8,
   stats: 9,
+  adopt: 10,
+  end: 11,
   ok: 65,
   error: 66,
   toolOut: 67,
