@@ -152,6 +152,50 @@ async function* burst(context: BenchContext): AsyncIterable<Row> {
   });
 }
 
+/** Whether one of many is answered as one alone is. */
+async function* densityHttp(context: BenchContext): AsyncIterable<Row> {
+  await using server = await benchServer(context);
+  const count = context.quick ? 100 : 1000;
+  const first = await server.client.create({ timeoutMs: null });
+  const answer = (): Promise<number> => timed(async () => demandOk(await first.exec({ command: TRUE })));
+  const samplesOf = async (): Promise<number[]> => {
+    const samples: number[] = [];
+    for (let i = 0; i < 110; i++) samples.push(await answer());
+    return samples.slice(10);
+  };
+  const alone = await samplesOf();
+  const others: SandboxHandle[] = [];
+  for (let i = 1; i < count; i++) {
+    context.progress("sandboxes made", i, count);
+    others.push(await server.client.create({ timeoutMs: null }));
+  }
+  const crowded = await samplesOf();
+  yield row({
+    id: "density-http",
+    metric: `a command with ${count} live`,
+    unit: "ms",
+    samples: crowded,
+    against: { name: "a command with one live", samples: alone },
+    target: "≤ 2x",
+    judge: ({ ratio }) => (ratio ?? 9) <= 2,
+  });
+  let answered = 0;
+  for (const sandbox of others) {
+    context.progress("commands in each", answered, count);
+    demandOk(await sandbox.exec({ command: TRUE }));
+    answered++;
+  }
+  yield row({
+    id: "density-http",
+    metric: "sandboxes that answered",
+    unit: "",
+    samples: [answered + 1],
+    target: `${count}`,
+    judge: ({ p50 }) => p50 === count,
+  });
+}
+
+export const densityBench: Bench = { id: "density-http", what: "A server with many sandboxes", run: densityHttp };
 export const createBench: Bench = { id: "create-http", what: "A new sandbox over HTTP", run: createHttp };
 export const execBench: Bench = { id: "exec-http", what: "A command over HTTP", run: execHttp };
 export const streamBench: Bench = { id: "stream-http", what: "Output over HTTP", run: streamHttp };

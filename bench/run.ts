@@ -26,7 +26,12 @@ const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   "view-compile": () => import("./view-compile.ts"),
   "fs-micro": () => import("./fs-micro.ts"),
   "fs-program": () => import("./fs-program.ts"),
+  "density-http": async () => ({ bench: (await import("./http.ts")).densityBench }),
+  soak: () => import("./soak.ts"),
 };
+
+/** Half an hour or more: only when named, in its quick form too. */
+const ONLY_NAMED: readonly string[] = ["soak"];
 
 export interface BenchOptions {
   readonly ids: readonly string[];
@@ -53,7 +58,7 @@ export async function runBenches(options: BenchOptions): Promise<number> {
     process.stdout.write(`${await report()}\n`);
     return 0;
   }
-  const ids = options.ids.length > 0 ? options.ids : Object.keys(BENCHES);
+  const ids = options.ids.length > 0 ? options.ids : Object.keys(BENCHES).filter((id) => !ONLY_NAMED.includes(id));
   const facts = machine();
   if (!options.json)
     process.stdout.write(
