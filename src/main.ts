@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Corral } from "./api/corral.ts";
 import { CorralError } from "./api/errors.ts";
+import type { ReadConfig } from "./config/read.ts";
 import type { CliHost, LocalServer, OpenOptions, RunningServer, ServeRequest } from "./cli/host.ts";
 
 const ROOT = join(import.meta.dirname, "..");
@@ -15,6 +16,7 @@ const host: CliHost = {
   open: openHere,
   localServer: findServer,
   serve: serveHere,
+  serverConfig: describeConfigHere,
   bench: async (request) => {
     const { runBenches } = await import("../bench/run.ts");
     return await runBenches({ ...request, open: (dataDir) => openHere({ dataDir }), corralArgv: [join(ROOT, "corral")] });
@@ -47,9 +49,23 @@ async function findServer({ dataDir }: OpenOptions): Promise<LocalServer | undef
   return findLocalDoor(resolve(dataDir ?? defaultDataPath(process.env, process.getuid?.() ?? 0)));
 }
 
+async function readConfigHere({ dataDir, configFile, flags }: ServeRequest): Promise<ReadConfig> {
+  const [{ readConfig }, { defaultDataPath }] = await Promise.all([import("./config/read.ts"), import("./sandbox/data-dir.ts")]);
+  const path = configFile ?? join(dataDir ?? defaultDataPath(process.env, process.getuid?.() ?? 0), "corral.yaml");
+  return readConfig({ file: { path: resolve(path), demanded: configFile !== undefined }, env: process.env, flags });
+}
+
+async function describeConfigHere(request: ServeRequest): ReturnType<CliHost["serverConfig"]> {
+  const { describeConfig, printConfig } = await import("./config/print.ts");
+  const keys = describeConfig(await readConfigHere(request));
+  return { text: printConfig(keys), keys };
+}
+
 /** A server over a data directory, with every part that it owns; they end in the other order. */
-async function serveHere({ dataDir, storeUrl, ...listen }: ServeRequest): Promise<RunningServer> {
+async function serveHere(request: ServeRequest): Promise<RunningServer> {
   demandLinux();
+  const { config } = await readConfigHere(request);
+  const { dataDir } = request;
   const [
     { openDataDir, nodeIdOf },
     { holdOwnerLock },
@@ -74,13 +90,17 @@ async function serveHere({ dataDir, storeUrl, ...listen }: ServeRequest): Promis
   parts.use(holdOwnerLock(join(root, "serve.lock")));
   const log = (line: string): void => void process.stderr.write(`${line}\n`);
   const store = parts.use(
-    await openStore(storeUrl === undefined ? { kind: "sqlite", file: join(root, "corral.db") } : { kind: "postgres", url: storeUrl }),
+    await openStore(
+      config.store.url === null
+        ? { kind: "sqlite", file: join(root, "corral.db"), ...config.store.sqlite }
+        : { kind: "postgres", url: config.store.url, pool: config.store.pool },
+    ),
   );
   const corral = parts.use(await openHere({ dataDir: root }));
   const nodeId = nodeIdOf(data);
-  const service = parts.use(await openService({ corral, store, clock, nodeId }));
-  const { url, key } = parts.use(await startServer({ store, service, clock, version: host.version, log }, listen));
-  parts.use(await openLocalDoor(url, { root, store, clock, nodeId }));
+  const service = parts.use(await openService({ corral, store, clock, nodeId, quotas: config.quotas }));
+  const { url, localUrl, key } = parts.use(await startServer({ store, service, clock, version: host.version, log, config }));
+  parts.use(await openLocalDoor(localUrl, { root, store, clock, nodeId }));
   const owned = parts.move();
   return { url, key, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }

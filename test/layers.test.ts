@@ -16,8 +16,9 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   view: ["api", "base", "policy"],
   runtime: ["api", "base", "policy", "view"],
   sandbox: ["api", "base", "policy", "view", "runtime"],
+  config: ["api", "base"],
   service: ["api", "base", "policy", "store", "sandbox"],
-  server: ["api", "base", "policy", "store", "service"],
+  server: ["api", "base", "policy", "config", "store", "service"],
   sdk: ["api"],
   cli: ["api", "sdk"],
 };
@@ -31,6 +32,7 @@ const MAY_USE: Readonly<Record<string, readonly string[]>> = {
   view: ["node:*"],
   runtime: ["node:*"],
   sandbox: ["node:*"],
+  config: ["node:*", "yaml", "zod"],
   service: ["node:*"],
   server: ["node:*", "fastify", "@fastify/swagger", "fastify-type-provider-zod", "zod"],
   sdk: [],

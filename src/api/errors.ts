@@ -25,10 +25,12 @@ export const ERROR_KINDS = {
     meaning: "The shape of a request or a command line is wrong; the message names the field.",
   },
   request_too_large: { status: 413, fault: "caller", retry: "never", meaning: "The body of a request is larger than its route takes." },
+  request_timeout: { status: 408, fault: "caller", retry: "later", meaning: "A request did not come whole in time." },
   unauthorized: { status: 401, fault: "caller", retry: "never", meaning: "The request carries no key, or one that does not hold." },
   forbidden: { status: 403, fault: "caller", retry: "never", meaning: "The key does not reach that far; the message says what would." },
   route_not_found: { status: 404, fault: "caller", retry: "never", meaning: "The server has no such path, or not with this method." },
   port_unavailable: { status: 500, fault: "node", retry: "never", meaning: "The server cannot listen where it was told to." },
+  tls_invalid: { status: 500, fault: "node", retry: "never", meaning: "The server's certificate or its key cannot be used." },
   server_unreachable: { status: 502, fault: "node", retry: "later", meaning: "No Corral server answers at the address given." },
   stream_cut: { status: 502, fault: "node", retry: "never", meaning: "A connection ended before what it carried was whole." },
   idempotency_conflict: {

@@ -54,6 +54,16 @@ export const STORE_POOL_ACQUIRE_MS = 5_000;
 export const STORE_POOL_RECYCLE_MS = 60 * 60 * 1000;
 /** Body of one request in JSON, bytes. */
 export const MAX_BODY_BYTES = 1024 ** 2;
+/** Open connections of the server; more are closed at once. */
+export const HTTP_CONNECTIONS = 16_384;
+/** Headers of one request, bytes. */
+export const HTTP_HEADERS_BYTES = 16 * 1024;
+/** Until the headers of a request are whole, ms. */
+export const HTTP_HEADERS_MS = 10_000;
+/** Until a request is whole, ms. */
+export const HTTP_REQUEST_MS = 5 * 60 * 1000;
+/** How long a connection may stay open between requests, ms. */
+export const HTTP_IDLE_MS = 60_000;
 /** Living sandboxes of one owner. */
 export const MAX_SANDBOXES_PER_OWNER = 1_000;
 /** Life of a sandbox when nothing else is said, ms. */

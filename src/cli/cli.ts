@@ -237,11 +237,14 @@ function addRest(corral: Command, session: Session): void {
     .command("serve")
     .summary("serve sandboxes over HTTP")
     .description("Serve sandboxes over HTTP until SIGTERM or Ctrl-C. The first start of a data directory prints the admin key, once.")
-    .option("--host <address>", "address to listen on", "127.0.0.1")
-    .option("--port <n>", "port to listen on, 0 takes a free one", String(DEFAULT_PORT))
+    .option("--config <file>", "YAML or JSON; default: corral.yaml of the data directory, if it is there")
+    .option("--host <address>", "address to listen on (default: 127.0.0.1)")
+    .option("--port <n>", `port to listen on, 0 takes a free one (default: ${DEFAULT_PORT})`)
     .option("--store <url>", "keep the records in PostgreSQL (postgres://...) instead of the data directory")
     .option("--origin <origin>", "let web pages of this origin call; may be repeated", collect, [])
-    .option("--json", "print one line {url, key, pid} when ready")
+    .option("--set <key=value>", "any key of the configuration; may be repeated", collect, [])
+    .option("--print-config", "print what is in force and who said so, and end")
+    .option("--json", "print one line {url, key, pid} when ready; with --print-config one object")
     .addOption(dataOption())
     .action(async (options: ServeOptions) => {
       const { serve } = await import("./commands/serve.ts");

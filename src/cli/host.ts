@@ -22,13 +22,16 @@ export interface DemoRequest {
 
 export interface ServeRequest {
   readonly dataDir?: string;
-  readonly host: string;
-  /** 0: one that is free. */
-  readonly port: number;
-  /** `postgres://…`; absent: SQLite in the data directory. */
-  readonly storeUrl?: string;
-  /** Origins of web pages that may call. */
-  readonly origins: readonly string[];
+  /** As given with `--config`; absent: `corral.yaml` of the data directory, if it is there. */
+  readonly configFile?: string;
+  /** What the command line says: key of the configuration, text of the value, the words that said so. */
+  readonly flags: readonly { readonly key: string; readonly text: string; readonly source: string }[];
+}
+
+/** Of one key of the configuration: what is in force and who said so. */
+export interface ConfigValue {
+  readonly value: unknown;
+  readonly source: string;
 }
 
 export interface RunningServer extends AsyncDisposable {
@@ -49,6 +52,8 @@ export interface CliHost {
   /** `undefined` when none runs. */
   localServer(options: OpenOptions): Promise<LocalServer | undefined>;
   serve(request: ServeRequest): Promise<RunningServer>;
+  /** What a server would be started with: as text, and by key. No password is in it. */
+  serverConfig(request: ServeRequest): Promise<{ readonly text: string; readonly keys: ReadonlyMap<string, ConfigValue> }>;
   /** Returns the process's exit code. */
   bench(request: BenchRequest): Promise<number>;
 }

@@ -1,7 +1,10 @@
 // Streams of answers: frames (1 byte kind, 4 bytes length, payload) that may be cut anywhere on their way, and the bytes they are made of.
 // Invariant: leaving a loop early lets the connection go; a chunk that was given out is not written to again.
 
+import { CorralError } from "../api/errors.ts";
 import { EXEC_FRAME_HEADER_BYTES } from "../api/server.ts";
+
+type Reader = ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
 
 export interface WireFrame {
   readonly kind: number;
@@ -27,9 +30,18 @@ async function* chunks(response: Response): AsyncGenerator<Uint8Array<ArrayBuffe
   const reader = response.body?.getReader();
   if (reader === undefined) return;
   try {
-    for (let read = await reader.read(); !read.done; read = await reader.read()) yield read.value;
+    for (let read = await next(reader); !read.done; read = await next(reader)) yield read.value;
   } finally {
     await reader.cancel().catch(() => undefined);
+  }
+}
+
+async function next(reader: Reader): Promise<Awaited<ReturnType<Reader["read"]>>> {
+  try {
+    return await reader.read();
+  } catch (cause) {
+    if ((cause as Error).name === "AbortError") throw new CorralError("canceled", "the call was canceled", { cause });
+    throw new CorralError("stream_cut", "the connection to the server broke before its answer was whole", { cause });
   }
 }
 

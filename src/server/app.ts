@@ -6,13 +6,14 @@ import swagger from "@fastify/swagger";
 import Fastify, { type FastifyError, type FastifyReply, type FastifyRequest } from "fastify";
 import { jsonSchemaTransform, serializerCompiler, validatorCompiler, type ZodTypeProvider } from "fastify-type-provider-zod";
 import { CorralError, ERROR_KINDS, type ErrorCode, errorCode } from "../api/errors.ts";
-import { MAX_BODY_BYTES } from "../api/limits.ts";
 import type { WireError } from "../api/server.ts";
 import type { Clock } from "../base/clock.ts";
 import { randomText } from "../base/random-text.ts";
+import type { ServerConfig } from "../config/schema.ts";
 import type { Service } from "../service/service.ts";
 import type { Store } from "../store/store.ts";
 import { requireKey } from "./auth.ts";
+import { answerBroken, type Certificate, createListener } from "./listener.ts";
 import { sandboxRoutes } from "./routes/sandboxes.ts";
 import { tokenRoutes } from "./routes/tokens.ts";
 import type { ZodApp } from "./shapes.ts";
@@ -24,16 +25,19 @@ export interface AppParts {
   readonly version: string;
   /** Where defects are told, a line each. */
   readonly log: (line: string) => void;
-  /** Origins of pages that may call; default none. */
-  readonly origins?: readonly string[];
+  readonly config: ServerConfig;
+  /** Absent: plain HTTP. */
+  readonly certificate?: Certificate | undefined;
 }
 
 const RETRY_AFTER_MS = 1_000;
 const REQUEST_ID_LENGTH = 16;
 
-function bare(): ZodApp {
+function bare({ config, certificate }: AppParts): ZodApp {
   return Fastify({
-    bodyLimit: MAX_BODY_BYTES,
+    serverFactory: (handler) => createListener(config.http, certificate, handler),
+    clientErrorHandler: answerBroken,
+    bodyLimit: config.http.bodyBytes,
     genReqId: () => `req${randomText(REQUEST_ID_LENGTH)}`,
     // What is under way may end; who holds a connection and asks nothing does not hold up the end.
     forceCloseConnections: "idle",
@@ -42,7 +46,7 @@ function bare(): ZodApp {
 
 /** Ready to listen. */
 export async function buildApp(parts: AppParts): Promise<ZodApp> {
-  const app = bare();
+  const app = bare(parts);
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
   app.setErrorHandler((error, request, reply) => {
@@ -59,7 +63,7 @@ export async function buildApp(parts: AppParts): Promise<ZodApp> {
       reply,
     );
   });
-  app.addHook("onRequest", (request, _reply, done) => done(originProblem(request, parts.origins ?? [])));
+  app.addHook("onRequest", (request, _reply, done) => done(originProblem(request, parts.config.origins)));
   await app.register(swagger, {
     openapi: {
       openapi: "3.1.0",

@@ -1,23 +1,24 @@
 // Starts the server and ends it: lock, store, local client, service, HTTP, in this order, and back. Invariant: the address is told when it
 // answers; the admin key is told once, at the first start of a data directory; at the end no sandbox is left.
 
+import { once } from "node:events";
+import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { CorralError } from "../api/errors.ts";
-import { DRAIN_MS } from "../api/limits.ts";
 import type { Clock } from "../base/clock.ts";
+import type { ServerConfig } from "../config/schema.ts";
 import type { Service } from "../service/service.ts";
 import type { Store } from "../store/store.ts";
 import { buildApp } from "./app.ts";
+import { answerBroken, createListener, readCertificate } from "./listener.ts";
+import type { ZodApp } from "./shapes.ts";
 
-export interface ServeOptions {
-  readonly host: string;
-  /** 0: one that is free. */
-  readonly port: number;
-  readonly origins: readonly string[];
-}
+const LOOPBACK = "127.0.0.1";
 
 export interface Serving extends AsyncDisposable {
   readonly url: string;
+  /** For commands of this machine: without TLS. */
+  readonly localUrl: string;
   /** The admin key, at the first start; `null` later. */
   readonly key: string | null;
 }
@@ -27,30 +28,59 @@ export interface ServeParts {
   readonly service: Service;
   readonly clock: Clock;
   readonly version: string;
+  readonly config: ServerConfig;
   /** Where defects are told, a line each. */
   readonly log: (line: string) => void;
 }
 
-export async function startServer(parts: ServeParts, { host, port, origins }: ServeOptions): Promise<Serving> {
-  const app = await buildApp({ ...parts, origins });
+export async function startServer(parts: ServeParts): Promise<Serving> {
+  const { config } = parts;
+  const { host, port } = config.listen;
+  const certificate = readCertificate(config.tls);
+  const app = await buildApp({ ...parts, certificate });
+  await listening(app.listen({ host, port }), host, port);
+  // SAFETY: a certificate names this machine as others see it, and its own commands could not verify it: they are given plain HTTP on
+  // the loopback, which leaves the machine no more than a socket file would.
+  const local = certificate === undefined ? undefined : await listenLocally(app, config);
+  const url = addressOf(app.server, certificate === undefined ? "http" : "https", host);
+  return {
+    url,
+    localUrl: local === undefined ? url : addressOf(local, "http", LOOPBACK),
+    key: await firstKey(parts),
+    [Symbol.asyncDispose]: async () => {
+      const cut = setTimeout(() => {
+        for (const server of [app.server, local]) server?.closeAllConnections();
+      }, config.drainMs);
+      local?.close();
+      local?.closeIdleConnections();
+      await app.close();
+      clearTimeout(cut);
+    },
+  };
+}
+
+async function listenLocally(app: ZodApp, config: ServerConfig): Promise<Server> {
+  const server = createListener(config.http, undefined, (request, response) => app.routing(request, response));
+  server.on("clientError", answerBroken);
+  server.listen(0, LOOPBACK);
+  await listening(once(server, "listening"), LOOPBACK, 0);
+  return server;
+}
+
+async function listening(started: Promise<unknown>, host: string, port: number): Promise<void> {
   try {
-    await app.listen({ host, port });
+    await started;
   } catch (cause) {
     const { code = "unknown" } = cause as NodeJS.ErrnoException;
     throw new CorralError("port_unavailable", `the server cannot listen on ${host}:${port} (${code}); choose another with --port`, {
       cause,
     });
   }
-  const { port: taken } = app.server.address() as AddressInfo;
-  return {
-    url: `http://${host.includes(":") ? `[${host}]` : host}:${taken}`,
-    key: await firstKey(parts),
-    [Symbol.asyncDispose]: async () => {
-      const cut = setTimeout(() => app.server.closeAllConnections(), DRAIN_MS);
-      await app.close();
-      clearTimeout(cut);
-    },
-  };
+}
+
+function addressOf(server: Server, scheme: "http" | "https", host: string): string {
+  const { port } = server.address() as AddressInfo;
+  return `${scheme}://${host.includes(":") ? `[${host}]` : host}:${port}`;
 }
 
 async function firstKey({ store, clock }: ServeParts): Promise<string | null> {

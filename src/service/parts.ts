@@ -10,4 +10,11 @@ export interface ServiceParts {
   readonly clock: Clock;
   /** Of the data directory: several servers may share one store, and each acts on its own sandboxes alone. */
   readonly nodeId: string;
+  readonly quotas: Quotas;
+}
+
+/** Of each owner. */
+export interface Quotas {
+  /** That live or are being made. */
+  readonly sandboxes: number;
 }

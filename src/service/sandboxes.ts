@@ -5,7 +5,7 @@
 import { createHash } from "node:crypto";
 import { CorralError } from "../api/errors.ts";
 import { ID_BODY_LENGTH, ID_PREFIX, isId } from "../api/ids.ts";
-import { DEFAULT_SANDBOX_MS, EXPIRY_SWEEP_MS, MAX_SANDBOX_MS, MAX_SANDBOXES_PER_OWNER } from "../api/limits.ts";
+import { DEFAULT_SANDBOX_MS, EXPIRY_SWEEP_MS, MAX_SANDBOX_MS } from "../api/limits.ts";
 import type { CreateRequest, Sandbox } from "../api/sandbox.ts";
 import type { CreateSandboxBody, ListOf, SandboxResource } from "../api/server.ts";
 import { randomText } from "../base/random-text.ts";
@@ -124,11 +124,11 @@ export class Sandboxes implements AsyncDisposable {
 
   async #createNew(token: Token, id: string, body: CreateSandboxBody): Promise<SandboxResource> {
     const { ownerId } = token;
-    const { store, clock, nodeId } = this.#parts;
+    const { store, clock, nodeId, quotas } = this.#parts;
     const creating = this.#creating.get(ownerId) ?? 0;
     const alive = [...this.#live.values()].filter((live) => live.ownerId === ownerId).length;
-    if (alive + creating >= MAX_SANDBOXES_PER_OWNER)
-      throw new CorralError("limit_reached", `${ownerId} has ${MAX_SANDBOXES_PER_OWNER} sandboxes, which is the limit; destroy one first`);
+    if (alive + creating >= quotas.sandboxes)
+      throw new CorralError("limit_reached", `${ownerId} has ${quotas.sandboxes} sandboxes, which is the limit; destroy one first`);
     this.#creating.set(ownerId, creating + 1);
     try {
       const request = await this.#request(id, body);

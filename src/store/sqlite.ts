@@ -1,5 +1,5 @@
 // SQLite inside Node.js as Kysely's driver wants it. Not the only way to the file: another process may read it at the same time.
-// Invariant: the database is in WAL mode, checks foreign keys, and waits for a lock instead of failing at once.
+// Invariant: the database is in WAL mode unless told otherwise, checks foreign keys, and waits for a lock instead of failing at once.
 
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
 import { type SqliteDatabase, SqliteDialect } from "kysely";
@@ -9,6 +9,8 @@ import { STORE_BUSY_MS, STORE_SQLITE_CACHE_KIB } from "../api/limits.ts";
 export interface SqliteOptions {
   /** Path of the file; made when absent. */
   readonly file: string;
+  /** Readers and a writer at once; default true. False for file systems without shared memory. */
+  readonly wal?: boolean;
   /** `normal` may lose the last commits at a power cut, never at a kill; `full` loses none. Default `full`. */
   readonly synchronous?: "normal" | "full";
   /** Page cache, KiB. */
@@ -20,11 +22,11 @@ const SQLITE_BUSY = 5;
 const SQLITE_FULL = 13;
 
 export function sqliteDialect(options: SqliteOptions): SqliteDialect {
-  const { file, synchronous = "full", cacheKiB = STORE_SQLITE_CACHE_KIB } = options;
+  const { file, wal = true, synchronous = "full", cacheKiB = STORE_SQLITE_CACHE_KIB } = options;
   let database: DatabaseSync;
   try {
     database = new DatabaseSync(file, { enableForeignKeyConstraints: true });
-    database.exec(`pragma busy_timeout = ${STORE_BUSY_MS}; pragma journal_mode = wal; pragma synchronous = ${synchronous};
+    database.exec(`pragma busy_timeout = ${STORE_BUSY_MS}; pragma journal_mode = ${wal ? "wal" : "delete"}; pragma synchronous = ${synchronous};
       pragma cache_size = -${cacheKiB}`);
   } catch (cause) {
     throw told(cause);

@@ -94,7 +94,7 @@ async function openHere(root: string): Promise<Opened> {
   const store = parts.use(await openStore({ kind: "sqlite", file: join(data.root, "corral.db") }));
   const guestFile = guestProgram();
   const corral = parts.use(await openLocalCorral({ guestFile, env: process.env, uid: process.getuid?.() ?? 0, dataDir: data.root }));
-  const service = parts.use(await openService({ corral, store, clock: systemClock, nodeId: nodeIdOf(data) }));
+  const service = parts.use(await openService({ corral, store, clock: systemClock, nodeId: nodeIdOf(data), quotas: { sandboxes: 100 } }));
   const now = systemClock.wallMs();
   const { token } = await store.tokens.issue({ ownerId: "admin", scope: "admin", name: "test", now });
   const owned = parts.move();

@@ -1,0 +1,130 @@
+// Every key of a server's configuration: its shape, its bounds, what holds when nobody says otherwise. The one place of keys.
+// Not where they come from (read.ts). Invariant: a key stands here once, is read by some part, and test/e2e/config.test.ts shows that it does something.
+
+import { z } from "zod";
+import {
+  DEFAULT_PORT,
+  DRAIN_MS,
+  HTTP_CONNECTIONS,
+  HTTP_HEADERS_BYTES,
+  HTTP_HEADERS_MS,
+  HTTP_IDLE_MS,
+  HTTP_REQUEST_MS,
+  MAX_BODY_BYTES,
+  MAX_SANDBOXES_PER_OWNER,
+  STORE_POOL_ACQUIRE_MS,
+  STORE_POOL_MAX,
+  STORE_POOL_MIN,
+  STORE_POOL_RECYCLE_MS,
+  STORE_SQLITE_CACHE_KIB,
+} from "../api/limits.ts";
+
+const HOUR_MS = 60 * 60 * 1000;
+
+const file = z.string().min(1).max(4_096);
+const origin = z.string().regex(/^https?:\/\/[^/?#\s]{1,255}$/, "expected an origin such as https://app.example.com, without a path");
+const count = z.int().min(1);
+
+const listen = z.strictObject({
+  host: z.string().min(1).max(255).default("127.0.0.1"),
+  /** 0 takes one that is free. */
+  port: z.int().min(0).max(65_535).default(DEFAULT_PORT),
+});
+
+const http = z.strictObject({
+  /** Body of one request in JSON. */
+  bodyBytes: count.max(1024 ** 3).default(MAX_BODY_BYTES),
+  /** Open connections; more are closed at once. */
+  connections: count.max(1_000_000).default(HTTP_CONNECTIONS),
+  headersBytes: z
+    .int()
+    .min(1_024)
+    .max(1024 ** 2)
+    .default(HTTP_HEADERS_BYTES),
+  /** Until the headers of a request are whole. */
+  headersTimeoutMs: count.max(HOUR_MS).default(HTTP_HEADERS_MS),
+  /** Until a request is whole. */
+  requestTimeoutMs: count.max(24 * HOUR_MS).default(HTTP_REQUEST_MS),
+  /** How long a connection may stay open between requests. */
+  idleTimeoutMs: count.max(HOUR_MS).default(HTTP_IDLE_MS),
+});
+
+const store = z
+  .strictObject({
+    kind: z.enum(["sqlite", "postgres"]).default("sqlite"),
+    url: z
+      .string()
+      .regex(/^postgres(ql)?:\/\//, "expected postgres://user@host/database")
+      .max(4_096)
+      .nullable()
+      .default(null),
+    pool: z
+      .strictObject({
+        min: z.int().min(0).max(1_000).default(STORE_POOL_MIN),
+        max: count.max(1_000).default(STORE_POOL_MAX),
+        acquireTimeoutMs: count.max(HOUR_MS).default(STORE_POOL_ACQUIRE_MS),
+        recycleMs: z
+          .int()
+          .min(1_000)
+          .max(24 * HOUR_MS)
+          .default(STORE_POOL_RECYCLE_MS),
+      })
+      .refine(({ min, max }) => min <= max, "min is larger than max")
+      .prefault({}),
+    sqlite: z
+      .strictObject({
+        /** Readers and a writer at once; `false` for file systems without shared memory. */
+        wal: z.boolean().default(true),
+        /** `normal` may lose the last commits at a power cut, never at a kill. */
+        synchronous: z.enum(["normal", "full"]).default("full"),
+        cacheKiB: z
+          .int()
+          .min(64)
+          .max(4 * 1024 ** 2)
+          .default(STORE_SQLITE_CACHE_KIB),
+      })
+      .prefault({}),
+  })
+  .refine(({ kind, url }) => (kind === "postgres") === (url !== null), "kind postgres needs a url, and kind sqlite takes none");
+
+export const serverConfig = z.strictObject({
+  listen: listen.prefault({}),
+  /** PEM files; both or none. */
+  tls: z
+    .strictObject({ certFile: file.nullable().default(null), keyFile: file.nullable().default(null) })
+    .refine(({ certFile, keyFile }) => (certFile === null) === (keyFile === null), "certFile and keyFile go together")
+    .prefault({}),
+  /** Origins of web pages that may call. */
+  origins: z.array(origin).max(100).default([]),
+  http: http.prefault({}),
+  store: store.prefault({}),
+  /** Of each owner. */
+  quotas: z.strictObject({ sandboxes: count.max(1_000_000).default(MAX_SANDBOXES_PER_OWNER) }).prefault({}),
+  /** How long requests under way may take when the server is asked to end. */
+  drainMs: z.int().min(0).max(HOUR_MS).default(DRAIN_MS),
+});
+
+export type ServerConfig = z.output<typeof serverConfig>;
+
+/** Keys whose value is shown to nobody, or only without its password. */
+export const SECRET_KEYS: ReadonlySet<string> = new Set(["store.url"]);
+
+/** Every key as a dotted path, in the order above, with the shape of its value. */
+export function configKeys(): ReadonlyMap<string, z.ZodType> {
+  return new Map(leavesOf(serverConfig, ""));
+}
+
+function leavesOf(type: z.ZodType, path: string): (readonly [string, z.ZodType])[] {
+  const bare = unwrap(type);
+  if (!(bare instanceof z.ZodObject)) return [[path, bare]];
+  return Object.entries(bare.shape as Record<string, z.ZodType>).flatMap(([key, inner]) =>
+    leavesOf(inner, path === "" ? key : `${path}.${key}`),
+  );
+}
+
+/** Without the default and the `null` around it. */
+function unwrap(type: z.ZodType): z.ZodType {
+  if (type instanceof z.ZodDefault || type instanceof z.ZodPrefault || type instanceof z.ZodNullable)
+    return unwrap(type.unwrap() as z.ZodType);
+  return type;
+}

@@ -1,0 +1,368 @@
+// The configuration as a person meets it: files, environment, command line, what is refused, and that every key does something.
+
+import { execFile } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { get as httpsGet } from "node:https";
+import { connect, createServer, type Socket } from "node:net";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
+import { Client as PgClient } from "pg";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { errorCode } from "../../src/api/errors.ts";
+import { envName, readConfig } from "../../src/config/read.ts";
+import { configKeys } from "../../src/config/schema.ts";
+import { openStore } from "../../src/store/store.ts";
+import { sqliteDialect } from "../../src/store/sqlite.ts";
+import { selfSigned } from "../fixtures/certificate.ts";
+import { Postgres, postgresMissing } from "../fixtures/postgres.ts";
+import { type ServerHere, startServerHere } from "../fixtures/server-here.ts";
+import { verifies } from "../verifies.ts";
+
+const LAUNCHER = join(import.meta.dirname, "..", "..", "corral");
+const run = promisify(execFile);
+
+let dir: string;
+beforeAll(() => {
+  dir = mkdtempSync("/tmp/corral-config-");
+});
+afterAll(() => rmSync(dir, { recursive: true, force: true }));
+
+interface Said {
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly code: number;
+}
+
+async function serve(words: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Said> {
+  try {
+    return { ...(await run(LAUNCHER, ["serve", ...words], { env: { ...process.env, ...env } })), code: 0 };
+  } catch (error) {
+    const { stdout, stderr, code } = error as Said;
+    return { stdout, stderr, code };
+  }
+}
+
+function file(name: string, text: string): string {
+  const path = join(dir, name);
+  writeFileSync(path, text);
+  return path;
+}
+
+describe("where the configuration comes from", () => {
+  verifies(
+    "server/config-order",
+    "a file, the environment and the command line win in rising order, key by key, and it is told who won",
+    async () => {
+      mkdirSync(join(dir, "data"));
+      const path = file("data/corral.yaml", "drainMs: 1\nquotas: { sandboxes: 2 }\nhttp:\n  connections: 3\n");
+      const { stdout } = await serve(
+        ["--print-config", "--json", "--data", join(dir, "data"), "--set", "http.connections=9", "--port", "77"],
+        { CORRAL_QUOTAS_SANDBOXES: "8", CORRAL_HTTP_CONNECTIONS: "8", CORRAL_ORIGINS: "https://a.example,https://b.example" },
+      );
+      expect(JSON.parse(stdout)).toMatchObject({
+        drainMs: { value: 1, source: `file ${path}` },
+        "quotas.sandboxes": { value: 8, source: "environment CORRAL_QUOTAS_SANDBOXES" },
+        "http.connections": { value: 9, source: "--set" },
+        "listen.port": { value: 77, source: "--port" },
+        origins: { value: ["https://a.example", "https://b.example"], source: "environment CORRAL_ORIGINS" },
+        "store.kind": { value: "sqlite", source: "default" },
+      });
+      expect(Object.keys(JSON.parse(stdout) as object)).toEqual([...configKeys().keys()]);
+    },
+  );
+
+  it("prints what can be given back, as YAML, and takes JSON too", async () => {
+    const first = await serve(["--print-config", "--data", join(dir, "none"), "--set", "drainMs=5", "--origin", "https://a.example"]);
+    const again = await serve(["--print-config", "--json", "--config", file("again.yaml", first.stdout)]);
+    expect(JSON.parse(again.stdout)).toMatchObject({ drainMs: { value: 5 }, origins: { value: ["https://a.example"] } });
+    const json = await serve(["--print-config", "--json", "--config", file("c.json", '{"drainMs": 6}')]);
+    expect(JSON.parse(json.stdout)).toMatchObject({ drainMs: { value: 6 } });
+  });
+
+  verifies("server/config-secrets", "no password is printed or told, wherever it stands", async () => {
+    const url = "postgres://ann:hunter2@db/x?sslpassword=hunter2";
+    const { stdout } = await serve(["--print-config", "--store", url]);
+    expect(stdout).toContain("postgres://ann:***@db/x");
+    const wrong = await serve(["--config", file("wrong.yaml", `store: { kind: sqlite, url: "${url}" }\n`), "--data", join(dir, "d")]);
+    const broken = await serve(["--config", file("broken.yaml", `store:\n  url: "${url}\n  kind: [`), "--data", join(dir, "d")]);
+    expect([wrong.code, broken.code]).toEqual([2, 2]);
+    expect(stdout + wrong.stderr + wrong.stdout + broken.stderr + broken.stdout).not.toContain("hunter2");
+  });
+
+  verifies("server/config-refused", "what is wrong or unknown is refused by its key and its source", () => {
+    const refusals: readonly (readonly [string, string])[] = [
+      ["listen: { prot: 1 }", 'listen (FILE): there is no key "listen.prot"'],
+      ["lisen: { port: 1 }", 'configuration (FILE): there is no key "lisen"'],
+      ["listen: { port: 70000 }", "listen.port (FILE): Too big"],
+      ["listen: 4700", "listen (FILE): Invalid input: expected object"],
+      ["origins: [https://a.example/path]", "origins.0 (FILE): expected an origin"],
+      ["store: { kind: postgres }", "store (FILE): kind postgres needs a url"],
+      ["store: { pool: { min: 5, max: 2 } }", "store.pool (FILE): min is larger than max"],
+      ["tls: { certFile: a }", "tls (FILE): certFile and keyFile go together"],
+      ["- 1", "FILE: expected keys and values"],
+      ["a: &x 1\nb: *x", "FILE: is neither YAML nor JSON"],
+      ["drainMs: 1\ndrainMs: 2", "FILE: is neither YAML nor JSON at line 2"],
+    ];
+    for (const [text, told] of refusals) {
+      const path = file("refused.yaml", text);
+      expect(() => readConfig({ file: { path, demanded: true }, env: {}, flags: [] }), text).toThrow(
+        told.replace("FILE", told.startsWith("FILE") ? path : `file ${path}`),
+      );
+    }
+    const here =
+      (env: Record<string, string>, flags: readonly { key: string; text: string; source: string }[] = []): (() => unknown) =>
+      () =>
+        readConfig({ env, flags });
+    expect(here({ CORRAL_STORE_POOL_MAXX: "1" })).toThrow("environment CORRAL_STORE_POOL_MAXX: there is no such key");
+    expect(here({ CORRAL_STORE_POOL_MAX: "many" })).toThrow(
+      "store.pool.max (environment CORRAL_STORE_POOL_MAX): Invalid input: expected number",
+    );
+    expect(here({ CORRAL_KEY: "ck1", CORRAL_URL: "http://x" })).not.toThrow();
+    expect(here({}, [{ key: "__proto__.x", text: "1", source: "--set" }])).toThrow('--set: there is no key "__proto__.x"');
+    expect(() => readConfig({ file: { path: "/none.yaml", demanded: true }, env: {}, flags: [] })).toThrow("ENOENT");
+    expect(() => readConfig({ file: { path: "/none.yaml", demanded: false }, env: {}, flags: [] })).not.toThrow();
+    expect(envName("store.sqlite.cacheKiB")).toBe("CORRAL_STORE_SQLITE_CACHE_KI_B");
+  });
+});
+
+/** What is seen with a key set that is not seen without. */
+const EFFECTS: Readonly<Record<string, () => Promise<void>>> = {
+  "listen.host": async () => {
+    await using server = await startServerHere({ "listen.host": "127.0.0.2" });
+    expect(new URL(server.url).hostname).toBe("127.0.0.2");
+    expect((await fetch(`${server.url}/healthz`)).status).toBe(200);
+  },
+  "listen.port": async () => {
+    const port = await freePort();
+    await using server = await startServerHere({ "listen.port": String(port) });
+    expect(server.url).toBe(`http://127.0.0.1:${port}`);
+  },
+  "tls.certFile": withTls,
+  "tls.keyFile": wrongTls,
+  origins: async () => {
+    await using server = await startServerHere({ origins: "https://app.example" });
+    const status = async (origin: string): Promise<number> => (await fetch(`${server.url}/healthz`, { headers: { origin } })).status;
+    expect([await status("https://app.example"), await status("https://evil.example")]).toEqual([200, 403]);
+  },
+  "http.bodyBytes": async () => {
+    await using server = await startServerHere({ "http.bodyBytes": "100" });
+    const post = (name: string): Promise<Response> =>
+      fetch(`${server.url}/v1/tokens`, {
+        method: "POST",
+        headers: { authorization: `Bearer ${server.key}`, "content-type": "application/json" },
+        body: JSON.stringify({ ownerId: "ann", scope: "user", name }),
+      });
+    expect([(await post("a")).status, (await post("a".repeat(101))).status]).toEqual([201, 413]);
+  },
+  "http.connections": async () => {
+    await using server = await startServerHere({ "http.connections": "2" });
+    const open = await Promise.all([dial(server), dial(server)]);
+    const third = await dial(server);
+    await once(third.resume(), "close");
+    for (const socket of open) socket.destroy();
+    await expect
+      .poll(() =>
+        fetch(`${server.url}/healthz`).then(
+          ({ status }) => status,
+          () => 0,
+        ),
+      )
+      .toBe(200);
+  },
+  "http.headersBytes": async () => {
+    await using server = await startServerHere({ "http.headersBytes": "2000" });
+    expect(await answer(await dial(server), `GET /healthz HTTP/1.1\r\nhost: x\r\nx: ${"a".repeat(2_100)}\r\n\r\n`)).toMatch(
+      /^HTTP\/1.1 413 .*request_too_large/s,
+    );
+    expect(
+      await answer(await dial(server), `GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx: ${"a".repeat(1_000)}\r\n\r\n`),
+    ).toMatch(/^HTTP\/1.1 200/);
+  },
+  "http.headersTimeoutMs": async () => {
+    await using server = await startServerHere({ "http.headersTimeoutMs": "100" });
+    expect(await answer(await dial(server), "GET /healthz HTTP/1.1\r\nhost: ")).toMatch(/^HTTP\/1.1 408 .*request_timeout/s);
+  },
+  "http.requestTimeoutMs": async () => {
+    await using server = await startServerHere({ "http.requestTimeoutMs": "100", "http.headersTimeoutMs": "100" });
+    const head = `POST /v1/tokens HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${server.key}\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n`;
+    expect(await answer(await dial(server), `${head}{`)).toMatch(/^HTTP\/1.1 408 .*request_timeout/s);
+  },
+  "http.idleTimeoutMs": async () => {
+    await using server = await startServerHere({ "http.idleTimeoutMs": "100" });
+    expect(await answer(await dial(server), "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")).toMatch(/^HTTP\/1.1 200/); // until it is closed
+  },
+  "store.kind": async () => {
+    const call = startServerHere({ "store.kind": "postgres", "store.url": "postgres://127.0.0.1:1/x" });
+    expect(await call.then(() => "passed", errorCode)).toBe("store_unavailable");
+  },
+  "store.url": async () => {
+    await using database = await Postgres.start();
+    await using server = await startServerHere({ "store.kind": "postgres", "store.url": database.url });
+    expect((await server.admin.list()).items).toEqual([]);
+    expect(await ask(database, "select count(*)::int as n from tokens")).toEqual([{ n: 2 }]);
+  },
+  "store.pool.min": async () => {
+    await using database = await Postgres.start();
+    const left = async (min: number): Promise<unknown> => {
+      const url = `${database.url}${database.url.includes("?") ? "&" : "?"}application_name=min${min}`;
+      await using store = await openStore({ kind: "postgres", url, pool: { min } });
+      await Promise.all(Array.from({ length: 4 }, () => store.ping()));
+      await sleep(11_000); // the pool looks after ten seconds
+      return (await ask(database, `${OTHERS} and application_name = 'min${min}'`))[0];
+    };
+    expect(await Promise.all([left(0), left(2)])).toEqual([{ n: 0 }, { n: 2 }]);
+  },
+  "store.pool.max": async () => {
+    await using database = await Postgres.start();
+    await using store = await openStore({ kind: "postgres", url: database.url, pool: { min: 0, max: 2 } });
+    await Promise.all(Array.from({ length: 20 }, () => store.ping()));
+    expect((await ask(database, OTHERS))[0]).toEqual({ n: 2 });
+  },
+  "store.pool.acquireTimeoutMs": async () => {
+    await using database = await Postgres.start();
+    await using store = await openStore({ kind: "postgres", url: database.url, pool: { min: 0, max: 1, acquireTimeoutMs: 50 } });
+    const held = store.transaction(() => sleep(1_000));
+    expect(await store.ping().then(() => "passed", errorCode)).toBe("overloaded");
+    await held;
+  },
+  "store.pool.recycleMs": async () => {
+    await using database = await Postgres.start();
+    await using store = await openStore({ kind: "postgres", url: database.url, pool: { min: 0, max: 1, recycleMs: 1_000 } });
+    const pid = async (): Promise<unknown> => {
+      await store.ping();
+      return (await ask(database, "select pid from pg_stat_activity where query = 'select 1'"))[0];
+    };
+    const first = await pid();
+    await expect.poll(pid, { timeout: 10_000, interval: 200 }).not.toEqual(first);
+  },
+  "store.sqlite.wal": async () => {
+    for (const [wal, version] of [
+      ["true", 2],
+      ["false", 1],
+    ] as const) {
+      await using server = await startServerHere({ "store.sqlite.wal": wal });
+      // Bytes 18 and 19 of the file say how it is written.
+      expect([...readFileSync(join(server.dir, "data", "corral.db")).subarray(18, 20)]).toEqual([version, version]);
+    }
+  },
+  "store.sqlite.synchronous": () => pragma("store.sqlite.synchronous", "normal", "synchronous", [2, 1]),
+  "store.sqlite.cacheKiB": () => pragma("store.sqlite.cacheKiB", "4096", "cache_size", [-16_384, -4_096]),
+  "quotas.sandboxes": async () => {
+    await using server = await startServerHere({ "quotas.sandboxes": "1" });
+    const one = await server.admin.create({});
+    expect(await server.admin.create({}).then(() => "passed", errorCode)).toBe("limit_reached");
+    await one.destroy();
+  },
+  drainMs: async () => {
+    const server = await startServerHere({ drainMs: "50" });
+    const sandbox = await server.admin.create({});
+    const command = sandbox.exec({ command: "echo; sleep 600" }).then(() => "passed", errorCode);
+    await expect.poll(async () => (await sandbox.exec({ command: "pgrep -c sleep || true" })).stdout.toString()).not.toBe("");
+    await server[Symbol.asyncDispose]();
+    expect(await command).toBe("stream_cut");
+  },
+};
+const NEEDS_POSTGRES = /^store\.(url|pool\.)/;
+
+describe("every key does something", () => {
+  it("has a test", () => {
+    expect(Object.keys(EFFECTS)).toEqual([...configKeys().keys()]);
+  });
+
+  verifies(
+    "server/config-keys",
+    "no key of the configuration is read by nobody",
+    async () => {
+      for (const [key, effect] of Object.entries(EFFECTS)) if (!NEEDS_POSTGRES.test(key)) await effect();
+    },
+    120_000,
+  );
+
+  it("those of PostgreSQL too", async (context) => {
+    const missing = postgresMissing();
+    if (missing !== undefined) return context.skip(missing);
+    for (const [key, effect] of Object.entries(EFFECTS)) if (NEEDS_POSTGRES.test(key)) await effect();
+  }, 120_000);
+});
+
+const OTHERS = "select count(*)::int as n from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()";
+
+async function ask(database: Postgres, query: string): Promise<unknown[]> {
+  const client = new PgClient({ connectionString: database.url });
+  await client.connect();
+  try {
+    return (await client.query(query)).rows as unknown[];
+  } finally {
+    await client.end();
+  }
+}
+
+async function withTls(): Promise<void> {
+  const { cert, key } = selfSigned();
+  await using server = await startServerHere({ "tls.certFile": file("tls.crt", cert), "tls.keyFile": file("tls.key", key) });
+  expect(server.url).toMatch(/^https:/);
+  const status = await new Promise((resolve, reject) => {
+    httpsGet(`${server.url}/healthz`, { ca: cert }, (response) => resolve(response.statusCode)).on("error", reject);
+  });
+  expect(status).toBe(200);
+  expect(server.localUrl).toMatch(/^http:\/\/127\.0\.0\.1:/);
+  expect((await server.admin.list()).items).toEqual([]); // over the loopback, without TLS
+}
+
+async function wrongTls(): Promise<void> {
+  const certFile = file("one.crt", selfSigned().cert);
+  const refused = (keyFile: string): Promise<string> =>
+    startServerHere({ "tls.certFile": certFile, "tls.keyFile": keyFile }).then(
+      () => "passed",
+      (error: Error) => `${errorCode(error)} ${error.message}`,
+    );
+  expect(await refused(file("two.key", selfSigned().key))).toMatch(/^tls_invalid .*the key is not that of the certificate/);
+  expect(await refused(join(dir, "none.key"))).toMatch(/^tls_invalid tls.keyFile: .*none.key cannot be read \(ENOENT\)/);
+  expect(await refused(file("no.key", "no PEM"))).toMatch(/^tls_invalid .*no certificate and key in PEM/);
+}
+
+async function pragma(key: string, text: string, name: string, expected: readonly unknown[]): Promise<void> {
+  const seen: unknown[] = [];
+  for (const flags of [[], [{ key, text, source: "test" }]]) {
+    const { config } = readConfig({ env: {}, flags });
+    const driver = sqliteDialect({ file: ":memory:", ...config.store.sqlite }).createDriver();
+    await driver.init();
+    const connection = await driver.acquireConnection();
+    const { rows } = await connection.executeQuery({
+      sql: `pragma ${name}`,
+      parameters: [],
+      query: { kind: "RawNode", sqlFragments: [], parameters: [] },
+      queryId: { queryId: "q" },
+    });
+    seen.push(Object.values(rows[0] as object)[0]);
+    await driver.destroy();
+  }
+  expect(seen).toEqual(expected);
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as { port: number };
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+async function dial({ url }: ServerHere): Promise<Socket> {
+  const socket = connect(Number(new URL(url).port), "127.0.0.1");
+  socket.on("error", () => undefined);
+  await once(socket, "connect");
+  return socket;
+}
+
+/** All that is answered until the server closes. */
+async function answer(socket: Socket, text: string): Promise<string> {
+  let got = "";
+  socket.on("data", (chunk: Buffer) => (got += chunk.toString()));
+  socket.write(text);
+  await once(socket, "close");
+  return got;
+}
