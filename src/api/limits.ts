@@ -76,3 +76,13 @@ export const EXPIRY_SWEEP_MS = 500;
 export const DRAIN_MS = 10_000;
 /** Port of the server when nothing else is said. */
 export const DEFAULT_PORT = 4700;
+/** Codebases of one owner. */
+export const MAX_CODEBASES_PER_OWNER = 1_000;
+/** Content of all codebases of one owner, bytes; equal files count once. */
+export const MAX_CODEBASE_BYTES_PER_OWNER = 64 * 1024 ** 3;
+/** Files, links and directories of one version of a codebase. */
+export const MAX_CODEBASE_ENTRIES = 500_000;
+/** Versions of a codebase that are remembered beside those that a sandbox stands on. */
+export const MAX_CODEBASE_VERSIONS = 100;
+/** How long an upload that nobody continues is kept, ms. */
+export const UPLOAD_MS = 24 * 60 * 60 * 1000;

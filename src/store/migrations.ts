@@ -22,7 +22,7 @@ export async function migrate(db: Db, kind: StoreKind): Promise<void> {
 }
 
 function migrations(kind: StoreKind): Record<string, Migration> {
-  return { "001-tokens": tokens(), "002-sandboxes": sandboxes(), "003-records": records(kind) };
+  return { "001-tokens": tokens(), "002-sandboxes": sandboxes(), "003-records": records(kind), "004-codebases": codebases() };
 }
 
 // Migrations see no table types: those are of today, a migration is of its day.
@@ -110,6 +110,44 @@ function records(kind: StoreKind): Migration {
       await db.schema.createIndex("events_owner").on("events").columns(["owner_id", "seq"]).execute();
       await log("audit", ["token_id", "action", "subject_id", "outcome", "details"]);
       await db.schema.createIndex("audit_owner").on("audit").columns(["owner_id", "seq"]).execute();
+    },
+  };
+}
+
+function codebases(): Migration {
+  return {
+    up: async (db: Schema) => {
+      await db.schema
+        .createTable("codebases")
+        .addColumn("id", "text", (column) => column.primaryKey())
+        .addColumn("owner_id", "text", (column) => column.notNull())
+        .addColumn("node_id", "text", (column) => column.notNull())
+        .addColumn("name", "text", (column) => column.notNull())
+        .addColumn("labels", "text", (column) => column.notNull())
+        .addColumn("version", "integer", (column) => column.notNull())
+        .addColumn("created_at", "bigint", (column) => column.notNull())
+        .addColumn("updated_at", "bigint", (column) => column.notNull())
+        .execute();
+      await db.schema.createIndex("codebases_page").on("codebases").columns(["owner_id", "created_at", "id"]).execute();
+      await db.schema
+        .createTable("codebase_versions")
+        .addColumn("codebase_id", "text", (column) => column.notNull().references("codebases.id").onDelete("cascade"))
+        .addColumn("number", "integer", (column) => column.notNull())
+        .addColumn("root", "text", (column) => column.notNull())
+        .addColumn("bytes", "bigint", (column) => column.notNull())
+        .addColumn("files", "integer", (column) => column.notNull())
+        .addColumn("entries", "integer", (column) => column.notNull())
+        .addColumn("source", "text", (column) => column.notNull())
+        .addColumn("created_at", "bigint", (column) => column.notNull())
+        .addPrimaryKeyConstraint("codebase_versions_key", ["codebase_id", "number"])
+        .execute();
+      await db.schema
+        .createTable("codebase_uses")
+        .addColumn("sandbox_id", "text", (column) => column.primaryKey())
+        .addColumn("codebase_id", "text", (column) => column.notNull())
+        .addColumn("number", "integer", (column) => column.notNull())
+        .execute();
+      await db.schema.createIndex("codebase_uses_codebase").on("codebase_uses").column("codebase_id").execute();
     },
   };
 }

@@ -3,6 +3,7 @@
 // (contract.test.ts); what a transaction wrote is there whole or not at all.
 
 import { Kysely, sql } from "kysely";
+import { type Codebases, codebasesOf } from "./codebases.ts";
 import { migrate, type StoreKind } from "./migrations.ts";
 import { type Idempotency, idempotencyOf } from "./idempotency.ts";
 import { postgresDialect, type PostgresOptions } from "./postgres.ts";
@@ -18,6 +19,7 @@ export type StoreOptions = ({ readonly kind: "sqlite" } & SqliteOptions) | ({ re
 export interface StoreTables {
   readonly tokens: Tokens;
   readonly sandboxes: Sandboxes;
+  readonly codebases: Codebases;
   readonly idempotency: Idempotency;
   readonly events: Log<NewEvent, StoredEvent>;
   readonly audit: Log<NewAudit, StoredAudit>;
@@ -53,5 +55,12 @@ export async function openStore(options: StoreOptions): Promise<Store> {
 }
 
 function tablesOf(db: Db): StoreTables {
-  return { tokens: tokensOf(db), sandboxes: sandboxesOf(db), idempotency: idempotencyOf(db), events: eventsOf(db), audit: auditOf(db) };
+  return {
+    tokens: tokensOf(db),
+    sandboxes: sandboxesOf(db),
+    codebases: codebasesOf(db),
+    idempotency: idempotencyOf(db),
+    events: eventsOf(db),
+    audit: auditOf(db),
+  };
 }

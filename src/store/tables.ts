@@ -33,6 +33,28 @@ export interface Tables {
     end_at: number | null;
   };
   sandbox_metadata: { sandbox_id: string; key: string; value: string };
+  codebases: {
+    id: string;
+    owner_id: string;
+    node_id: string;
+    name: string;
+    labels: string;
+    /** Number of the current version. */
+    version: number;
+    created_at: number;
+    updated_at: number;
+  };
+  codebase_versions: {
+    codebase_id: string;
+    number: number;
+    root: string;
+    bytes: number;
+    files: number;
+    entries: number;
+    source: string;
+    created_at: number;
+  };
+  codebase_uses: { sandbox_id: string; codebase_id: string; number: number };
   idempotency: { owner_id: string; key: string; body_hash: string; result_id: string; created_at: number; expires_at: number };
   events: { seq: Generated<number>; at: number; owner_id: string; kind: string; subject_id: string; data: string };
   audit: {

@@ -30,6 +30,8 @@ export interface WalkEntry {
   readonly target: string;
   /** Values are latin1. Absent when none was asked for or found. */
   readonly xattrs?: ReadonlyMap<string, string>;
+  /** Where the content of a file lies in the base, when not at its own path. No walk of a directory tells one. */
+  readonly place?: string;
 }
 
 /** `dir`: a whole listing, before anything below it. `leave`: everything below that directory has been told. */
