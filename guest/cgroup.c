@@ -20,7 +20,7 @@ enum { GUEST_PIDS = 1, SLOTS_MAX = 2048, VALUE_BYTES = 64 };
 /* A foreign runtime keeps a process of its own beside PID 1. */
 static uint64_t guest_pids(const struct create *create) { return GUEST_PIDS + (create->launches ? 1 : 0); }
 
-static int write_value(int dir, const char *name, const char *value) {
+int cgroup_write(int dir, const char *name, const char *value) {
     int fd = openat(dir, name, O_WRONLY | O_CLOEXEC);
     if (fd < 0) return -errno;
     ssize_t count = write(fd, value, strlen(value));
@@ -32,7 +32,7 @@ static int write_value(int dir, const char *name, const char *value) {
 static int write_number(int dir, const char *name, uint64_t number) {
     char value[VALUE_BYTES];
     snprintf(value, sizeof value, "%llu", (unsigned long long)number);
-    return write_value(dir, name, value);
+    return cgroup_write(dir, name, value);
 }
 
 static int limit_v1_memory(struct making *making, int dir) {
@@ -43,7 +43,7 @@ static int limit_v1_memory(struct making *making, int dir) {
     /* Where swap is not counted the file is missing; then swappiness 0 is all there is, and the node's doctor names it. */
     error = write_number(dir, "memory.memsw.limit_in_bytes", bytes);
     if (error && error != -ENOENT) return error;
-    error = write_value(dir, "memory.swappiness", "0");
+    error = cgroup_write(dir, "memory.swappiness", "0");
     return error == -ENOENT ? 0 : error;
 }
 
@@ -79,13 +79,13 @@ static int limit_v2(struct making *making, int dir) {
     if (parents->v2_memory && create->memory) {
         error = write_number(dir, "memory.max", create->memory);
         /* SAFETY: swap would let a sandbox take twice what it may, of a disk that everybody shares. Absent: no swap accounting. */
-        if (!error && (error = write_value(dir, "memory.swap.max", "0")) == -ENOENT) error = 0;
+        if (!error && (error = cgroup_write(dir, "memory.swap.max", "0")) == -ENOENT) error = 0;
     }
     if (!error && parents->v2_pids && create->pids) error = write_number(dir, "pids.max", guest_pids(create) + create->pids);
     if (!error && parents->v2_cpu && create->cpu_quota) {
         char value[VALUE_BYTES];
         snprintf(value, sizeof value, "%llu %llu", (unsigned long long)create->cpu_quota, (unsigned long long)create->cpu_period);
-        error = write_value(dir, "cpu.max", value);
+        error = cgroup_write(dir, "cpu.max", value);
     }
     return error;
 }
@@ -152,7 +152,7 @@ int cgroup_join(const struct making *making) {
 static void kill_left(int parent, const char *id) {
     char path[ID_MAX + 32], text[4096];
     snprintf(path, sizeof path, "%s/cgroup.kill", id);
-    if (write_value(parent, path, "1") == 0) return;
+    if (cgroup_write(parent, path, "1") == 0) return;
     snprintf(path, sizeof path, "%s/cgroup.procs", id);
     int fd = openat(parent, path, O_RDONLY | O_CLOEXEC);
     ssize_t count = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
@@ -212,7 +212,7 @@ int cgroup_remove(struct spawner *spawner, const char *id) {
     return error;
 }
 
-static bool read_text(int parent, const char *id, const char *file, char *text, size_t size) {
+bool cgroup_read(int parent, const char *id, const char *file, char *text, size_t size) {
     char path[ID_MAX + 64];
     snprintf(path, sizeof path, "%s/%s", id, file);
     int fd = openat(parent, path, O_RDONLY | O_CLOEXEC);
@@ -226,7 +226,7 @@ static bool read_text(int parent, const char *id, const char *file, char *text, 
 /* One number of a cgroup file: the file's only one (`key` NULL), or that of the line `key N`. Absent: the record is left out. */
 static void put_stat(struct buffer *out, const char *record, int parent, const char *id, const char *file, const char *key, uint64_t unit) {
     char text[1024];
-    if (!read_text(parent, id, file, text, sizeof text)) return;
+    if (!cgroup_read(parent, id, file, text, sizeof text)) return;
     const char *at = text;
     if (key) {
         size_t length = strlen(key);

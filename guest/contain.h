@@ -34,6 +34,9 @@ int cgroup_make(struct making *making);
 void cgroup_close(struct making *making);
 int cgroup_join(const struct making *making); /* in the child */
 int cgroup_remove(struct spawner *spawner, const char *id);
+/* A file of the directory `dir`, or of the directory `id` below `parent`. */
+int cgroup_write(int dir, const char *name, const char *value);
+bool cgroup_read(int parent, const char *id, const char *file, char *text, size_t size);
 
 /* ids.c, steps 2, 8 and 9 */
 int ids_map(struct making *making);

@@ -197,6 +197,13 @@ bool exec_credit(struct exec *exec, uint32_t bytes) {
     return true;
 }
 
+void exec_release(struct guest *guest) {
+    uint64_t now = now_ns(), stood = loop_release(&guest->loop);
+    for (int i = 0; i < EXEC_BUCKETS; i++)
+        for (struct exec *exec = guest->by_id[i]; exec; exec = exec->next_by_id)
+            exec->last_output = exec->last_output + stood < now ? exec->last_output + stood : now;
+}
+
 void exec_client_gone(struct client *client) {
     for (int i = 0; i < EXEC_BUCKETS; i++) {
         struct exec *next;

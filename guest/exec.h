@@ -56,6 +56,8 @@ void exec_resize(struct exec *exec, uint16_t rows, uint16_t cols);
 /* False: more credit than the window. */
 bool exec_credit(struct exec *exec, uint32_t bytes);
 void exec_resume(struct exec *exec);
+/* Time goes on after loop_hold: no command is charged for what it stood still. */
+void exec_release(struct guest *guest);
 void exec_client_gone(struct client *client);
 /* A stream was closed or has no more of the command's bytes. May free the exec. */
 void exec_progress(struct exec *exec);

@@ -45,6 +45,7 @@ void loop_unwatch(struct loop *loop, struct watch *watch) {
 
 void loop_timer(struct loop *loop, struct timer *timer, uint64_t at) {
     loop_timer_stop(loop, timer);
+    if (loop->held_at) at -= now_ns() - loop->held_at; /* the release adds it again */
     struct timer **place = &loop->timers;
     while (*place && (*place)->at <= at) place = &(*place)->next;
     timer->at = at;
@@ -59,6 +60,18 @@ void loop_timer_stop(struct loop *loop, struct timer *timer) {
     while (*place && *place != timer) place = &(*place)->next;
     if (*place) *place = timer->next;
     timer->armed = false;
+}
+
+void loop_hold(struct loop *loop) {
+    if (!loop->held_at) loop->held_at = now_ns();
+}
+
+uint64_t loop_release(struct loop *loop) {
+    if (!loop->held_at) return 0;
+    uint64_t stood = now_ns() - loop->held_at;
+    for (struct timer *timer = loop->timers; timer; timer = timer->next) timer->at += stood;
+    loop->held_at = 0;
+    return stood;
 }
 
 void loop_later(struct loop *loop, struct later *later) {
@@ -80,7 +93,7 @@ static void run_later(struct loop *loop) {
 }
 
 static void run_timers(struct loop *loop) {
-    if (!loop->timers) return;
+    if (!loop->timers || loop->held_at) return;
     uint64_t now = now_ns();
     while (loop->timers && loop->timers->at <= now) {
         struct timer *timer = loop->timers;
@@ -92,7 +105,7 @@ static void run_timers(struct loop *loop) {
 
 /* Rounded up: waking a moment early would spin. */
 static int sleep_ms(const struct loop *loop) {
-    if (!loop->timers) return -1;
+    if (!loop->timers || loop->held_at) return -1;
     uint64_t now = now_ns();
     if (loop->timers->at <= now) return 0;
     uint64_t ms = (loop->timers->at - now + 999999u) / 1000000u;

@@ -42,6 +42,7 @@ struct loop {
     struct epoll_event batch[LOOP_BATCH];
     int batch_count;
     bool stopped;
+    uint64_t held_at; /* 0: time goes on */
 };
 
 /* 0 or -errno, here and below. */
@@ -52,6 +53,9 @@ int loop_watch(struct loop *loop, struct watch *watch, uint32_t events);
 void loop_unwatch(struct loop *loop, struct watch *watch);
 void loop_timer(struct loop *loop, struct timer *timer, uint64_t at);
 void loop_timer_stop(struct loop *loop, struct timer *timer);
+/* No timer fires until the release, which moves each by the time that was held and answers how long that was, ns (0: it was not). */
+void loop_hold(struct loop *loop);
+uint64_t loop_release(struct loop *loop);
 void loop_later(struct loop *loop, struct later *later);
 /* Runs until `stopped` is set (0) or epoll fails (-errno). */
 int loop_run(struct loop *loop);

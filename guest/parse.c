@@ -1,4 +1,4 @@
-/* CONFIGURE, DESTROY and TOOL as checked structs (parse.h); CREATE is parse-create.c. Does no I/O and allocates nothing.
+/* CONFIGURE, DESTROY, FREEZE and TOOL as checked structs (parse.h); CREATE is parse-create.c. Does no I/O and allocates nothing.
  * Invariant: nothing malformed reaches a system call. */
 #define _GNU_SOURCE
 #include "parse.h"
@@ -103,6 +103,27 @@ int destroy_parse(const uint8_t *bytes, size_t length, struct destroy *destroy) 
     if (!destroy->id)
         return -1;
     destroy->wrong = NULL;
+    return 0;
+}
+
+int freeze_parse(const uint8_t *bytes, size_t length, struct freeze *freeze) {
+    memset(freeze, 0, sizeof *freeze);
+    freeze->frozen = -1;
+    freeze->wrong = "a record is unknown, cut off or out of range";
+    struct record_walk walk;
+    record_begin(&walk, bytes, length);
+    while (walk.at != walk.end) {
+        const char *verb = record_next(&walk), *value = verb ? record_next(&walk) : NULL;
+        if (!value)
+            return -1;
+        if (!strcmp(verb, "id") && !freeze->id && id_ok(value))
+            freeze->id = value;
+        else if (strcmp(verb, "frozen") || freeze->frozen >= 0 || flag_parse(value, &freeze->frozen))
+            return -1;
+    }
+    if (!freeze->id || freeze->frozen < 0)
+        return -1;
+    freeze->wrong = NULL;
     return 0;
 }
 

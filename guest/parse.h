@@ -99,6 +99,12 @@ struct destroy {
     const char *wrong;
 };
 
+struct freeze {
+    const char *id;
+    int frozen;
+    const char *wrong;
+};
+
 struct tool_request {
     const char *arg[TOOL_ARGS_MAX + 1]; /* NULL-terminated */
     uint32_t args;
@@ -109,6 +115,7 @@ struct tool_request {
 int create_parse(const uint8_t *bytes, size_t length, struct create *create);
 int configure_parse(const uint8_t *bytes, size_t length, struct configure *configure);
 int destroy_parse(const uint8_t *bytes, size_t length, struct destroy *destroy);
+int freeze_parse(const uint8_t *bytes, size_t length, struct freeze *freeze);
 int tool_parse(const uint8_t *bytes, size_t length, struct tool_request *tool);
 
 /* Outside id of an inside id; -1 when it is not mapped. */

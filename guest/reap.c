@@ -145,9 +145,13 @@ static void settle(struct sandbox *sandbox) {
 void sandbox_kill(struct sandbox *sandbox) {
     if (sandbox->state != SANDBOX_LIVE) return;
     sandbox->state = SANDBOX_KILLED;
+    if (sandbox->pidfd < 0) {
+        settle(sandbox); /* may free it */
+        return;
+    }
     /* SAFETY: by pidfd: a number could by now be somebody else's. */
-    if (sandbox->pidfd >= 0) sys_pidfd_kill(sandbox->pidfd, SIGKILL);
-    else settle(sandbox);
+    sys_pidfd_kill(sandbox->pidfd, SIGKILL);
+    thaw_to_die(sandbox);
 }
 
 /* CREATE failed at `step`: the same way out as every other, then the error is told. */

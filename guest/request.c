@@ -39,6 +39,8 @@ bool request_parse(const struct frame *frame, struct request *out) {
             return frame->type == REQUEST_STDIN || frame->length <= MAX_PING_BYTES;
         case REQUEST_STDIN_EOF:
         case REQUEST_STOP:
+        case REQUEST_HOLD:
+        case REQUEST_RELEASE:
         case REQUEST_KILL_ALL: return frame->length == 0;
         case REQUEST_SIGNAL:
             if (frame->length != 8) return false;

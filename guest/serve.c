@@ -99,6 +99,8 @@ static bool on_frame(struct conn *conn, const struct frame *frame) {
         case REQUEST_EXEC: return exec_begin(client, request.id, &request.exec);
         case REQUEST_PING: conn_send(conn, ANSWER_PONG, request.id, request.data.bytes, request.data.length); return true;
         case REQUEST_KILL_ALL: return begin_kill_all(client, request.id);
+        case REQUEST_HOLD: loop_hold(&client->guest->loop); conn_send(conn, ANSWER_PONG, request.id, NULL, 0); return true;
+        case REQUEST_RELEASE: exec_release(client->guest); conn_send(conn, ANSWER_PONG, request.id, NULL, 0); return true;
         default: return to_exec(client, &request);
     }
 }

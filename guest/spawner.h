@@ -23,6 +23,7 @@ enum {
     REQUEST_STATS,
     REQUEST_ADOPT,
     REQUEST_END,
+    REQUEST_FREEZE,
     ANSWER_OK = 65,
     ANSWER_ERROR,
     ANSWER_TOOL_OUT,
@@ -157,6 +158,10 @@ void sandbox_abandon(struct sandbox *sandbox, uint32_t request, int error, uint3
 bool sandbox_reaped(struct spawner *spawner, pid_t pid, int status);
 struct sandbox *sandbox_find(struct spawner *spawner, const char *id);
 void sandboxes_orphan(struct spawner *spawner);
+
+/* freeze.c */
+void on_freeze(struct spawner *spawner, const struct frame *frame);
+void thaw_to_die(const struct sandbox *sandbox);
 
 /* cgroup.c */
 void on_stats(struct spawner *spawner, const struct frame *frame);

@@ -1,4 +1,4 @@
-/* Fuzzes what the spawner is asked (CREATE, CONFIGURE, DESTROY, TOOL) and what PID 1 is handed over. No I/O.
+/* Fuzzes what the spawner is asked (CREATE, CONFIGURE, DESTROY, FREEZE, TOOL) and what PID 1 is handed over. No I/O.
  * The first byte chooses the parser. Properties: an accepted struct points only into its bytes and keeps its tables' bounds;
  * the same bytes with one more behind them are not read differently up to there (a walk that left its end would be).
  * fuzz-sources: frame.c buffer.c parse.c parse-create.c parse-words.c facts.c seccomp.c step.c */
@@ -78,6 +78,13 @@ static void check_destroy(const uint8_t *bytes, size_t length) {
     for (uint32_t i = 0; i < destroy.scrubs; i++) absolute(destroy.scrub[i]);
 }
 
+static void check_freeze(const uint8_t *bytes, size_t length) {
+    struct freeze freeze;
+    if (freeze_parse(bytes, length, &freeze) != 0) return;
+    must(freeze.frozen == 0 || freeze.frozen == 1, "a flag is a flag");
+    inside(freeze.id);
+}
+
 static void check_tool(const uint8_t *bytes, size_t length) {
     struct tool_request tool;
     if (tool_parse(bytes, length, &tool) != 0) return;
@@ -107,11 +114,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (!bytes) abort();
     memcpy(bytes, data + 1, size - 1);
     from = bytes, room = size - 1;
-    switch (data[0] % 5) {
+    switch (data[0] % 6) {
         case 0: check_create(bytes, room); break;
         case 1: check_configure(bytes, room); break;
         case 2: check_destroy(bytes, room); break;
         case 3: check_tool(bytes, room); break;
+        case 5: check_freeze(bytes, room); break;
         default: check_facts(bytes, room);
     }
     free(bytes);

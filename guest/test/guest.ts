@@ -10,7 +10,19 @@ import { join } from "node:path";
 import { filterArch, seccompProgram } from "../../src/runtime/seccomp/filter.ts";
 import { guestProgram, testProgram } from "./build.ts";
 
-export const REQUEST = { exec: 1, stdin: 2, stdinEof: 3, signal: 4, stop: 5, resize: 6, credit: 7, ping: 8, killAll: 9 } as const;
+export const REQUEST = {
+  exec: 1,
+  stdin: 2,
+  stdinEof: 3,
+  signal: 4,
+  stop: 5,
+  resize: 6,
+  credit: 7,
+  ping: 8,
+  killAll: 9,
+  hold: 20,
+  release: 21,
+} as const;
 export const ANSWER = { ready: 64, ok: 65, started: 66, stdout: 67, stderr: 68, exit: 69, stdinCredit: 70, pong: 71 } as const;
 export const FLAG = { pty: 1, stdin: 2, merge: 4, tied: 8, root: 16 } as const;
 export const EXIT = { timedOut: 1, idle: 2, truncated: 4, memoryHit: 8, pidsHit: 16, cwd: 32 } as const;

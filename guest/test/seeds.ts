@@ -33,6 +33,8 @@ write("frames", {
     frame(REQUEST.credit, 1, u32(65_536)),
     frame(REQUEST.ping, 9, Buffer.from("ping")),
     frame(REQUEST.killAll, 3),
+    frame(REQUEST.hold, 4),
+    frame(REQUEST.release, 5),
   ]),
   cut: frame(REQUEST.stdin, 1, Buffer.alloc(300)).subarray(0, 200),
 });
@@ -121,6 +123,7 @@ write("records", {
   ),
   destroy: records(2, "id", "sb01", "scrub", "/var/lib/corral/d/sb01"),
   tool: records(3, "arg", "walk", "arg", "/srv/base"),
+  freeze: records(5, "id", "sb01", "frozen", "1"),
   facts: Buffer.concat([
     Buffer.from([4]),
     facts(

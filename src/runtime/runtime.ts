@@ -108,10 +108,18 @@ export interface Container {
   readonly weakenings: readonly string[];
   exec(request: GuestExec): GuestProcess;
   /**
-   * Kills PID 1 by pidfd; resolves when processes, mounts, cgroups and socket are gone, and with them the trees `scrub`
-   * (absolute host paths: a delta, its work directory). Idempotent; the first call's trees count.
+   * Every process stands still, PID 1 too, until `thaw`; the time limits of commands stand still with them. What is asked of it
+   * meanwhile waits. Throws `runtime_unavailable` where no cgroup can freeze, `sandbox_state` when it does not come to rest.
    */
-  destroy(scrub?: readonly string[]): Promise<void>;
+  freeze(): Promise<void>;
+  /** Harmless when it is not frozen. */
+  thaw(): Promise<void>;
+  /**
+   * Kills PID 1 by pidfd; resolves when processes, mounts, cgroups and socket are gone, and with them the trees `scrub`
+   * (absolute host paths: a delta, its work directory). Idempotent; the first call's trees and reason count. `why` is what
+   * commands that still run are told.
+   */
+  destroy(scrub?: readonly string[], why?: string): Promise<void>;
   /** Resolves with the reason when the container ends without being asked to. */
   readonly lost: Promise<string>;
 }

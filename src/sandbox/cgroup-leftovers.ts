@@ -66,6 +66,8 @@ function kill(dir: string): void {
     writeFileSync(killer, "1");
     return;
   }
+  const freezer = join(dir, "freezer.state");
+  if (existsSync(freezer)) writeFileSync(freezer, "THAWED"); // what is frozen there takes no signal
   for (const pid of pidsOf(dir)) {
     try {
       // SAFETY: the pid was read from that cgroup a moment ago; without this a leftover of a killed run would live on unseen.

@@ -168,11 +168,14 @@ export async function others(container: Container): Promise<string[]> {
 }
 
 /** The host's pid of PID 1 of a container. */
-export async function hostPid(container: Container): Promise<number> {
+/** The node's number of a process of it, by its number inside; 1 unless another is named. */
+export async function hostPid(container: Container, inside = 1): Promise<number> {
   const space = (await output(container, "readlink /proc/self/ns/pid")).trim();
   const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
-  const found = pids.find((pid) => linkOf(`/proc/${pid}/ns/pid`) === space && /^NSpid:.*\t1$/m.test(readText(`/proc/${pid}/status`)));
-  if (found === undefined) throw new Error("PID 1 of the container is not visible from outside");
+  const found = pids.find(
+    (pid) => linkOf(`/proc/${pid}/ns/pid`) === space && new RegExp(`^NSpid:.*\\t${inside}$`, "m").test(readText(`/proc/${pid}/status`)),
+  );
+  if (found === undefined) throw new Error(`PID ${inside} of the container is not visible from outside`);
   return Number(found);
 }
 

@@ -9,7 +9,8 @@ import { connect, createServer } from "node:net";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished, type TestContext } from "vitest";
 import { verifies } from "../verifies.ts";
-import { hostPid, IDLE, type Lab, labFor, leftovers, MIB, type OpenRuntime, others, output, readText, run, start } from "./runtime-lab.ts";
+import { lives } from "./runtime-lives.ts";
+import { hostPid, type Lab, labFor, MIB, type OpenRuntime, others, output, readText, run, start } from "./runtime-lab.ts";
 
 const [ENOENT, EACCES, ENETUNREACH, ECONNREFUSED] = [2, 13, 101, 111];
 const SIGKILL = 9;
@@ -326,63 +327,5 @@ function walls(lab: () => Lab): void {
       " 00 00 00\n8\n",
     );
     expect((await run(container, "touch /dev/x /usr/x /etc/x /x")).exit.code).not.toBe(0);
-  });
-}
-
-function lives(lab: () => Lab): void {
-  verifies("runtime/destroy-leaves-nothing", "leaves no process, socket or cgroup behind when it is destroyed, however busy", async () => {
-    const container = await lab().make();
-    const pid = await hostPid(container);
-    const busy = start(container, "/workspace/peek daemon; setsid sleep 300 & yes > /dev/null & echo up; wait");
-    busy.ended.catch(() => undefined);
-    await busy.said("up");
-    expect(leftovers(container.id, lab().dir)).not.toEqual([]);
-    await container.destroy();
-    await container.destroy();
-    await expect(busy.ended).rejects.toThrow(/lost/);
-    await expect.poll(() => readText(`/proc/${pid}/status`), SOON).toBe("");
-    expect(leftovers(container.id, lab().dir)).toEqual([]);
-    expect(() => container.exec({ ...IDLE, argv: ["true"] })).toThrow(/no more requests/);
-  });
-
-  verifies("runtime/lost-is-told", "says that it was lost when its PID 1 is killed from outside", async () => {
-    const container = await lab().make();
-    const command = start(container, "echo up; sleep 300");
-    await command.said("up");
-    process.kill(await hostPid(container), "SIGKILL");
-    expect(await container.lost).not.toBe("");
-    await expect(command.ended).rejects.toThrow(/lost/);
-    await container.destroy();
-    expect(leftovers(container.id, lab().dir)).toEqual([]);
-  });
-
-  it("is not harmed by a command that signals everything it can", async () => {
-    const container = await lab().make();
-    await run(container, "kill -KILL 1; kill -STOP 1; kill -SEGV 1; kill -KILL -1");
-    expect(await output(container, "echo alive")).toBe("alive\n");
-  });
-
-  it("makes several sandboxes at once and keeps them apart", async () => {
-    const containers = await Promise.all(Array.from({ length: 6 }, () => lab().make()));
-    await Promise.all(containers.map((container, n) => output(container, `echo ${n} > /tmp/own`)));
-    expect(await Promise.all(containers.map((container) => output(container, "cat /tmp/own")))).toEqual(containers.map((_, n) => `${n}\n`));
-  });
-
-  it("refuses a second sandbox of the same name and keeps the first", async () => {
-    const spec = lab().spec();
-    const container = await lab().runtime.create(spec);
-    onTestFinished(() => container.destroy());
-    await expect(lab().runtime.create(spec)).rejects.toThrow(/exists/);
-    expect(await output(container, "echo first")).toBe("first\n");
-  });
-
-  it("takes everything away when a mount cannot be made, and names the step", async () => {
-    const spec = lab().spec();
-    const broken = {
-      ...spec,
-      mounts: [...spec.mounts, { kind: "bind" as const, target: "/no/such/place", source: lab().dir, readOnly: true, exec: false }],
-    };
-    await expect(lab().runtime.create(broken)).rejects.toThrow(/step 1\d|ended before it was ready/);
-    expect(leftovers(spec.id, lab().dir)).toEqual([]);
   });
 }

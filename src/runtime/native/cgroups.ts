@@ -24,6 +24,7 @@ export interface CgroupMount {
 /** What limits a sandbox; `cpuacct` only measures. */
 const V1_WANTED = ["memory", "pids", "cpu"] as const;
 const V2_WANTED = ["memory", "pids", "cpu"] as const;
+const FREEZER = "freezer";
 const OURS = "corral";
 
 export function findCgroups(root: boolean): CgroupParents {
@@ -38,6 +39,10 @@ export function findCgroups(root: boolean): CgroupParents {
   }
   const unified = mounts.find(({ type }) => type === "cgroup2");
   const v2 = unified === undefined ? undefined : makeUnified(unified.path, root, instance, made);
+  // Where a v2 tree is, it freezes; a v1 directory for each sandbox is made only where nothing else can.
+  const freezer = mounts.find(({ controllers }) => controllers.includes(FREEZER));
+  const frozen = v2 !== undefined || freezer === undefined ? undefined : makeInstance(freezer.path, instance, made);
+  if (frozen !== undefined) v1.push({ controller: FREEZER, dir: frozen });
   return {
     mode: v2 === undefined ? (v1.length > 0 ? "v1" : "none") : v1.length > 0 ? "hybrid" : "v2",
     v2,
@@ -47,6 +52,12 @@ export function findCgroups(root: boolean): CgroupParents {
       for (const dir of made.reverse()) removeEmpty(dir);
     },
   };
+}
+
+/** What makes all processes of a sandbox stand still. */
+export function freezerOf({ v1, v2 }: Pick<CgroupParents, "v1" | "v2">): "v2" | "v1" | "none" {
+  if (v2 !== undefined) return "v2";
+  return v1.some(({ controller }) => controller === FREEZER) ? "v1" : "none";
 }
 
 /** Names of walls that do not stand. */

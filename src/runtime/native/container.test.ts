@@ -88,6 +88,7 @@ async function fakeGuest(
     timings: {},
     weakenings: [],
     end: async (scrub) => void ends.push(scrub),
+    freeze: () => Promise.resolve(true),
     onGone: () => undefined,
   });
   const socket = await connected.promise;

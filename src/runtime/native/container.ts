@@ -3,6 +3,7 @@
 // held for it is bounded whatever it sends; `destroy` is asked of the spawner once.
 
 import { connect, type Socket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import { CorralError } from "../../api/errors.ts";
 import { MAX_EXECS } from "../../api/limits.ts";
 import type { Container, GuestExec, GuestProcess } from "../runtime.ts";
@@ -17,6 +18,11 @@ const MAX_UNSENT_BYTES = 64 * 1024 * 1024;
 const READY_MS = 20_000;
 /** How long a closed connection waits for the spawner's word on why. */
 const REASON_MS = 200;
+/** How long a guest may take to stop its clock before it is frozen. */
+const HOLD_MS = 500;
+/** How long processes may take to stand still, and the longest time between two looks. */
+const FREEZE_MS = 5_000;
+const MAX_PAUSE_MS = 50;
 
 export interface ContainerParts {
   readonly id: string;
@@ -26,6 +32,8 @@ export interface ContainerParts {
   readonly timings: Readonly<Record<string, number>>;
   readonly weakenings: readonly string[];
   readonly end: (scrub: readonly string[]) => Promise<void>;
+  /** Asks for the state, and tells whether all of it stands still. */
+  readonly freeze: (frozen: boolean) => Promise<boolean>;
   /** It is gone, for whatever reason; called once. */
   readonly onGone: () => void;
 }
@@ -90,16 +98,32 @@ export class GuestContainer implements Container, ExecOwner {
 
   /** Resolves when the guest has answered, after all that was asked before. */
   ping(): Promise<void> {
-    this.#refuseIfOver();
-    const id = this.#id();
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#pings.set(id, resolve);
-    this.writer.send(GUEST.ping, id);
-    return promise;
+    return this.#answered(GUEST.ping);
   }
 
-  destroy(scrub: readonly string[] = []): Promise<void> {
-    this.#destroyed ??= this.#over === undefined ? this.#take(scrub, "the sandbox was destroyed") : this.#takeRest(scrub);
+  async freeze(): Promise<void> {
+    // A guest that does not answer is not waited for: it is then frozen in the middle of its time.
+    await Promise.race([this.#answered(GUEST.hold), sleep(HOLD_MS, undefined, { ref: false })]);
+    const deadline = performance.now() + FREEZE_MS;
+    let pause = 1;
+    while (!(await this.#parts.freeze(true))) {
+      this.#refuseIfOver();
+      if (performance.now() > deadline) {
+        await this.thaw();
+        throw new CorralError("sandbox_state", `the sandbox ${this.id} does not come to rest (a process is busy with a disk); try again`);
+      }
+      await sleep(pause);
+      pause = Math.min(pause * 2, MAX_PAUSE_MS);
+    }
+  }
+
+  async thaw(): Promise<void> {
+    await this.#parts.freeze(false);
+    await this.#answered(GUEST.release);
+  }
+
+  destroy(scrub: readonly string[] = [], why = "the sandbox was destroyed"): Promise<void> {
+    this.#destroyed ??= this.#over === undefined ? this.#take(scrub, why) : this.#takeRest(scrub);
     return this.#destroyed;
   }
 
@@ -116,6 +140,16 @@ export class GuestContainer implements Container, ExecOwner {
 
   broke(what: string): void {
     this.#lose(`its guest broke the protocol: ${what}`);
+  }
+
+  /** Resolves with its PONG, or when it is gone. */
+  #answered(type: number): Promise<void> {
+    this.#refuseIfOver();
+    const id = this.#id();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#pings.set(id, resolve);
+    this.writer.send(type, id);
+    return promise;
   }
 
   #refuseIfOver(): void {

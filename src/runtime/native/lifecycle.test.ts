@@ -259,3 +259,17 @@ describe("a machine that lacks something", () => {
     expect(JSON.parse(stdout)).toMatchObject({ available: false, reason: expect.stringMatching(/CAP_SYS_ADMIN/) as unknown });
   });
 });
+
+describe("a machine without a cgroup2 tree", () => {
+  const trees = parseMounts(readFileSync("/proc/self/mountinfo", "latin1"));
+  verifies("runtime/freeze", "freezes by the v1 freezer, and destroys what is frozen", async (context) => {
+    rootOnly(context);
+    const unified = trees.find(({ type }) => type === "cgroup2");
+    if (!trees.some(({ controllers }) => controllers.includes("freezer"))) context.skip("this machine has no v1 freezer");
+    const cover = unified === undefined ? "" : `umount ${unified.path}; `;
+    const script = join(import.meta.dirname, "../../../test/fixtures/native-v1.ts");
+    const argv = ["-m", "--propagation", "private", "sh", "-ec", `${cover}exec "$@"`, "sh", process.execPath, script];
+    const { stdout } = await promisify(execFile)("unshare", argv);
+    expect(JSON.parse(stdout)).toEqual({ cgroup: "v1", freezer: "v1", early: "still", later: "later\n", traces: [] });
+  });
+});

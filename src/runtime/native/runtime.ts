@@ -7,7 +7,7 @@ import { CorralError, errorCode } from "../../api/errors.ts";
 import type { RuntimeName } from "../../api/sandbox.ts";
 import type { IdMap, RunTool } from "../../view/view.ts";
 import type { Container, ContainerSpec, Runtime, RuntimeProbe } from "../runtime.ts";
-import { type CgroupParents, findCgroups } from "./cgroups.ts";
+import { type CgroupParents, findCgroups, freezerOf } from "./cgroups.ts";
 import { GuestContainer } from "./container.ts";
 import { createRecords } from "./create-records.ts";
 import { compareReady, ownNamespaces } from "./handshake.ts";
@@ -145,6 +145,7 @@ class NativeRuntime implements Runtime {
       features: {
         ...Object.fromEntries(this.#facts),
         cgroup: cgroups.mode,
+        freezer: freezerOf(cgroups),
         ids: String(ids.count),
         ...this.#parts.options.foreign?.features,
       },
@@ -205,12 +206,22 @@ class NativeRuntime implements Runtime {
       timings,
       weakenings: [...this.#parts.cgroups.weakenings, ...(spec.weaken ?? []).map((step) => `step-${step}-left-out`)],
       end: (scrub) => this.#endContainer(spec.id, socketPath, spawner, scrub),
+      freeze: (frozen) => this.#freeze(spec.id, spawner, frozen),
       onGone: () => this.#containers.delete(spec.id),
     });
     this.#containers.set(spec.id, container);
     const death = this.#creating.get(spec.id);
     if (death !== undefined) container.died(death);
     return container;
+  }
+
+  async #freeze(id: string, spawner: Spawner, frozen: boolean): Promise<boolean> {
+    if (freezerOf(this.#parts.cgroups) === "none")
+      throw new CorralError(
+        "runtime_unavailable",
+        "no cgroup of this machine can freeze a sandbox, which needs a cgroup2 tree or a v1 freezer; pause it without its memory",
+      );
+    return await spawner.freeze(id, frozen);
   }
 
   async #endContainer(id: string, socketPath: string, spawner: Spawner, scrub: readonly string[]): Promise<void> {

@@ -118,6 +118,15 @@ export class Spawner {
     await this.#ask(SPAWNER.destroy, records([["id", id], ...scrub.map((path) => ["scrub", path])]));
   }
 
+  /** Asks for the state and tells whether everything of the sandbox stands still now; asking again is how to wait. */
+  async freeze(id: string, frozen: boolean): Promise<boolean> {
+    const list = [
+      ["id", id],
+      ["frozen", frozen ? "1" : "0"],
+    ];
+    return pairs(wholeStrings(await this.#ask(SPAWNER.freeze, records(list)))).get("frozen") === "1";
+  }
+
   async stats(id: string): Promise<ReadonlyMap<string, number>> {
     const answer = await this.#ask(SPAWNER.stats, records([["id", id]]));
     return new Map([...pairs(wholeStrings(answer))].map(([key, value]) => [key, Number(value)]));
