@@ -2,16 +2,12 @@
 // and the local client in the server's own process. Types alone. Invariant: what is refused is a CorralError with a code of the table;
 // every call takes an AbortSignal.
 
+import type { CallOptions, PageOptions } from "./calls.ts";
+import type { DeltaCalls, KeptDeltaCalls } from "./deltas.ts";
 import type { ExecResult } from "./sandbox.ts";
 import type { CreateSandboxBody, ExecBody, IssuedToken, IssueTokenBody, ListOf, SandboxResource, TokenResource } from "./server.ts";
 
-export interface CallOptions {
-  readonly signal?: AbortSignal;
-}
-
-export interface ListOptions extends CallOptions {
-  readonly limit?: number;
-  readonly cursor?: string;
+export interface ListOptions extends PageOptions {
   readonly state?: SandboxResource["state"];
   /** All of these pairs. */
   readonly metadata?: Readonly<Record<string, string>>;
@@ -29,6 +25,7 @@ export interface SandboxHandle extends AsyncDisposable {
   readonly id: string;
   info(options?: CallOptions): Promise<SandboxResource>;
   exec(request: ClientExecRequest): Promise<ExecResult>;
+  readonly delta: DeltaCalls;
   /** Moves its end to `timeoutMs` from now; `null` never ends by itself. */
   renew(timeoutMs: number | null, options?: CallOptions): Promise<SandboxResource>;
   /** Idempotent. */
@@ -48,5 +45,6 @@ export interface Client {
   sandbox(id: string): SandboxHandle;
   /** Newest first. */
   list(options?: ListOptions): Promise<ListOf<SandboxResource>>;
+  readonly deltas: KeptDeltaCalls;
   readonly tokens: TokenCalls;
 }

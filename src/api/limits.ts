@@ -36,6 +36,10 @@ export const MAX_POLICY_DOCUMENT_BYTES = 1024 ** 2;
 export const MAX_POLICY_BYTES = 4 * 1024 ** 2;
 /** How long the delta of a run that was cut off is kept, ms. */
 export const CUT_OFF_DELTA_MS = 24 * 60 * 60 * 1000;
+/** Entries of one list of changes that are told; counts tell of all. */
+export const MAX_TOLD_CHANGES = 10_000;
+/** Deltas of one owner that are read at once. */
+export const MAX_DELTA_READS = 4;
 /** Items of one page of a list. */
 export const MAX_PAGE_ITEMS = 100;
 /** How long the key of a create is remembered, ms. */

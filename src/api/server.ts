@@ -3,7 +3,7 @@
 
 import type { ErrorBody } from "./errors.ts";
 import type { Policy } from "./policy.ts";
-import type { ExecResult, RuntimeName, SandboxInfo, SandboxLimits } from "./sandbox.ts";
+import type { CreateRequest, ExecResult, RuntimeName, SandboxInfo, SandboxLimits } from "./sandbox.ts";
 
 export interface CreateSandboxBody {
   /** Directory of the server's machine; asks for a key of scope `admin`. Absent: an empty codebase. */
@@ -14,6 +14,8 @@ export interface CreateSandboxBody {
   readonly limits?: SandboxLimits;
   readonly env?: Readonly<Record<string, string>>;
   readonly metadata?: Readonly<Record<string, string>>;
+  /** `ephemeral` (default): the delta dies with the sandbox. `keep`: it stays until it is committed or discarded. */
+  readonly delta?: CreateRequest["delta"];
   /** Life from now, ms; `null` never ends by itself. */
   readonly timeoutMs?: number | null;
 }

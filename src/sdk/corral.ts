@@ -1,8 +1,11 @@
 // The client of a Corral server: `new Corral({ url, key })`, then sandboxes and what is in them. Runs in browsers and every Node.js.
 // Invariant: it imports nothing but the contract, so a program that uses it depends on nothing else.
 
-import type { CallOptions, Client, ListOptions, SandboxHandle, TokenCalls } from "../api/client.ts";
+import type { CallOptions } from "../api/calls.ts";
+import type { Client, ListOptions, SandboxHandle, TokenCalls } from "../api/client.ts";
 import type { CreateSandboxBody, ListOf, SandboxResource } from "../api/server.ts";
+import type { KeptDeltaCalls } from "../api/deltas.ts";
+import { remoteDeltas } from "./deltas.ts";
 import { type ConnectOptions, type Http, httpOf } from "./http.ts";
 import { remoteSandbox } from "./sandbox.ts";
 import { remoteTokens } from "./tokens.ts";
@@ -10,11 +13,13 @@ import { remoteTokens } from "./tokens.ts";
 export { CorralError } from "../api/errors.ts";
 
 export class Corral implements Client {
+  readonly deltas: KeptDeltaCalls;
   readonly tokens: TokenCalls;
   readonly #http: Http;
 
   constructor(options: ConnectOptions) {
     this.#http = httpOf(options);
+    this.deltas = remoteDeltas(this.#http);
     this.tokens = remoteTokens(this.#http);
   }
 

@@ -1,7 +1,7 @@
 // How the SDK reaches a server: one function that sends a call with the key and turns refusals into errors. `fetch` alone, so it runs in
 // browsers. Invariant: what the server refuses is a CorralError with the server's code, and no call outlives its signal.
 
-import type { CallOptions } from "../api/client.ts";
+import type { CallOptions } from "../api/calls.ts";
 import { CorralError, ERROR_KINDS, type ErrorCode } from "../api/errors.ts";
 import type { WireError } from "../api/server.ts";
 

@@ -4,6 +4,7 @@ import type { ClientExecRequest, SandboxHandle } from "../api/client.ts";
 import { CorralError, errorCode } from "../api/errors.ts";
 import type { ExecResult } from "../api/sandbox.ts";
 import { EXEC_FRAME, type ExecBody, type ExecEnd, type WireError } from "../api/server.ts";
+import { remoteDelta } from "./deltas.ts";
 import { type Http, streamError } from "./http.ts";
 import { frames, joined, parse } from "./streams.ts";
 
@@ -20,6 +21,7 @@ export function remoteSandbox(http: Http, id: string): SandboxHandle {
     id,
     info: (options) => http.get(path, options),
     exec: (request) => exec(http, path, request),
+    delta: remoteDelta(http, path),
     renew: (timeoutMs, options) => http.get(`${path}/renew`, { method: "POST", body: { timeoutMs }, ...options }),
     destroy,
     [Symbol.asyncDispose]: () => destroy(),

@@ -25,6 +25,11 @@ export async function* frames(response: Response): AsyncGenerator<WireFrame> {
   }
 }
 
+/** The body of an answer that is bytes. Nothing is asked before the first is wanted. */
+export async function* bytes(ask: () => Promise<Response>): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  yield* chunks(await ask());
+}
+
 /** By a reader: not every browser iterates a stream. Leaving the loop early lets the connection go. */
 async function* chunks(response: Response): AsyncGenerator<Uint8Array<ArrayBuffer>> {
   const reader = response.body?.getReader();

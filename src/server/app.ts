@@ -14,6 +14,7 @@ import type { Service } from "../service/service.ts";
 import type { Store } from "../store/store.ts";
 import { requireKey } from "./auth.ts";
 import { answerBroken, type Certificate, createListener } from "./listener.ts";
+import { deltaRoutes } from "./routes/deltas.ts";
 import { sandboxRoutes } from "./routes/sandboxes.ts";
 import { tokenRoutes } from "./routes/tokens.ts";
 import type { ZodApp } from "./shapes.ts";
@@ -83,6 +84,7 @@ export async function buildApp(parts: AppParts): Promise<ZodApp> {
       requireKey(v1, parts);
       v1.get("/openapi.json", { schema: { hide: true } }, () => app.swagger());
       sandboxRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts.service);
+      deltaRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts.service);
       tokenRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts.service);
       done();
     },

@@ -2,13 +2,14 @@
 // Not a shortcut past it: owners, quotas and states hold as over HTTP. Invariant: it has no method that the SDK lacks.
 
 import type { Client, ClientExecRequest, SandboxHandle } from "../api/client.ts";
+import type { DeltaCalls } from "../api/deltas.ts";
 import { CorralError } from "../api/errors.ts";
 import type { ExecResult } from "../api/sandbox.ts";
 import type { Token } from "../store/tokens.ts";
 import type { Service } from "./service.ts";
 
 export function localClient(service: Service, token: Token): Client {
-  const { sandboxes, tokens } = service;
+  const { sandboxes, deltas, tokens } = service;
   return {
     create: async (body, { idempotencyKey, signal } = {}) => {
       demandWanted(signal);
@@ -19,6 +20,12 @@ export function localClient(service: Service, token: Token): Client {
       demandWanted(signal);
       return await sandboxes.list(token, { ...request, ...(state === undefined ? {} : { states: [state] }) });
     },
+    deltas: {
+      list: async ({ signal, ...request } = {}) => {
+        demandWanted(signal);
+        return await deltas.list(token, request);
+      },
+    },
     tokens: {
       issue: (body) => tokens.issue(token, body),
       list: ({ ownerId } = {}) => tokens.list(token, ownerId),
@@ -27,7 +34,8 @@ export function localClient(service: Service, token: Token): Client {
   };
 }
 
-function localSandbox({ sandboxes }: Service, token: Token, id: string): SandboxHandle {
+function localSandbox(service: Service, token: Token, id: string): SandboxHandle {
+  const { sandboxes } = service;
   const destroy = async (): Promise<void> => {
     try {
       await sandboxes.destroy(token, id);
@@ -39,10 +47,32 @@ function localSandbox({ sandboxes }: Service, token: Token, id: string): Sandbox
     id,
     info: () => sandboxes.get(token, id),
     exec: async (request: ClientExecRequest): Promise<ExecResult> => await (await sandboxes.open(token, id)).exec(request),
+    delta: localDelta(service, token, id),
     renew: (timeoutMs) => sandboxes.renew(token, id, timeoutMs),
     destroy,
     [Symbol.asyncDispose]: destroy,
   };
+}
+
+function localDelta({ deltas }: Service, token: Token, id: string): DeltaCalls {
+  return {
+    changes: () => deltas.changes(token, id),
+    text: ({ paths, signal } = {}) => whileWanted(deltas.text(token, id, paths), signal),
+    export: ({ signal } = {}) => whileWanted(deltas.export(token, id), signal),
+    commit: ({ signal, ...options } = {}) => {
+      demandWanted(signal);
+      return deltas.commit(token, id, options);
+    },
+    discard: () => deltas.discard(token, id),
+  };
+}
+
+async function* whileWanted<T>(source: AsyncIterable<T>, signal: AbortSignal | undefined): AsyncGenerator<T> {
+  demandWanted(signal);
+  for await (const item of source) {
+    yield item;
+    demandWanted(signal);
+  }
 }
 
 function demandWanted(signal: AbortSignal | undefined): void {

@@ -92,6 +92,18 @@ export class Sandboxes implements AsyncDisposable {
     throw notFound(id);
   }
 
+  /** The row behind an id, also of one that ended: what it left may be asked for, but not by a key for it alone, which ended with it. */
+  async reach(token: Token, id: string): Promise<SandboxRecord> {
+    const record = await this.#row(token, id);
+    if (token.scope === "sandbox" && !ALIVE.some((state) => state === record.state)) throw notFound(id);
+    this.#demandOwn(id, record.nodeId);
+    return record;
+  }
+
+  lives(id: string): boolean {
+    return this.#live.has(id);
+  }
+
   /** Idempotent: whoever comes second is told `false`. */
   async destroy(token: Token, id: string): Promise<boolean> {
     const record = await this.#record(token, id);
@@ -143,7 +155,7 @@ export class Sandboxes implements AsyncDisposable {
   }
 
   async #request(id: string, body: CreateSandboxBody): Promise<CreateRequest> {
-    const { codebaseDir, policy = codebaseDir === undefined ? "full-access" : "agent-safe", runtime, limits, env } = body;
+    const { codebaseDir, policy = codebaseDir === undefined ? "full-access" : "agent-safe", runtime, limits, env, delta } = body;
     // SAFETY: `load` also reads policy files of this machine, so a name from the wire must be that of a preset.
     if (typeof policy === "string" && !/^[a-z-]+(@\d+)?$/.test(policy))
       throw new CorralError("preset_unknown", "policy: no preset has that name; send one of the presets, or rules");
@@ -154,6 +166,7 @@ export class Sandboxes implements AsyncDisposable {
       ...(runtime === undefined ? {} : { runtime }),
       ...(limits === undefined ? {} : { limits }),
       ...(env === undefined ? {} : { env }),
+      ...(delta === undefined ? {} : { delta }),
     };
   }
 
@@ -183,14 +196,20 @@ export class Sandboxes implements AsyncDisposable {
     return resource(record);
   }
 
-  /** With what is true now: a sandbox that died since is told as failed. */
   async #record(token: Token, id: string): Promise<SandboxRecord> {
+    const record = await this.#row(token, id);
+    if (record.state === "destroyed") throw notFound(id);
+    return record;
+  }
+
+  /** With what is true now: a sandbox that died since is told as failed. */
+  async #row(token: Token, id: string): Promise<SandboxRecord> {
     const { store } = this.#parts;
     // An id that is spelled like none is asked of no database: some refuse bytes that others keep.
     if (!isId("sandbox", id) || (token.scope === "sandbox" && token.sandboxId !== id)) throw notFound(id);
     if (this.#live.get(id)?.sandbox.info().state === "failed") await this.#noteLoss(id);
     const record = await store.sandboxes.get(id, token.scope === "admin" ? undefined : token.ownerId);
-    if (record === undefined || record.state === "destroyed") throw notFound(id);
+    if (record === undefined) throw notFound(id);
     return record;
   }
 

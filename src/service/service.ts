@@ -2,15 +2,18 @@
 // Not HTTP: the routes of src/server and the local client call the same methods. Invariant: every method takes the token of who asks.
 
 import type { ServiceParts } from "./parts.ts";
+import { Deltas } from "./deltas.ts";
 import { Sandboxes } from "./sandboxes.ts";
 import { Tokens } from "./tokens.ts";
 
 export interface Service extends AsyncDisposable {
   readonly sandboxes: Sandboxes;
+  readonly deltas: Deltas;
   readonly tokens: Tokens;
 }
 
 export async function openService(parts: ServiceParts): Promise<Service> {
   const sandboxes = await Sandboxes.open(parts);
-  return { sandboxes, tokens: new Tokens(parts), [Symbol.asyncDispose]: () => sandboxes[Symbol.asyncDispose]() };
+  const deltas = new Deltas(parts, sandboxes);
+  return { sandboxes, deltas, tokens: new Tokens(parts), [Symbol.asyncDispose]: () => sandboxes[Symbol.asyncDispose]() };
 }

@@ -60,6 +60,8 @@ export interface Sandboxes {
   add(record: SandboxRecord): Promise<void>;
   /** `ownerId` absent: whoever owns it. */
   get(id: string, ownerId?: string): Promise<SandboxRecord | undefined>;
+  /** Those of the ids that are there (and the owner's, when one is named), without their metadata. */
+  some(ids: readonly string[], ownerId?: string): Promise<ReadonlyMap<string, SandboxRecord>>;
   /** Newest first. Each one that lives from the first page to the last is told exactly once, whatever comes and goes meanwhile. */
   list(request: ListRequest): Promise<Page<SandboxRecord>>;
   countLive(ownerId: string): Promise<number>;
@@ -81,6 +83,15 @@ export function sandboxesOf(db: Db): Sandboxes {
       const query = db.selectFrom("sandboxes").selectAll().where("id", "=", id);
       const row = await (ownerId === undefined ? query : query.where("owner_id", "=", ownerId)).executeTakeFirst();
       return row === undefined ? undefined : recordOf(row, (await metadataOf(db, [id])).get(id));
+    },
+    some: async (ids, ownerId) => {
+      if (ids.length === 0) return new Map();
+      const query = db
+        .selectFrom("sandboxes")
+        .selectAll()
+        .where("id", "in", [...ids]);
+      const rows = await (ownerId === undefined ? query : query.where("owner_id", "=", ownerId)).execute();
+      return new Map(rows.map((row) => [row.id, recordOf(row)]));
     },
     list: (request) => list(db, request),
     countLive: async (ownerId) => {

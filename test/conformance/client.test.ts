@@ -1,14 +1,14 @@
 // What a client of Corral may count on: the same rows for the local client and the SDK, on each runtime. A file of rows a noun.
 
 import { describe } from "vitest";
+import { deltaRows } from "./client/deltas.ts";
 import { clientLab } from "./client/lab.ts";
 import { sandboxRows } from "./client/sandboxes.ts";
 
 describe.each(["local", "remote"] as const)("the %s client", (place) => {
-  describe("on native", () => {
-    sandboxRows(clientLab(place, "native"));
-  });
-  describe("on bwrap", () => {
-    sandboxRows(clientLab(place, "bwrap"));
+  describe.each(["native", "bwrap"] as const)("on %s", (runtime) => {
+    const lab = clientLab(place, runtime);
+    sandboxRows(lab);
+    deltaRows(lab);
   });
 });

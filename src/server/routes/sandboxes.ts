@@ -30,6 +30,7 @@ const createBody = z.strictObject({
   limits: limits.optional(),
   env: env.optional(),
   metadata: pairs.optional(),
+  delta: z.enum(["ephemeral", "keep"]).optional(),
   timeoutMs: ms.nullable().optional(),
 });
 const execBody = z.strictObject({
