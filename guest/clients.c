@@ -35,7 +35,7 @@ static bool on_adopt(struct spawner *spawner, const struct frame *frame) {
     spawner->client = CLIENT_SERVED;
     struct buffer out = {0};
     bool ok = facts_put(&out) && record_put(&out, "pid") && record_put_number(&out, (uint64_t)getpid());
-    ok = ok && record_put(&out, "mark") && record_put(&out, spawner->mark);
+    ok = ok && record_put(&out, "mark") && record_put(&out, spawner->mark) && parents_put(&spawner->cgroups, &out);
     put_sandboxes(spawner, &out, &ok);
     ok = ok && buffer_length(&out) <= MAX_FRAME_BYTES;
     if (ok) answer(spawner, ANSWER_OK, frame->id, buffer_bytes(&out), buffer_length(&out));

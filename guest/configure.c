@@ -51,6 +51,7 @@ static int open_cgroups(struct spawner *spawner, const struct configure *configu
     if (configure->cg2) {
         cgroups->v2 = open(configure->cg2, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (cgroups->v2 < 0) return -errno;
+        if (!(cgroups->v2_path = strdup(configure->cg2))) return -ENOMEM;
         cgroups->v2_memory = has_word(configure->cg2_controllers, "memory");
         cgroups->v2_pids = has_word(configure->cg2_controllers, "pids");
         cgroups->v2_cpu = has_word(configure->cg2_controllers, "cpu");
@@ -61,6 +62,7 @@ static int open_cgroups(struct spawner *spawner, const struct configure *configu
         strncpy(cgroups->v1[i].name, configure->cg1[i], CONTROLLER_MAX - 1);
         cgroups->v1[i].dir = dir;
         cgroups->v1_count = i + 1;
+        if (!(cgroups->v1[i].path = strdup(configure->cg1_dir[i]))) return -ENOMEM;
     }
     return 0;
 }
@@ -78,6 +80,18 @@ bool facts_put(struct buffer *out) {
     bool ok = uname(&name) == 0 && record_put(out, "version") && record_put(out, GUEST_VERSION);
     ok = ok && record_put(out, "landlock") && record_put_number(out, landlock > 0 ? (uint64_t)landlock : 0);
     return ok && record_put(out, "kernel") && record_put(out, name.release);
+}
+
+bool parents_put(const struct cgroup_parents *cgroups, struct buffer *out) {
+    char controllers[32] = "";
+    if (cgroups->v2_memory) strcat(controllers, "memory,");
+    if (cgroups->v2_pids) strcat(controllers, "pids,");
+    if (cgroups->v2_cpu) strcat(controllers, "cpu,");
+    if (*controllers) controllers[strlen(controllers) - 1] = 0;
+    bool ok = cgroups->v2 < 0 || (record_put(out, "cg2") && record_put(out, cgroups->v2_path) && record_put(out, controllers));
+    for (uint32_t i = 0; i < cgroups->v1_count && ok; i++)
+        ok = record_put(out, "cg1") && record_put(out, cgroups->v1[i].name) && record_put(out, cgroups->v1[i].path);
+    return ok;
 }
 
 static void answer_facts(struct spawner *spawner, uint32_t request) {

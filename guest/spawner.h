@@ -40,11 +40,13 @@ enum { SOCKET_MAX = 108, CONTROLLER_MAX = 33, IDMAP_CACHE = 16 };
 /* The directories under which every sandbox gets its own. */
 struct cgroup_parents {
     int v2; /* -1: none */
+    char *v2_path; /* as it was told, for a successor */
     bool v2_memory, v2_pids, v2_cpu;
     uint32_t v1_count;
     struct {
         char name[CONTROLLER_MAX];
         int dir;
+        char *path;
     } v1[CG1_MAX];
 };
 
@@ -138,6 +140,7 @@ int rootless_enter(int argc, char **argv, const struct rootless_maps *maps, cons
 /* configure.c */
 void on_configure(struct spawner *spawner, const struct frame *frame);
 bool facts_put(struct buffer *out); /* version, landlock, kernel; false: no memory */
+bool parents_put(const struct cgroup_parents *cgroups, struct buffer *out); /* as CONFIGURE told them */
 
 /* toolrun.c */
 void on_tool(struct spawner *spawner, const struct frame *frame);

@@ -46,11 +46,13 @@ void on_create(struct spawner *s, const struct frame *frame) { (void)s, (void)fr
 void on_destroy(struct spawner *s, const struct frame *frame) { (void)frame, served(), answer(s, ANSWER_OK, 1, NULL, 0); }
 void on_tool(struct spawner *s, const struct frame *frame) { (void)s, (void)frame, served(); }
 void on_stats(struct spawner *s, const struct frame *frame) { (void)s, (void)frame, served(); }
+void on_freeze(struct spawner *s, const struct frame *frame) { (void)s, (void)frame, served(); }
 bool on_tool_frame(struct spawner *s, const struct frame *frame) { return (void)s, served(), frame->length == 4; }
 void tools_room(struct spawner *s) { (void)s; }
 void tools_orphan(struct spawner *s) { (void)s; }
 void sandboxes_orphan(struct spawner *s) { (void)s; }
 bool facts_put(struct buffer *out) { return record_put(out, "version") && record_put(out, "fuzz"); }
+bool parents_put(const struct cgroup_parents *cgroups, struct buffer *out) { return (void)cgroups, (void)out, true; }
 void answer_error(struct spawner *s, uint32_t request, int error, uint32_t step, const char *message) {
     (void)error, (void)step, (void)message, answer(s, ANSWER_ERROR, request, NULL, 0);
 }

@@ -52,6 +52,9 @@ export interface ContainerSpec {
   readonly weaken?: readonly number[];
 }
 
+/** What is compared with a container that is attached to. */
+export type AttachSpec = Pick<ContainerSpec, "id" | "root" | "weaken">;
+
 export interface GuestExec {
   readonly argv: readonly string[];
   readonly env: Readonly<Record<string, string>>;
@@ -130,6 +133,12 @@ export interface Runtime extends AsyncDisposable {
   /** Outside ids that a sandbox of this runtime maps; views are made for them. */
   readonly ids: IdMap;
   create(spec: ContainerSpec): Promise<Container>;
+  /** Ids that an earlier process left alive for this one and that are neither attached nor cleared yet. */
+  readonly adopted: ReadonlySet<string>;
+  /** The container behind an adopted id, for new commands; throws after everything of it was taken away when it does not answer as it was made. */
+  attach(spec: AttachSpec): Promise<Container>;
+  /** Takes away what an earlier process left under this id, whatever lives of it, with the trees `scrub`. Level-triggered. */
+  clear(id: string, scrub?: readonly string[]): Promise<void>;
   /** Runs a host-side tool of the guest program with the rights that views and deltas need. */
   readonly tool: RunTool;
 }

@@ -8,7 +8,7 @@ import type { CensusEntry } from "../api/corral.ts";
 import { isId } from "../api/ids.ts";
 import { identify, isAlive } from "../base/process-identity.ts";
 import { listKept } from "../view/kept.ts";
-import { cgroupIds, cgroupParents } from "./cgroup-leftovers.ts";
+import { cgroupIds, cgroupParents } from "../runtime/native/cgroup-leftovers.ts";
 import type { DataDir } from "./data-dir.ts";
 import { listJournal } from "./journal.ts";
 

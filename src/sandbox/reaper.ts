@@ -5,7 +5,7 @@
 import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { isAlive } from "../base/process-identity.ts";
-import { removeCgroups } from "./cgroup-leftovers.ts";
+import { removeCgroups } from "../runtime/native/cgroup-leftovers.ts";
 import type { DataDir } from "./data-dir.ts";
 import { type JournalEntry, listJournal, removeJournal } from "./journal.ts";
 

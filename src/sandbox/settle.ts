@@ -12,7 +12,7 @@ import type { Clock } from "../base/clock.ts";
 import { isAlive } from "../base/process-identity.ts";
 import { deltaDir, type KeptRecord, readKept, writeKept } from "../view/kept.ts";
 import type { RunTool } from "../view/view.ts";
-import { cgroupParents } from "./cgroup-leftovers.ts";
+import { cgroupParents } from "../runtime/native/cgroup-leftovers.ts";
 import { type DataDir, withReserve } from "./data-dir.ts";
 import { listJournal } from "./journal.ts";
 import { type LockState, reap } from "./reaper.ts";

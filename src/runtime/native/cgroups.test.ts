@@ -22,7 +22,7 @@ describe("parseMounts", () => {
 });
 
 describe("findCgroups", () => {
-  it("makes one directory per controller, names what is missing, and takes all away", (context) => {
+  it("makes one directory per controller, names what is missing, and takes all away", async (context) => {
     if (process.geteuid?.() !== 0) context.skip("only root may make cgroups here");
     const found = findCgroups(true);
     const dirs = [...found.v1.map(({ dir }) => dir), ...(found.v2 === undefined ? [] : [found.v2.dir])];
@@ -31,11 +31,11 @@ describe("findCgroups", () => {
     const limited = new Set([...found.v1.map(({ controller }) => controller), ...(found.v2?.controllers ?? [])]);
     expect(found.weakenings.includes("memory-not-limited")).toBe(!limited.has("memory"));
     expect(found.weakenings.includes("cpu-not-limited")).toBe(!limited.has("cpu"));
-    found.remove();
+    await found.remove();
     expect(dirs.filter((dir) => existsSync(dir))).toEqual([]);
   });
 
-  it("keeps two instances of one process apart, and sweeps those of processes that are gone", (context) => {
+  it("keeps two instances of one process apart, and sweeps those of processes that are gone", async (context) => {
     if (process.geteuid?.() !== 0) context.skip("only root may make cgroups here");
     const first = findCgroups(true);
     const dir = first.v1[0]?.dir ?? first.v2?.dir;
@@ -53,8 +53,8 @@ describe("findCgroups", () => {
       expect(existsSync(foreign)).toBe(true);
       expect(existsSync(dir as string)).toBe(true);
     } finally {
-      second.remove();
-      first.remove();
+      await second.remove();
+      await first.remove();
       rmdirSync(foreign);
     }
   });

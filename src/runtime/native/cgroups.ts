@@ -4,15 +4,16 @@
 
 import { accessSync, constants, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { identify, isAlive } from "../../base/process-identity.ts";
+import { setTimeout as sleep } from "node:timers/promises";
+import { identify, isAlive, type ProcessIdentity } from "../../base/process-identity.ts";
 
 export interface CgroupParents {
   readonly mode: "v2" | "v1" | "hybrid" | "none";
   readonly v2: { readonly dir: string; readonly controllers: readonly string[] } | undefined;
   readonly v1: readonly { readonly controller: string; readonly dir: string }[];
   readonly weakenings: readonly string[];
-  /** Takes the instance's directories away; sandboxes must be gone. */
-  remove(): void;
+  /** Takes the instance's directories away; sandboxes must be gone, and a spawner that sits in it. */
+  remove(): Promise<void>;
 }
 
 export interface CgroupMount {
@@ -26,30 +27,47 @@ const V1_WANTED = ["memory", "pids", "cpu"] as const;
 const V2_WANTED = ["memory", "pids", "cpu"] as const;
 const FREEZER = "freezer";
 const OURS = "corral";
+/** No id of a sandbox is spelled so. */
+const SPAWNER_DIR = "spawner";
+/** A process that has ended leaves its cgroup a moment later. */
+const REMOVE_TRIES = 100;
+const REMOVE_PAUSE_MS = 5;
 
-export function findCgroups(root: boolean): CgroupParents {
-  const instance = instanceName();
+/**
+ * Makes the instance of a runtime. `spawner`: one that outlives this process. The instance is then the spawner's, by name too, and it sits
+ * there itself: a service manager that ends what is left of a server ends a cgroup.
+ */
+export function findCgroups(root: boolean, spawner?: ProcessIdentity): CgroupParents {
+  const instance = instanceName(spawner ?? identify(process.pid));
   const mounts = parseMounts(readFileSync("/proc/self/mountinfo", "latin1"));
-  const made: string[] = [];
   const v1: { controller: string; dir: string }[] = [];
   for (const controller of V1_WANTED) {
     const mount = mounts.find(({ type, controllers }) => type === "cgroup" && controllers.includes(controller));
-    const dir = mount === undefined ? undefined : makeInstance(mount.path, instance, made);
+    const dir = mount === undefined ? undefined : makeInstance(mount.path, instance);
     if (dir !== undefined) v1.push({ controller, dir });
   }
   const unified = mounts.find(({ type }) => type === "cgroup2");
-  const v2 = unified === undefined ? undefined : makeUnified(unified.path, root, instance, made);
+  const v2 = unified === undefined ? undefined : makeUnified(unified.path, root, instance);
+  if (v2 !== undefined && spawner !== undefined) moveSpawner(v2.dir, spawner.pid);
   // Where a v2 tree is, it freezes; a v1 directory for each sandbox is made only where nothing else can.
   const freezer = mounts.find(({ controllers }) => controllers.includes(FREEZER));
-  const frozen = v2 !== undefined || freezer === undefined ? undefined : makeInstance(freezer.path, instance, made);
+  const frozen = v2 !== undefined || freezer === undefined ? undefined : makeInstance(freezer.path, instance);
   if (frozen !== undefined) v1.push({ controller: FREEZER, dir: frozen });
+  return parentsOf(v1, v2);
+}
+
+/** The instance of a spawner that an earlier process left, as it tells it. */
+export function parentsOf(v1: CgroupParents["v1"], v2: CgroupParents["v2"]): CgroupParents {
   return {
     mode: v2 === undefined ? (v1.length > 0 ? "v1" : "none") : v1.length > 0 ? "hybrid" : "v2",
     v2,
     v1,
     weakenings: missing([...v1.map(({ controller }) => controller), ...(v2?.controllers ?? [])], v2 !== undefined),
-    remove: () => {
-      for (const dir of made.reverse()) removeEmpty(dir);
+    remove: async () => {
+      for (const { dir } of v1) await removeSoon(dir);
+      if (v2 === undefined) return;
+      await removeSoon(join(v2.dir, SPAWNER_DIR));
+      await removeSoon(v2.dir);
     },
   };
 }
@@ -58,6 +76,17 @@ export function findCgroups(root: boolean): CgroupParents {
 export function freezerOf({ v1, v2 }: Pick<CgroupParents, "v1" | "v2">): "v2" | "v1" | "none" {
   if (v2 !== undefined) return "v2";
   return v1.some(({ controller }) => controller === FREEZER) ? "v1" : "none";
+}
+
+/** Where that is refused it stays beside the server: then it lives as long as whoever rules that cgroup wants. */
+function moveSpawner(dir: string, pid: number): void {
+  try {
+    const leaf = join(dir, SPAWNER_DIR);
+    mkdirSync(leaf, { mode: 0o755 });
+    writeFileSync(join(leaf, "cgroup.procs"), String(pid));
+  } catch {
+    // Moving needs rights on the common parent of both places.
+  }
 }
 
 /** Names of walls that do not stand. */
@@ -87,19 +116,17 @@ function unescapeOctal(text: string): string {
 }
 
 /** `<pid>-<start ticks>`: tells a sweeper whether its owner lives. */
-function instanceName(): string {
-  const identity = identify(process.pid);
-  return `${process.pid}-${identity?.startTicks ?? "0"}`;
+function instanceName(owner: ProcessIdentity | undefined): string {
+  return `${owner?.pid ?? process.pid}-${owner?.startTicks ?? "0"}`;
 }
 
-function makeInstance(top: string, instance: string, made: string[]): string | undefined {
+function makeInstance(top: string, instance: string): string | undefined {
   const ours = join(top, OURS);
   try {
     mkdirSync(ours, { recursive: true, mode: 0o755 });
     sweep(ours);
     const dir = join(ours, freeName(ours, instance));
     mkdirSync(dir, { mode: 0o755 });
-    made.push(dir);
     return dir;
   } catch {
     return undefined; // not ours to write: the caller names what is missing
@@ -115,11 +142,11 @@ function freeName(ours: string, instance: string): string {
   }
 }
 
-function makeUnified(top: string, root: boolean, instance: string, made: string[]): CgroupParents["v2"] {
+function makeUnified(top: string, root: boolean, instance: string): CgroupParents["v2"] {
   const base = root ? top : delegated(top);
   if (base === undefined) return undefined;
   enable(base);
-  const dir = makeInstance(base, instance, made);
+  const dir = makeInstance(base, instance);
   if (dir === undefined) return undefined;
   enable(dirname(dir));
   return { dir, controllers: enable(dir) };
@@ -185,10 +212,16 @@ function removeTree(dir: string): void {
   removeEmpty(dir);
 }
 
-function removeEmpty(dir: string): void {
+function removeEmpty(dir: string): boolean {
   try {
     rmdirSync(dir);
-  } catch {
-    // Not empty or gone: the next start sweeps.
+    return true;
+  } catch (error) {
+    // Not empty: the next start sweeps.
+    return (error as NodeJS.ErrnoException).code !== "EBUSY";
   }
+}
+
+async function removeSoon(dir: string): Promise<void> {
+  for (let tries = 0; !removeEmpty(dir) && tries < REMOVE_TRIES; tries++) await sleep(REMOVE_PAUSE_MS);
 }

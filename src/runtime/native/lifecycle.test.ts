@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
 import { describe, expect, it, onTestFinished, type TestContext } from "vitest";
-import { locked, type NativeLab, openNativeLab, output, pidsOf, start, tracesOf } from "../../../test/fixtures/native-lab.ts";
+import { isGone, locked, type NativeLab, openNativeLab, output, pidsOf, start, tracesOf } from "../../../test/fixtures/native-lab.ts";
 import { verifies } from "../../../test/verifies.ts";
 import { findCgroups, parseMounts } from "./cgroups.ts";
 
@@ -37,14 +37,6 @@ function children(pid: number): number[] {
 /** The spawners of this process. */
 function spawners(): number[] {
   return children(process.pid).filter((pid) => readFileSync(`/proc/${pid}/cmdline`, "latin1").includes("spawner"));
-}
-
-function isGone(pid: number): boolean {
-  try {
-    return /^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, "latin1"));
-  } catch {
-    return true;
-  }
 }
 
 describe("a create that fails", () => {
@@ -204,7 +196,7 @@ function cgroupsOf(ids: readonly string[]): string[] {
     .filter((path) => existsSync(path));
 }
 
-verifies("runtime/server-killed", "a server that is killed leaves no sandbox: its spawner ends and cleans them all", async (context) => {
+verifies("runtime/server-killed", "a local run that is killed leaves no sandbox: its spawner ends and cleans them all", async (context) => {
   rootOnly(context);
   const { child, held } = await holder();
   expect(cgroupsOf(held.ids)).not.toEqual([]);
@@ -224,8 +216,8 @@ verifies(
     child.kill("SIGKILL");
     await expect.poll(() => held.pids.filter((pid) => !isGone(pid)), SOON).toEqual([]);
     await expect
-      .poll(() => {
-        findCgroups(true).remove();
+      .poll(async () => {
+        await findCgroups(true).remove();
         return cgroupsOf(held.ids);
       }, SOON)
       .toEqual([]);

@@ -11,6 +11,7 @@ import { guestProgram } from "../../../guest/test/build.ts";
 import { verifies } from "../../../test/verifies.ts";
 
 const SCRIPT = join(import.meta.dirname, "../../../test/fixtures/native-rootless.ts");
+const ADOPTION = join(import.meta.dirname, "../../../test/fixtures/native-rootless-adoption.ts");
 const UID = 64_321;
 
 interface World {
@@ -36,7 +37,7 @@ function readableByAll(path: string): boolean {
   return true;
 }
 
-async function asUser(world: World): Promise<Record<string, unknown>> {
+async function asUser(world: World, script = SCRIPT): Promise<Record<string, unknown>> {
   const dir = mkdtempSync(join(tmpdir(), "corral-user-"));
   onTestFinished(() => rmSync(dir, { recursive: true, force: true }));
   chmodSync(dir, 0o777);
@@ -65,7 +66,7 @@ async function asUser(world: World): Promise<Record<string, unknown>> {
     lines.join("\n"),
     "sh",
     process.execPath,
-    SCRIPT,
+    script,
   ]);
   return JSON.parse(stdout) as Record<string, unknown>;
 }
@@ -97,6 +98,16 @@ describe("as an ordinary user", () => {
         ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].map((name) => `${name}:\t0000000000000000\n`).join("") +
           "NoNewPrivs:\t1\nSeccomp:\t2\n",
       );
+    },
+  );
+
+  verifies(
+    "runtime/rootless",
+    "sandboxes outlive a server that was killed, and the next one of that user takes them over",
+    async (context) => {
+      needs(context);
+      const seen = await asUser({ range: "labuser:1000000:65536\n" }, ADOPTION);
+      expect(seen).toEqual({ adopted: 2, files: ["kept\n1000\n", "kept\n1000\n"], fresh: "new\n", owner: String(UID), alive: [] });
     },
   );
 

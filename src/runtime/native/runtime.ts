@@ -6,12 +6,14 @@ import { join } from "node:path";
 import { CorralError, errorCode } from "../../api/errors.ts";
 import type { RuntimeName } from "../../api/sandbox.ts";
 import type { IdMap, RunTool } from "../../view/view.ts";
-import type { Container, ContainerSpec, Runtime, RuntimeProbe } from "../runtime.ts";
+import type { AttachSpec, Container, ContainerSpec, Runtime, RuntimeProbe } from "../runtime.ts";
+import { removeCgroups } from "./cgroup-leftovers.ts";
 import { type CgroupParents, findCgroups, freezerOf } from "./cgroups.ts";
 import { GuestContainer } from "./container.ts";
 import { createRecords } from "./create-records.ts";
 import { compareReady, ownNamespaces } from "./handshake.ts";
-import { type Death, Spawner, type SpawnerOptions } from "./spawner.ts";
+import { type LiveSpawner, openSpawner } from "./live.ts";
+import type { Death, Spawner, SpawnerOptions } from "./spawner.ts";
 import { findSubIds } from "./subids.ts";
 
 export interface NativeOptions {
@@ -22,6 +24,11 @@ export interface NativeOptions {
   readonly mode: "auto" | "root" | "rootless";
   /** For negative controls: containers may leave out steps. */
   readonly allowWeaken?: boolean;
+  /**
+   * For servers: sandboxes outlive this process. Their spawner waits so many ms for the next one, which must be opened with the same
+   * run directory. Absent: they end with it.
+   */
+  readonly waitMs?: number;
   /** Tests alone, with `allowWeaken`: every create fails at this step. */
   readonly failStep?: number;
   /** BPF program of the sandboxes (runtime/seccomp). */
@@ -44,10 +51,6 @@ const ROOT_ID_COUNT = 65_536;
 const USER_ID = 1_000;
 const SOCKET_PATH_BYTES = 107;
 const READ_BUFFER_BYTES = 256 * 1024;
-/** Bytes of filter in one record. */
-const HEX_BYTES = 16 * 1024;
-/** Descriptors that the spawner may hold: four for each sandbox. */
-const SPAWNER_FILES = 65_536;
 
 /** Starts a spawner to see whether it can; never throws for what the machine lacks. */
 export async function probeNative(options: NativeOptions): Promise<RuntimeProbe> {
@@ -71,10 +74,9 @@ export async function openNativeRuntime(options: NativeOptions): Promise<Runtime
   const count = rootless?.count ?? ROOT_ID_COUNT;
   const user = Math.min(USER_ID, count - 1);
   const ids: IdMap = { base: rootless === undefined ? ROOT_ID_BASE : 1, count, uid: user, gid: user, trusted: rootless === undefined };
-  const cgroups = findCgroups(mode === "root");
-  const runtime = new NativeRuntime({ options, ids, cgroups, rootless });
+  const runtime = new NativeRuntime({ options, ids, mode, rootless });
   try {
-    await runtime.start(mode);
+    await runtime.start();
   } catch (cause) {
     await runtime[Symbol.asyncDispose]();
     const mend = whatMends(mode);
@@ -95,10 +97,15 @@ function whatMends(mode: "root" | "rootless"): string {
   return `${container}; ./corral doctor names what is missing and the command that mends it`;
 }
 
+/** The socket at which a spawner of this runtime waits for the next server. */
+export function spawnerSocket(runDir: string, name: RuntimeName): string {
+  return join(runDir, `${name}.spawner`);
+}
+
 interface Parts {
   readonly options: NativeOptions;
   readonly ids: IdMap;
-  readonly cgroups: CgroupParents;
+  readonly mode: "root" | "rootless";
   readonly rootless: SpawnerOptions["rootless"];
 }
 
@@ -112,9 +119,13 @@ class NativeRuntime implements Runtime {
   readonly #containers = new Map<string, GuestContainer>();
   /** Ids whose create is under way, and what was told of them meanwhile. */
   readonly #creating = new Map<string, Death | undefined>();
-  #live: Spawner | undefined;
-  #starting: Promise<Spawner> | undefined;
-  #facts: ReadonlyMap<string, string> = new Map();
+  readonly #adopted = new Set<string>();
+  /** Of this process; a spawner that outlives it has its own. */
+  readonly #cgroups: CgroupParents | undefined;
+  /** Of spawners that were lost before their time; what lived in them is gone. */
+  readonly #pastCgroups: CgroupParents[] = [];
+  #live: LiveSpawner | undefined;
+  #starting: Promise<LiveSpawner> | undefined;
   #probe: RuntimeProbe | undefined;
   #closed = false;
 
@@ -124,8 +135,9 @@ class NativeRuntime implements Runtime {
     this.ids = parts.ids;
     this.tool = (argv, input) => {
       if (this.#live === undefined) throw new CorralError("spawner_lost", "the spawner is gone; the next create starts a new one");
-      return this.#live.tool(argv, input);
+      return this.#live.spawner.tool(argv, input);
     };
+    this.#cgroups = parts.options.waitMs === undefined ? findCgroups(parts.mode === "root") : undefined;
   }
 
   get probe(): RuntimeProbe {
@@ -133,9 +145,14 @@ class NativeRuntime implements Runtime {
     return this.#probe;
   }
 
-  async start(mode: "root" | "rootless"): Promise<void> {
-    await this.#current();
-    const { cgroups, ids } = this.#parts;
+  get adopted(): ReadonlySet<string> {
+    return this.#adopted;
+  }
+
+  async start(): Promise<void> {
+    const { cgroups, facts, adopted } = await this.#current();
+    const { ids, mode, options } = this.#parts;
+    for (const id of adopted) this.#adopted.add(id);
     this.#probe = {
       name: this.name,
       available: true,
@@ -143,11 +160,11 @@ class NativeRuntime implements Runtime {
       mode,
       weakenings: cgroups.weakenings,
       features: {
-        ...Object.fromEntries(this.#facts),
+        ...Object.fromEntries(facts),
         cgroup: cgroups.mode,
         freezer: freezerOf(cgroups),
         ids: String(ids.count),
-        ...this.#parts.options.foreign?.features,
+        ...options.foreign?.features,
       },
     };
   }
@@ -157,15 +174,14 @@ class NativeRuntime implements Runtime {
     if (this.#containers.has(spec.id) || this.#creating.has(spec.id))
       throw new CorralError("sandbox_state", `a container named ${spec.id} exists; use another id`);
     const socketPath = this.#socketPath(spec.id);
-    const spawner = await this.#current();
+    const live = await this.#current();
     this.#creating.set(spec.id, undefined);
     let container: GuestContainer | undefined;
     try {
-      const made = await spawner.create([...createRecords(spec, this.ids, socketPath), ...this.#launch(spec)]);
+      const made = await live.spawner.create([...createRecords(spec, this.ids, socketPath), ...this.#launch(spec)]);
       const timings: Record<string, number> = { ...made.timings };
-      container = this.#connect(spec, socketPath, spawner, timings);
-      const ready = await container.ready;
-      compareReady(ready, { weaken: spec.weaken ?? [], rootOffered: spec.root === true, outside: this.#outside });
+      container = this.#connect(spec, live, timings);
+      await this.#compared(container, spec);
       timings["createMs"] = performance.now() - began;
       return container;
     } catch (error) {
@@ -176,12 +192,37 @@ class NativeRuntime implements Runtime {
     }
   }
 
+  async attach(spec: AttachSpec): Promise<Container> {
+    const live = await this.#current();
+    if (!this.#adopted.delete(spec.id))
+      throw new CorralError("sandbox_state", `no container named ${spec.id} was left by an earlier process, or it was taken already`);
+    const container = this.#connect(spec, live, {});
+    try {
+      if (freezerOf(live.cgroups) !== "none") await container.thaw(); // it may have been left standing still, and then answers nothing
+      // Commands have run in it, so what it says of its walls proves nothing. It shows that this is the guest that was made.
+      await this.#compared(container, spec);
+      return container;
+    } catch (error) {
+      await container.destroy();
+      throw error;
+    }
+  }
+
+  async clear(id: string, scrub: readonly string[] = []): Promise<void> {
+    this.#adopted.delete(id);
+    await this.#endContainer(id, await this.#current(), scrub);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true;
-    await this.#live?.close();
+    await this.#live?.spawner.close();
     for (const container of [...this.#containers.values()])
       container.died({ id: container.id, step: 0, errno: 0, code: "create_failed", reason: "the runtime was closed" });
-    this.#parts.cgroups.remove();
+    for (const cgroups of new Set([...this.#pastCgroups, this.#live?.cgroups ?? this.#cgroups])) await cgroups?.remove();
+  }
+
+  async #compared(container: GuestContainer, { weaken = [], root = false }: AttachSpec): Promise<void> {
+    compareReady(await container.ready, { weaken, rootOffered: root, outside: this.#outside });
   }
 
   #launch(spec: ContainerSpec): string[][] {
@@ -198,15 +239,15 @@ class NativeRuntime implements Runtime {
     return path;
   }
 
-  #connect(spec: ContainerSpec, socketPath: string, spawner: Spawner, timings: Readonly<Record<string, number>>): GuestContainer {
+  #connect(spec: AttachSpec, live: LiveSpawner, timings: Readonly<Record<string, number>>): GuestContainer {
     const container = new GuestContainer({
       id: spec.id,
-      socketPath,
+      socketPath: this.#socketPath(spec.id),
       readBuffer: this.#readBuffer,
       timings,
-      weakenings: [...this.#parts.cgroups.weakenings, ...(spec.weaken ?? []).map((step) => `step-${step}-left-out`)],
-      end: (scrub) => this.#endContainer(spec.id, socketPath, spawner, scrub),
-      freeze: (frozen) => this.#freeze(spec.id, spawner, frozen),
+      weakenings: [...live.cgroups.weakenings, ...(spec.weaken ?? []).map((step) => `step-${step}-left-out`)],
+      end: (scrub) => this.#endContainer(spec.id, live, scrub),
+      freeze: (frozen) => this.#freeze(spec.id, live, frozen),
       onGone: () => this.#containers.delete(spec.id),
     });
     this.#containers.set(spec.id, container);
@@ -215,8 +256,8 @@ class NativeRuntime implements Runtime {
     return container;
   }
 
-  async #freeze(id: string, spawner: Spawner, frozen: boolean): Promise<boolean> {
-    if (freezerOf(this.#parts.cgroups) === "none")
+  async #freeze(id: string, { spawner, cgroups }: LiveSpawner, frozen: boolean): Promise<boolean> {
+    if (freezerOf(cgroups) === "none")
       throw new CorralError(
         "runtime_unavailable",
         "no cgroup of this machine can freeze a sandbox, which needs a cgroup2 tree or a v1 freezer; pause it without its memory",
@@ -224,7 +265,7 @@ class NativeRuntime implements Runtime {
     return await spawner.freeze(id, frozen);
   }
 
-  async #endContainer(id: string, socketPath: string, spawner: Spawner, scrub: readonly string[]): Promise<void> {
+  async #endContainer(id: string, { spawner, cgroups }: LiveSpawner, scrub: readonly string[]): Promise<void> {
     try {
       await spawner.destroy(id, scrub);
     } catch (error) {
@@ -232,12 +273,13 @@ class NativeRuntime implements Runtime {
       if (this.#closed) return; // it has taken everything down before it left
       // Its processes died with it; cgroups, socket and trees are left. DESTROY is level-triggered: a new spawner can do it.
       const fresh = await this.#current();
-      await fresh.destroy(id, scrub);
-      removeIfThere(socketPath);
+      await fresh.spawner.destroy(id, scrub);
+      if (fresh.cgroups !== cgroups) await removeCgroups(dirsOf(cgroups), id);
+      removeIfThere(this.#socketPath(id));
     }
   }
 
-  #current(): Promise<Spawner> {
+  #current(): Promise<LiveSpawner> {
     if (this.#closed) return Promise.reject(new CorralError("spawner_lost", "the runtime was closed"));
     if (this.#live !== undefined) return Promise.resolve(this.#live);
     this.#starting ??= this.#start().finally(() => {
@@ -246,48 +288,44 @@ class NativeRuntime implements Runtime {
     return this.#starting;
   }
 
-  async #start(): Promise<Spawner> {
-    const { options, rootless } = this.#parts;
-    const spawner: Spawner = new Spawner({
-      guestBinary: options.guestBinary,
-      ...(rootless === undefined ? {} : { rootless }),
-      allowWeaken: options.allowWeaken === true,
-      ...(options.failStep === undefined ? {} : { failStep: options.failStep }),
-      onDied: (death) => this.#onDied(death),
-      onLost: (reason) => this.#onLost(spawner, reason),
+  async #start(): Promise<LiveSpawner> {
+    const { options, rootless, mode } = this.#parts;
+    const { guestBinary, allowWeaken = false, failStep, waitMs, seccomp } = options;
+    this.#live = await openSpawner({
+      options: {
+        guestBinary,
+        allowWeaken,
+        ...(rootless === undefined ? {} : { rootless }),
+        ...(failStep === undefined ? {} : { failStep }),
+        ...(waitMs === undefined ? {} : { lasting: { socket: spawnerSocket(options.runDir, this.name), waitMs } }),
+      },
+      events: { onDied: (death) => this.#onDied(death), onLost: (spawner, reason) => this.#onLost(spawner, reason) },
+      root: mode === "root",
+      seccomp,
+      cgroups: this.#cgroups,
     });
-    try {
-      this.#facts = await spawner.configure(configuration(this.#parts));
-    } catch (error) {
-      await spawner.close();
-      throw error;
-    }
-    this.#live = spawner;
-    return spawner;
+    return this.#live;
   }
 
   #onDied(death: Death): void {
+    this.#adopted.delete(death.id);
     const container = this.#containers.get(death.id);
     if (container !== undefined) container.died(death);
     else if (this.#creating.has(death.id)) this.#creating.set(death.id, death);
   }
 
   #onLost(spawner: Spawner, reason: string): void {
-    if (this.#live !== spawner) return;
+    if (this.#live?.spawner !== spawner) return;
+    this.#pastCgroups.push(this.#live.cgroups);
+    this.#adopted.clear();
     this.#live = undefined;
     for (const container of [...this.#containers.values()])
       container.died({ id: container.id, step: 0, errno: 0, code: "create_failed", reason });
   }
 }
 
-function configuration(parts: Parts): string[][] {
-  const records: string[][] = [["nofile", String(SPAWNER_FILES)]];
-  const hex = Buffer.from(parts.options.seccomp).toString("hex");
-  for (let at = 0; at < hex.length; at += HEX_BYTES) records.push(["seccomp", hex.slice(at, at + HEX_BYTES)]);
-  const { v1, v2 } = parts.cgroups;
-  if (v2 !== undefined) records.push(["cg2", v2.dir, v2.controllers.join(",")]);
-  for (const { controller, dir } of v1) records.push(["cg1", controller, dir]);
-  return records;
+function dirsOf({ v1, v2 }: CgroupParents): readonly string[] {
+  return [...v1.map(({ dir }) => dir), ...(v2 === undefined ? [] : [v2.dir])];
 }
 
 function removeIfThere(path: string): void {

@@ -25,7 +25,8 @@ const NOT_ROOT = "the spawner as root needs root; rootless.test.ts runs it witho
 
 async function open(changes: { guestBinary?: string } = {}): Promise<{ spawner: Spawner; lost: string[] }> {
   const lost: string[] = [];
-  const spawner = new Spawner({ guestBinary: guestProgram(), onDied: () => undefined, onLost: (reason) => lost.push(reason), ...changes });
+  const events = { onDied: () => undefined, onLost: (_: Spawner, reason: string) => void lost.push(reason) };
+  const spawner = Spawner.start({ guestBinary: guestProgram(), ...changes }, events);
   state.open.push(spawner);
   await spawner.configure([]);
   return { spawner, lost };
@@ -48,7 +49,8 @@ describe("the spawner", () => {
 
   it("says why it cannot start", async () => {
     const { promise, resolve } = Promise.withResolvers<string>();
-    const spawner = new Spawner({ guestBinary: "/no/such/program", onDied: () => undefined, onLost: resolve });
+    const events = { onDied: () => undefined, onLost: (_: Spawner, reason: string) => resolve(reason) };
+    const spawner = Spawner.start({ guestBinary: "/no/such/program" }, events);
     await expect(spawner.configure([])).rejects.toMatchObject({ code: "spawner_lost" });
     expect(await promise).toMatch(/could not be started/);
     await spawner.close();

@@ -1,12 +1,12 @@
-// The host side of the spawner's socket: starts `corral-guest spawner`, sends requests, gives answers to whoever asked.
-// It decides nothing about sandboxes. Invariant: when the process ends, every request that waits is refused with `spawner_lost`,
-// and requests after it too; a frame that breaks the protocol ends the process.
+// The host side of the spawner's socket: starts `corral-guest spawner` or connects to one that an earlier process left, sends requests,
+// gives answers to whoever asked. It decides nothing about sandboxes. Invariant: when the spawner is lost, every request that waits is
+// refused with `spawner_lost`, and requests after it too; one that breaks the protocol is ended.
 
-import { type ChildProcess, spawn } from "node:child_process";
 import type { Socket } from "node:net";
 import { CorralError } from "../../api/errors.ts";
 import type { RunTool } from "../../view/view.ts";
 import { type Frame, FrameReader, FrameWriter, records, SPAWNER, strings } from "./frames.ts";
+import { connectLink, type Link, startLink } from "./link.ts";
 import { runTool, type ToolChannel, type ToolSink } from "./tool.ts";
 
 export interface IdRange {
@@ -22,10 +22,15 @@ export interface SpawnerOptions {
   readonly allowWeaken?: boolean;
   /** Fault injection of tests, with `allowWeaken`: each CREATE fails at this step. */
   readonly failStep?: number;
+  /** It outlives this process: successors come to the socket, and it waits so long for one. */
+  readonly lasting?: { readonly socket: string; readonly waitMs: number };
+}
+
+export interface SpawnerEvents {
   /** A sandbox ended unasked. */
   readonly onDied: (death: Death) => void;
-  /** The process ended unasked. */
-  readonly onLost: (reason: string) => void;
+  /** It is gone and nobody asked it to. */
+  readonly onLost: (spawner: Spawner, reason: string) => void;
 }
 
 export interface Death {
@@ -44,62 +49,70 @@ export interface Created {
   readonly timings: Readonly<Record<string, number>>;
 }
 
+/** What an adopted spawner tells of itself. */
+export interface Adopted {
+  readonly facts: ReadonlyMap<string, string>;
+  /** As it was configured with. */
+  readonly mark: string;
+  readonly cg2: { readonly dir: string; readonly controllers: readonly string[] } | undefined;
+  readonly cg1: readonly { readonly controller: string; readonly dir: string }[];
+  /** Sandboxes that live. */
+  readonly sandboxes: readonly string[];
+}
+
 type Answer = { resolve(payload: Buffer): void; reject(error: CorralError): void };
 
-const STDERR_BYTES = 4096;
-
 export class Spawner {
-  readonly #child: ChildProcess;
+  readonly #link: Link;
   readonly #writer: FrameWriter;
   readonly #socket: Socket;
-  readonly #options: SpawnerOptions;
+  readonly #events: SpawnerEvents;
   readonly #waiting = new Map<number, Answer>();
   readonly #tools = new Map<number, ToolSink>();
-  readonly #ended = Promise.withResolvers<void>();
   #nextId = 1;
-  #stderr = "";
   #lost: string | undefined;
-  #broken: string | undefined;
   #closing = false;
   #configured = false;
 
-  constructor(options: SpawnerOptions) {
-    this.#options = options;
-    // No environment and no descriptor but its socket: the spawner lives beside sandboxes. A session of its own, so that a
-    // Ctrl-C reaches the server alone, which then ends sandboxes in order.
-    this.#child = spawn(options.guestBinary, argv(options), {
-      cwd: "/",
-      env: {},
-      detached: true,
-      stdio: ["ignore", "ignore", "pipe", "pipe"],
-    });
-    this.#socket = this.#child.stdio[3] as Socket;
+  constructor(link: Link, events: SpawnerEvents) {
+    this.#link = link;
+    this.#events = events;
+    this.#socket = link.socket;
     this.#writer = new FrameWriter(this.#socket);
     const reader = new FrameReader((frame) => this.#onFrame(frame));
     this.#socket.on("data", (chunk: Buffer) => {
       try {
         reader.push(chunk, chunk.length);
       } catch (error) {
-        this.#broken = `the spawner broke the protocol: ${(error as Error).message}`;
-        this.#socket.destroy(); // its end of file: it takes everything down and leaves
+        link.end(`the spawner broke the protocol: ${(error as Error).message}`);
       }
     });
     // Nothing more to do on an error: the process has left or is leaving, and its end is what counts.
     this.#socket.on("error", () => this.#socket.destroy());
-    this.#child.stderr?.on("data", (chunk: Buffer) => {
-      this.#stderr = (this.#stderr + chunk.toString("utf8")).slice(-STDERR_BYTES);
-    });
-    this.#child.on("error", (error) => this.#end(`the guest program could not be started: ${error.message}`));
-    this.#child.on("close", () => this.#end(this.#broken ?? `the spawner ended${this.#stderr === "" ? "" : `: ${this.#stderr.trim()}`}`));
+    void link.ended.then((reason) => this.#end(reason));
+  }
+
+  /** Throws nothing: what is wrong with it is what `configure` is refused with. */
+  static start(options: SpawnerOptions, events: SpawnerEvents): Spawner {
+    return new Spawner(startLink(options.guestBinary, argv(options), options.lasting !== undefined), events);
+  }
+
+  /** `undefined`: nobody listens there, or it takes no client. */
+  static async connect(path: string, events: SpawnerEvents): Promise<Spawner | undefined> {
+    const link = await connectLink(path);
+    return link === undefined ? undefined : new Spawner(link, events);
   }
 
   get pid(): number {
-    return this.#child.pid ?? 0;
+    return this.#link.pid;
   }
 
-  /** What it wrote to stderr, last 4 KiB. */
-  get complaints(): string {
-    return this.#stderr.trim();
+  /** The first request to a spawner that was connected to. Throws `spawner_lost` when it takes another client, or none. */
+  async adopt(): Promise<Adopted> {
+    const told = adopted(wholeStrings(await this.#ask(SPAWNER.adopt, Buffer.alloc(0))));
+    this.#link.isProcess(Number(told.facts.get("pid")));
+    this.#configured = true;
+    return told;
   }
 
   async configure(list: readonly (readonly string[])[]): Promise<ReadonlyMap<string, string>> {
@@ -149,9 +162,13 @@ export class Spawner {
   /** Ends every sandbox of it, then the process; resolves when it is gone. */
   async close(): Promise<void> {
     this.#closing = true;
-    // Ending our half is what tells it; what it still answers is read.
+    // Ending our half is what tells one that does not outlive us; what it still answers is read.
+    if (this.#link.lasting && this.#lost === undefined) {
+      this.#writer.send(SPAWNER.end, this.#id());
+      this.#writer.flush();
+    }
     this.#socket.end();
-    await this.#ended.promise;
+    await this.#link.gone();
   }
 
   #id(): number {
@@ -172,7 +189,7 @@ export class Spawner {
   #onFrame(frame: Frame): void {
     const { type, id, buffer, start, end } = frame;
     if (type === SPAWNER.died) {
-      this.#options.onDied(death(strings(frame)));
+      this.#events.onDied(death(strings(frame)));
       return;
     }
     const tool = this.#tools.get(id);
@@ -196,7 +213,6 @@ export class Spawner {
   #end(reason: string): void {
     if (this.#lost !== undefined) return;
     this.#lost = reason;
-    this.#ended.resolve();
     this.#writer.close();
     this.#socket.destroy();
     const error = this.#lostError();
@@ -204,7 +220,7 @@ export class Spawner {
     this.#waiting.clear();
     for (const sink of this.#tools.values()) sink.lost(error);
     this.#tools.clear();
-    if (!this.#closing) this.#options.onLost(reason);
+    if (!this.#closing) this.#events.onLost(this, reason);
   }
 }
 
@@ -216,6 +232,7 @@ function argv(options: SpawnerOptions): string[] {
       for (const range of ranges) words.push(flag, String(range.inside), String(range.outside), String(range.count));
     }
   }
+  if (options.lasting !== undefined) words.push("--listen", options.lasting.socket, "--wait-ms", String(options.lasting.waitMs));
   if (options.allowWeaken === true) words.push("--allow-weaken");
   if (options.failStep !== undefined) words.push("--fail-step", String(options.failStep));
   return words;
@@ -229,6 +246,28 @@ function pairs(list: readonly string[]): Map<string, string> {
   const map = new Map<string, string>();
   for (let i = 0; i + 1 < list.length; i += 2) map.set(list[i] ?? "", list[i + 1] ?? "");
   return map;
+}
+
+/** Throws `guest_protocol` for an id that could lead elsewhere when it is joined to a path. */
+function adopted(list: readonly string[]): Adopted {
+  const facts = new Map<string, string>();
+  const cg1: { controller: string; dir: string }[] = [];
+  const sandboxes: string[] = [];
+  let cg2: Adopted["cg2"];
+  for (let i = 0; i < list.length; ) {
+    const [verb = "", first = "", second = ""] = list.slice(i, i + 3);
+    i += 3;
+    if (verb === "sandbox") sandboxes.push(first);
+    else if (verb === "cg1") cg1.push({ controller: first, dir: second });
+    else if (verb === "cg2") cg2 = { dir: first, controllers: second.split(",").filter((name) => name !== "") };
+    else {
+      facts.set(verb, first);
+      i -= 1;
+    }
+  }
+  const odd = sandboxes.find((id) => !/^[a-z0-9]{2,32}$/.test(id));
+  if (odd !== undefined) throw new CorralError("guest_protocol", `the spawner told of a sandbox ${JSON.stringify(odd)}, which is no id`);
+  return { facts, mark: facts.get("mark") ?? "", cg2, cg1, sandboxes };
 }
 
 function death(list: readonly string[]): Death {

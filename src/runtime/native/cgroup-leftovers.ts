@@ -5,8 +5,8 @@
 import { existsSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { isId } from "../api/ids.ts";
-import { parseMounts } from "../runtime/native/cgroups.ts";
+import { isId } from "../../api/ids.ts";
+import { parseMounts } from "./cgroups.ts";
 
 /** How often and how long a cgroup is asked whether it is empty; a killed process leaves it within milliseconds. */
 const TRIES = 100;

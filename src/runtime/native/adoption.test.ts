@@ -1,0 +1,3 @@
+import { adoptionSuite } from "../../../test/conformance/adoption.ts";
+
+adoptionSuite({});
