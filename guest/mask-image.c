@@ -39,8 +39,8 @@ struct node {
     uint32_t parent;
     uint32_t first, count; /* of a directory's children in image.order */
     uint32_t subdirs;
-    uint32_t name, path, target; /* offsets into image.text */
-    uint16_t name_length, path_length, target_length;
+    uint32_t name, lead, target; /* offsets into image.text */
+    uint16_t name_length, lead_length, target_length;
     uint16_t mode;
     uint8_t type, flags;
     uint32_t mtime_ns;
@@ -109,8 +109,8 @@ void mask_image_apply(const struct mask_op *op) {
     case MASK_FILE:
         node = add(op, TYPE_FILE);
         if (!(op->flags & MASK_CONTENT)) break;
-        node->path = keep_text(op->path, op->path_length);
-        node->path_length = (uint16_t)op->path_length;
+        node->lead = keep_text(op->lead, op->lead_length);
+        node->lead_length = (uint16_t)op->lead_length;
         break;
     case MASK_LINK:
         node = add(op, TYPE_LINK);
@@ -208,7 +208,7 @@ static const char METACOPY[] = "overlay.metacopy", REDIRECT[] = "overlay.redirec
 
 static size_t xattr_bytes(const struct node *node) {
     if (!(node->flags & MASK_CONTENT) || node->type != TYPE_FILE) return 0;
-    return XATTR_HEAD + pad4(XATTR_ENTRY + sizeof METACOPY - 1) + pad4(XATTR_ENTRY + sizeof REDIRECT - 1 + node->path_length);
+    return XATTR_HEAD + pad4(XATTR_ENTRY + sizeof METACOPY - 1) + pad4(XATTR_ENTRY + sizeof REDIRECT - 1 + node->lead_length);
 }
 
 static uint64_t chunks(const struct node *node) { return (node->size + (1ull << CHUNK_BITS) - 1) >> CHUNK_BITS; }
@@ -330,7 +330,7 @@ static void write_inode(const struct node *node) {
     if (xattrs) {
         /* SAFETY: only what has `read` leads anywhere; without both marks the file is a hole of the right size. */
         behind = write_xattr(behind + XATTR_HEAD, METACOPY, "", 0);
-        behind = write_xattr(behind, REDIRECT, image.text + node->path, node->path_length);
+        behind = write_xattr(behind, REDIRECT, image.text + node->lead, node->lead_length);
     }
     for (uint64_t i = chunks(node); i; i--, behind += 4) le32(behind, HOLE);
 }

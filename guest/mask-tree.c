@@ -154,7 +154,7 @@ static void file(const struct level *level, const struct mask_op *op) {
     if (op->size && ftruncate(fd, (off_t)op->size)) mask_fail("cannot size", op->path, errno);
     /* SAFETY: only what has `read` leads anywhere; without both marks the file is a hole of the right size. */
     if ((op->flags & MASK_CONTENT) &&
-        (fsetxattr(fd, tree.redirect, op->path, op->path_length, 0) || fsetxattr(fd, tree.metacopy, "", 0, 0)))
+        (fsetxattr(fd, tree.redirect, op->lead, op->lead_length, 0) || fsetxattr(fd, tree.metacopy, "", 0, 0)))
         mask_fail("cannot mark", op->path, errno);
     if ((op->flags & MASK_OWN) && fchown(fd, tree.options.uid, tree.options.gid)) mask_fail("cannot give away", op->path, errno);
     times(fd, NULL, op);

@@ -76,16 +76,33 @@ static void name_of(struct mask_op *op, const uint8_t *from, size_t length) {
     if (strchr(name, '/') || !strcmp(name, ".") || !strcmp(name, "..")) mask_fail("the plan holds a bad name", NULL, 0);
 }
 
+/* SAFETY: the kernel follows it in the layer of the codebase, where no link and no `..` is followed; what it says is still kept to names. */
+static void place_of(struct mask_op *op, const uint8_t *from, size_t length) {
+    static char place[PATH_MAX];
+    op->lead = text(from, length, place, sizeof place);
+    op->lead_length = length;
+    if (place[0] != '/' || strstr(place, "/../") || strstr(place, "//") || (length >= 3 && !strcmp(place + length - 3, "/..")))
+        mask_fail("the plan holds a bad place", NULL, 0);
+}
+
 static size_t read_file(struct reader *reader, struct mask_op *op) {
     const uint8_t *r = want(reader, FILE_HEAD);
-    size_t name = get16(r + 2);
+    size_t name = get16(r + 2), place = 0;
     r = want(reader, FILE_HEAD + name);
+    if (op->flags & MASK_PLACED) {
+        if (!(op->flags & MASK_CONTENT)) mask_fail("the plan holds an unknown flag", NULL, 0);
+        r = want(reader, FILE_HEAD + name + 2);
+        place = get16(r + FILE_HEAD + name);
+        r = want(reader, FILE_HEAD + name + 2 + place);
+        place_of(op, r + FILE_HEAD + name + 2, place);
+        place += 2;
+    }
     op->mode = get32(r + 4) & 0777; /* never setuid: a mask gives no rights beyond the policy's */
     op->size = get64(r + 8);
     op->mtime = (int64_t)get64(r + 16);
     op->mtime_ns = get32(r + 24);
     name_of(op, r + FILE_HEAD, name);
-    return FILE_HEAD + name;
+    return FILE_HEAD + name + place;
 }
 
 static size_t read_link(struct reader *reader, struct mask_op *op) {
@@ -102,7 +119,7 @@ static size_t read_link(struct reader *reader, struct mask_op *op) {
 }
 
 static size_t read_op(struct reader *reader, struct mask_op *op, int root) {
-    static const uint8_t flags_max[] = {[MASK_FILE] = MASK_OWN | MASK_CONTENT, [MASK_LINK] = MASK_OWN, [MASK_ENTER] = MASK_SAME, [MASK_LEAVE] = MASK_OWN, [MASK_END] = 0};
+    static const uint8_t flags_max[] = {[MASK_FILE] = MASK_OWN | MASK_CONTENT | MASK_PLACED, [MASK_LINK] = MASK_OWN, [MASK_ENTER] = MASK_SAME, [MASK_LEAVE] = MASK_OWN, [MASK_END] = 0};
     const uint8_t *r = want(reader, 4);
     *op = (struct mask_op){.type = r[0], .flags = r[1]};
     if (op->type < sizeof flags_max && op->flags > flags_max[op->type]) mask_fail("the plan holds an unknown flag", NULL, 0);
@@ -153,6 +170,7 @@ static void locate(struct place *place, struct mask_op *op) {
     }
     op->path = place->path;
     op->path_length = length;
+    if (op->type == MASK_FILE && !(op->flags & MASK_PLACED)) op->lead = op->path, op->lead_length = op->path_length;
     if (op->type != MASK_ENTER) return;
     if (place->depth == LEVELS_MAX) mask_fail("directories are nested too deep at", op->name, 0);
     place->before[place->depth++] = (uint16_t)place->length;

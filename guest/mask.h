@@ -1,6 +1,7 @@
 /* What the files of the tool `mask` share: one record of a plan, and the two forms a mask can take.
  * A mask decides no verdict: which entry is in it, with which mode and owner, was decided by src/view/plan.ts.
- * Invariant: a mask holds no content; a file of it leads to the codebase's file of the same path, or nowhere. */
+ * Invariant: a mask holds no content; a file of it leads to the codebase's file of the same path or of the place that the plan says,
+ * or nowhere. */
 #ifndef CORRAL_MASK_H
 #define CORRAL_MASK_H
 
@@ -9,7 +10,8 @@
 #include <sys/types.h>
 
 enum mask_type { MASK_FILE = 1, MASK_LINK = 2, MASK_ENTER = 3, MASK_LEAVE = 4, MASK_KEEP = 5, MASK_END = 6 };
-enum mask_flag { MASK_OWN = 1, MASK_CONTENT = 2 };
+/* PLACED comes with CONTENT: the content lies elsewhere than at the file's own path. */
+enum mask_flag { MASK_OWN = 1, MASK_CONTENT = 2, MASK_PLACED = 4 };
 /* Of ENTER: a directory the mask does not have; one it has with another listing; one whose own listing stays. */
 enum mask_state { MASK_FRESH = 0, MASK_CHANGED = 1, MASK_SAME = 2 };
 
@@ -24,6 +26,8 @@ struct mask_op {
     size_t name_length, target_length;
     const char *path; /* of `name` in the codebase, beginning with '/' */
     size_t path_length;
+    const char *lead; /* of a file with CONTENT: where its content lies, beginning with '/' */
+    size_t lead_length;
 };
 
 struct mask_options {

@@ -16,6 +16,7 @@ export interface CommitOptions {
 /** A kept delta: that of a run with `keep`, or of a run that was cut off. */
 export interface KeptDelta {
   readonly sandboxId: string;
+  /** Empty when it was made over a version of a stored codebase. */
   readonly codebaseDir: string;
   readonly createdAt: string;
   /** True when the run did not end by itself. */

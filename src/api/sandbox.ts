@@ -19,11 +19,23 @@ export interface SandboxLimits {
   readonly inodes?: number;
 }
 
+/** A version of a stored codebase, as whoever looked it up names it. Never taken from a wire. */
+export interface StoredBase {
+  readonly codebaseId: string;
+  readonly version: number;
+  /** Whose store it lies in. */
+  readonly ownerId: string;
+  /** Hash of the root's listing. */
+  readonly root: string;
+}
+
 export interface CreateRequest {
   /** Id that the caller has written down already; absent: a new one. Never taken from a wire. */
   readonly id?: string;
   /** Directory on this machine that becomes the read-only base; absent: an empty one, to which nothing can be committed. */
   readonly codebaseDir?: string;
+  /** Instead of a directory. */
+  readonly stored?: StoredBase;
   readonly policy: Policy;
   readonly engine?: EngineChoice;
   readonly runtime?: RuntimeName;

@@ -104,3 +104,10 @@ function nodeOf(kind: string, times: Times, rest: readonly (string | number)[]):
     entries: fifth as number,
   };
 }
+/** Times aside: what a person would call the same. */
+export function sameContent(a: TreeNode | undefined, b: TreeNode | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b;
+  if (a.kind === "file") return b.kind === "file" && a.hash === b.hash && a.mode === b.mode;
+  if (a.kind === "link") return b.kind === "link" && a.target === b.target;
+  return b.kind === "dir";
+}

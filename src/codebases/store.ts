@@ -8,6 +8,7 @@ import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { MAX_CODEBASE_BYTES_PER_OWNER } from "../api/limits.ts";
 import { Gate } from "./gate.ts";
+import type { DirNode } from "./nodes.ts";
 import { EMPTY_LISTING, ObjectStore } from "./objects.ts";
 
 export interface OwnerObjects {
@@ -91,4 +92,16 @@ async function mark(objects: ObjectStore, listing: string, needed: Needed): Prom
     if (node.kind === "file") needed.blobs.add(node.hash);
     if (node.kind === "dir") await mark(objects, node.hash, needed);
   }
+}
+
+/** A tree as the row of its version tells it. */
+export interface TreeSums {
+  readonly root: string;
+  readonly bytes: number;
+  readonly files: number;
+  readonly entries: number;
+}
+
+export function rootNode({ root, bytes, files, entries }: TreeSums): DirNode {
+  return { kind: "dir", mode: 0o755, seconds: 0, ns: 0, hash: root, bytes, files, entries };
 }

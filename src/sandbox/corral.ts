@@ -7,6 +7,7 @@ import { CorralError } from "../api/errors.ts";
 import type { CreateRequest, Sandbox } from "../api/sandbox.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { engineNeeds } from "../policy/auto-engine.ts";
+import type { StoredCodebases } from "../view/stored.ts";
 import type { RunTool } from "../view/view.ts";
 import { LocalDeltas } from "./deltas.ts";
 import { createSandbox } from "./create.ts";
@@ -23,6 +24,8 @@ export interface LocalCorralOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly uid: number;
   readonly clock?: Clock;
+  /** Absent: only directories can be a base. */
+  readonly stored?: StoredCodebases;
   /** For negative controls of the security suite alone: containment steps that every sandbox leaves out. */
   readonly weaken?: readonly number[];
 }
@@ -57,10 +60,11 @@ class LocalCorral implements Corral {
   constructor(data: DataDir, options: LocalCorralOptions) {
     this.#data = data;
     this.#clock = options.clock ?? systemClock;
-    const { guestFile, env, uid, weaken = [] } = options;
-    this.#options = { data, clock: this.#clock, guestFile, env, uid, weaken, onGone: (id) => this.#sandboxes.delete(id) };
+    const { guestFile, env, uid, stored, weaken = [] } = options;
+    const known = stored === undefined ? {} : { stored };
+    this.#options = { data, clock: this.#clock, guestFile, env, uid, weaken, ...known, onGone: (id) => this.#sandboxes.delete(id) };
     this.#workshops = new Workshops(this.#options);
-    this.deltas = new LocalDeltas({ data, openTool: () => this.#openTool(), isLive: (id) => this.#sandboxes.has(id) });
+    this.deltas = new LocalDeltas({ data, ...known, openTool: () => this.#openTool(), isLive: (id) => this.#sandboxes.has(id) });
   }
 
   async #openTool(): Promise<RunTool> {

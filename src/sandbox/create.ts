@@ -13,6 +13,7 @@ import { randomText } from "../base/random-text.ts";
 import type { Container, Runtime } from "../runtime/runtime.ts";
 import { type DeltaDir, deltaDir, type KeptRecord, makeKept, writeKept } from "../view/kept.ts";
 import type { KernelView, PreparedView } from "../view/kernel.ts";
+import type { StoredCodebases, StoredTree } from "../view/stored.ts";
 import { type DataDir, refuseOverlap, withReserve } from "./data-dir.ts";
 import { type JournalEntry, removeJournal, writeJournal } from "./journal.ts";
 import { type HeldLimits, heldLimits } from "./limits.ts";
@@ -29,6 +30,8 @@ export interface Workshop {
   readonly view: KernelView;
   readonly template: HostTemplate;
   readonly watcher: QuotaWatcher;
+  /** Absent: only directories can be a base. */
+  readonly stored?: StoredCodebases;
   /** Containment steps to leave out; empty outside the security suite. */
   readonly weaken: readonly number[];
   /** Called when a sandbox of ours is no more. */
@@ -44,7 +47,9 @@ export interface Choice {
 
 interface Draft {
   readonly id: string;
-  readonly base: string;
+  /** Directory that must not be seen but through the view. */
+  readonly dir: string;
+  readonly base: string | StoredTree;
   readonly request: CreateRequest;
   readonly limits: HeldLimits;
   readonly record: KeptRecord;
@@ -60,7 +65,7 @@ export async function createSandbox(shop: Workshop, request: CreateRequest, choi
   let prepared: PreparedView | undefined;
   try {
     // The walk runs in a process of its own; the template is planned meanwhile.
-    const preparing = shop.view.prepare({ dir: draft.base, policy: request.policy, presetDirs: request.policy.dirs ?? [] });
+    const preparing = shop.view.prepare({ base: draft.base, policy: request.policy, presetDirs: request.policy.dirs ?? [] });
     preparing.then((view) => (prepared = view)).catch(() => undefined); // awaited below; a failing plan must not lose it
     const plan = await planned(shop, draft, preparing);
     stage("templateMs");
@@ -83,7 +88,7 @@ export async function createSandbox(shop: Workshop, request: CreateRequest, choi
 
 async function planned(shop: Workshop, draft: Draft, preparing: Promise<PreparedView>): Promise<TemplatePlan> {
   try {
-    return shop.template.plan({ codebaseDir: draft.base, memoryBytes: draft.limits.memoryBytes });
+    return shop.template.plan({ codebaseDir: draft.dir, memoryBytes: draft.limits.memoryBytes });
   } catch (error) {
     await preparing.catch(() => undefined); // the plan's error is the one to tell; what was prepared is released
     throw error;
@@ -102,8 +107,7 @@ function stopwatch(clock: Clock, timings: Record<string, number>): (stage: strin
 /** Checks what was asked and writes down what is about to be made. */
 function writeDown(shop: Workshop, request: CreateRequest): Draft {
   const limits = heldLimits(request.limits);
-  const base = request.codebaseDir === undefined ? shop.data.empty : located(request.codebaseDir);
-  if (request.codebaseDir !== undefined) refuseOverlap(shop.data, base);
+  const { dir, base } = baseOf(shop, request);
   const id = request.id ?? `${ID_PREFIX.sandbox}${randomText(ID_BODY_LENGTH)}`;
   const createdAt = new Date(shop.clock.wallMs()).toISOString();
   const delta = request.delta ?? "ephemeral";
@@ -111,14 +115,25 @@ function writeDown(shop: Workshop, request: CreateRequest): Draft {
   const journalFile = writeJournal(shop.data.journal, entry);
   const record: KeptRecord = {
     sandboxId: id,
-    codebaseDir: base,
+    codebaseDir: typeof base === "string" ? base : "",
+    ...(request.stored === undefined ? {} : { stored: request.stored }),
     createdAt,
     cutOff: false,
     policy: request.policy,
     trusted: shop.runtime.ids.trusted,
     kept: false,
   };
-  return { id, base, request, limits, record, journalFile, delta: deltaDir(shop.data.deltas, id) };
+  return { id, dir, base, request, limits, record, journalFile, delta: deltaDir(shop.data.deltas, id) };
+}
+
+function baseOf({ data, stored }: Workshop, request: CreateRequest): Pick<Draft, "dir" | "base"> {
+  if (request.stored !== undefined) {
+    if (stored === undefined) throw new CorralError("codebase_not_found", "this process has no stored codebases; give it a directory");
+    return { dir: data.empty, base: stored.tree(request.stored) };
+  }
+  const dir = request.codebaseDir === undefined ? data.empty : located(request.codebaseDir);
+  if (request.codebaseDir !== undefined) refuseOverlap(data, dir);
+  return { dir, base: dir };
 }
 
 /** The codebase's real path. */

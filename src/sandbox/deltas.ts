@@ -10,6 +10,7 @@ import type { DeltaInput } from "../view/changes.ts";
 import { readManifest } from "../view/codebase.ts";
 import { deltaDir, type KeptRecord, listKept, readKept, readRebased } from "../view/kept.ts";
 import { shownMode } from "../view/plan.ts";
+import type { StoredCodebases } from "../view/stored.ts";
 import type { RunTool } from "../view/view.ts";
 import type { DataDir } from "./data-dir.ts";
 import { isEmptyDir, removeDelta } from "./settle.ts";
@@ -17,6 +18,7 @@ import { isEmptyDir, removeDelta } from "./settle.ts";
 export interface LocalDeltasOptions {
   readonly data: DataDir;
   readonly openTool: () => Promise<RunTool>;
+  readonly stored?: StoredCodebases;
   /** Whether a sandbox of this process lives. */
   readonly isLive: (sandboxId: string) => boolean;
 }
@@ -48,7 +50,7 @@ export class LocalDeltas implements Deltas {
     const input = await this.#input(record);
     const delta = await readChanges(input);
     const { refused, others } = judge(delta, input.policy);
-    const flags = await readFlags(input, delta.changes);
+    const flags = await readFlags(input, delta);
     return {
       changes: delta.changes.map((change) => toChange(change, flags.get(change))),
       refused: [...[...refused].map(([change, reason]) => ({ path: printable(change.path), reason })), ...others],
@@ -75,8 +77,10 @@ export class LocalDeltas implements Deltas {
     // SAFETY: all sandboxes without a codebase share this directory; what one committed, others would see.
     if (record.codebaseDir === data.empty)
       throw new CorralError("commit_refused", `the sandbox ${sandboxId} has no codebase to commit to; export its changes instead`);
-    const { commitDelta } = await import("../view/commit.ts");
-    const { whole, ...result } = await commitDelta({ ...(await this.#input(record)), deltas: data.deltas, sandboxId }, options);
+    const [{ commitDelta }, { liveTarget }] = await Promise.all([import("../view/commit.ts"), import("../view/commit-live.ts")]);
+    const input = { ...(await this.#input(record)), deltas: data.deltas, sandboxId };
+    const target = record.stored === undefined ? liveTarget(input) : this.#stored().target(record.stored, input);
+    const { whole, ...result } = await commitDelta(input, target, options);
     if (whole && record.kept) await this.discard(sandboxId);
     return result;
   }
@@ -113,13 +117,20 @@ export class LocalDeltas implements Deltas {
     return record;
   }
 
+  #stored(): StoredCodebases {
+    if (this.#options.stored === undefined)
+      throw new CorralError("codebase_not_found", "the delta was made over a stored codebase, which this process does not have");
+    return this.#options.stored;
+  }
+
   async #input(record: KeptRecord): Promise<DeltaInput> {
     const dir = deltaDir(this.#options.data.deltas, record.sandboxId);
+    const tree = record.stored === undefined ? undefined : this.#stored().tree(record.stored);
     return {
       tool: await this.#options.openTool(),
       upper: dir.upper,
-      base: record.codebaseDir,
-      manifest: () => readManifest(dir.manifest),
+      base: tree?.blobs ?? record.codebaseDir,
+      manifest: () => tree?.events() ?? readManifest(dir.manifest),
       policy: compilePolicy(record.policy),
       trusted: record.trusted,
       rebased: readRebased(this.#options.data.deltas, record.sandboxId),

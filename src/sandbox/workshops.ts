@@ -12,6 +12,7 @@ import { type NativeOptions, openNativeRuntime } from "../runtime/native/runtime
 import type { Runtime } from "../runtime/runtime.ts";
 import { filterArch, seccompProgram } from "../runtime/seccomp/filter.ts";
 import { openKernelView } from "../view/kernel.ts";
+import type { StoredCodebases } from "../view/stored.ts";
 import type { Workshop } from "./create.ts";
 import type { DataDir } from "./data-dir.ts";
 import { openHostTemplate } from "./template.ts";
@@ -23,6 +24,7 @@ export interface WorkshopOptions {
   readonly guestFile: string;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly uid: number;
+  readonly stored?: StoredCodebases;
   /** Containment steps to leave out; empty outside the security suite. */
   readonly weaken: readonly number[];
   readonly onGone: (id: string) => void;
@@ -97,7 +99,7 @@ export class Workshops {
   }
 
   async #make(name: RuntimeName): Promise<Workshop> {
-    const { data, clock, env, guestFile, weaken, onGone } = this.#options;
+    const { data, clock, env, guestFile, weaken, onGone, stored } = this.#options;
     if (!existsSync(guestFile))
       throw new CorralError(
         "guest_missing",
@@ -118,7 +120,18 @@ export class Workshops {
         gid: ids.gid,
         trusted: ids.trusted,
       });
-      return { data, clock, maker: this.#maker, runtime, view, template, watcher: this.#watcher, weaken, onGone };
+      return {
+        data,
+        clock,
+        maker: this.#maker,
+        runtime,
+        view,
+        template,
+        watcher: this.#watcher,
+        weaken,
+        onGone,
+        ...(stored === undefined ? {} : { stored }),
+      };
     } catch (error) {
       await runtime[Symbol.asyncDispose]();
       throw error;

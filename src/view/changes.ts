@@ -8,10 +8,10 @@ import type { Change, ChangeKind, ChangeType } from "../api/sandbox.ts";
 import type { EntryKind, Permission } from "../api/policy.ts";
 import { printable } from "../policy/bytes.ts";
 import type { CompiledPolicy } from "../policy/compile.ts";
-import { readBase, rebasedEntry } from "./base-tree.ts";
+import { type BaseTree, readBase, rebasedEntry } from "./base-tree.ts";
 import { merge, wantedBase, type After, type Difference, type Merge } from "./merge.ts";
 import type { Rebased } from "./kept.ts";
-import { compare } from "./stage.ts";
+import { compare, type PlaceOf } from "./stage.ts";
 import { readUpper } from "./upper.ts";
 import type { RunTool } from "./view.ts";
 import type { WalkEntry, WalkEvent } from "./walk.ts";
@@ -54,6 +54,8 @@ export interface DeltaChanges {
   readonly rootIno: number;
   /** What the codebase should hold at a path that the delta touches, or above one. */
   readonly entryNow: (path: string) => WalkEntry | undefined;
+  /** Where the content of a file of the codebase lies in the base. */
+  readonly placeOf: PlaceOf;
 }
 
 const MODE_BITS = 0o777;
@@ -66,11 +68,14 @@ export async function readChanges(input: DeltaInput): Promise<DeltaChanges> {
       `the directory that the delta was made over, ${input.base}, is gone; bring it back, or discard the delta`,
     );
   const upper = await readUpper(input.tool, input.upper, input.trusted);
-  const base = await readBase(input.manifest(), wantedBase(upper));
+  const rebased = input.rebased ?? new Map<string, Rebased>();
+  const { dirs, trees } = wantedBase(upper);
+  const base = await readBase(input.manifest(), { dirs: new Set([...dirs, ...[...rebased.keys()].map(parentOf)]), trees });
   const merged = merge({ upper, base, policy: input.policy });
   const { remade } = merged;
-  const found = rebase(merged.found, input.rebased ?? new Map());
-  const equal = await equalContents(input, found);
+  const found = [...rebase(merged.found, rebased), ...withdrawn(merged.found, rebased, base)].sort((a, b) => (a.path < b.path ? -1 : 1));
+  const placeOf: PlaceOf = (path) => input.rebased?.get(path)?.place ?? base.get(path)?.place ?? path;
+  const equal = await equalContents(input, found, placeOf);
   const changes: DeltaChange[] = [];
   for (const difference of found) {
     const change = classify(input, difference, equal.has(difference));
@@ -84,7 +89,7 @@ export async function readChanges(input: DeltaInput): Promise<DeltaChanges> {
     if (!base.isListed(above)) throw new CorralError("internal", `the base of ${printable(path)} was not read`);
     return base.get(path);
   };
-  return { changes: pairRenames(changes), remade, rootIno: base.root?.ino ?? 0, entryNow };
+  return { changes: pairRenames(changes), remade, rootIno: base.root?.ino ?? 0, entryNow, placeOf };
 }
 
 /**
@@ -113,6 +118,20 @@ function rebase(found: readonly Difference[], rebased: ReadonlyMap<string, Rebas
   });
 }
 
+/** What an earlier commit of this delta added and the delta holds no more: the layer over the base of the start says nothing of it. */
+function withdrawn(found: readonly Difference[], rebased: ReadonlyMap<string, Rebased>, base: BaseTree): readonly Difference[] {
+  if (rebased.size === 0) return [];
+  const told = new Set(found.map(({ path }) => path));
+  return [...rebased].flatMap(([path, now]): Difference[] => {
+    const before = rebasedEntry(path, now);
+    return before === undefined || told.has(path) || base.get(path) !== undefined ? [] : [{ path, before }];
+  });
+}
+
+function parentOf(path: string): string {
+  return path.slice(0, path.lastIndexOf("/"));
+}
+
 function rebasedSource(
   { path, after }: Difference,
   now: Rebased | undefined,
@@ -129,11 +148,14 @@ function rebasedSource(
 }
 
 /** Those of `found` whose bytes are what the codebase holds. */
-async function equalContents(input: DeltaInput, found: readonly Difference[]): Promise<Set<Difference>> {
+async function equalContents(input: DeltaInput, found: readonly Difference[], placeOf: PlaceOf): Promise<Set<Difference>> {
   const equal = new Set<Difference>();
   for (const root of ["upper", "base"] as const) {
     const asked = found.filter((difference) => difference.compare === true && difference.after?.source?.root === root);
-    const pairs = asked.map((difference) => [difference.after?.source?.path ?? "", difference.path] as const);
+    const pairs = asked.map(({ path, after }) => {
+      const source = after?.source?.path ?? "";
+      return [root === "upper" ? source : placeOf(source), placeOf(path)] as const;
+    });
     const answers = await compare(input.tool, [root === "upper" ? input.upper : input.base, input.base], pairs);
     answers.forEach((answer, index) => {
       const difference = asked[index];

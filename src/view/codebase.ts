@@ -84,8 +84,21 @@ export interface CodebaseVersion {
   readonly stream: readonly Buffer[];
 }
 
+/** What a mask is made of. */
+export interface MaskSource {
+  readonly signature: string;
+  /** The listings, from the beginning at each call. */
+  events(): AsyncIterable<WalkEvent[]>;
+  /** Throws when there is nothing to make one of. */
+  check(): void;
+}
+
+export function sourceOf(version: CodebaseVersion): MaskSource {
+  return { signature: version.signature, events: () => replay(version), check: () => checkRoot(version) };
+}
+
 /** The listings of a version that was read already. */
-export async function* replay(version: CodebaseVersion): AsyncGenerator<WalkEvent[]> {
+async function* replay(version: CodebaseVersion): AsyncGenerator<WalkEvent[]> {
   yield* decodeWalk(pieces(version.stream));
 }
 
@@ -130,7 +143,7 @@ export async function* readManifest(file: string): AsyncGenerator<WalkEvent[]> {
 }
 
 /** Throws when the walked directory itself could not be opened: then its entry, the first record, carries the errno. */
-export function checkRoot(version: CodebaseVersion): void {
+function checkRoot(version: CodebaseVersion): void {
   const errno = version.stream[0]?.readUInt16LE(6) ?? 0;
   if (errno !== 0) throw unreadable("", errno);
 }

@@ -51,13 +51,14 @@ async function countSteps(context: TestContext, files: Record<string, string>, a
   const { lab } = await labWith(context, files, act);
   let steps = 0;
   const { tool } = lab;
-  const { commitDelta } = await import("./commit.ts");
+  const [{ commitDelta }, { liveTarget }] = await Promise.all([import("./commit.ts"), import("./commit-live.ts")]);
   const counting: typeof tool = (argv, input) => {
     const run = tool(argv, input);
     if (argv[1] !== "apply") return run;
     return { ...run, stdout: tap(run.stdout, (all) => (steps = endSteps(all))) };
   };
-  await commitDelta({ ...lab.input(), tool: counting, deltas: lab.deltas, sandboxId: LAB_ID });
+  const commit = { ...lab.input(), tool: counting, deltas: lab.deltas, sandboxId: LAB_ID };
+  await commitDelta(commit, liveTarget(commit));
   lab.close();
   return steps;
 }

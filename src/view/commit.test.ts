@@ -214,8 +214,9 @@ describe("a live sandbox", () => {
       if (argv[1] === "apply") writeFileSync(join(lab.merged, "a"), "3");
       return input.tool(argv, stdin);
     };
-    const { commitDelta } = await import("./commit.ts");
-    const racingCommit = commitDelta({ ...input, tool: racing, deltas: lab.deltas, sandboxId: readdirSync(lab.deltas)[0] as string });
+    const [{ commitDelta }, { liveTarget }] = await Promise.all([import("./commit.ts"), import("./commit-live.ts")]);
+    const commit = { ...input, tool: racing, deltas: lab.deltas, sandboxId: readdirSync(lab.deltas)[0] as string };
+    const racingCommit = commitDelta(commit, liveTarget(commit));
     expect((await failure(racingCommit)).code).toBe("sandbox_state");
     expect(snapshot(lab.base)).toEqual(["/a file 644 1"]);
   });

@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { CorralError } from "../api/errors.ts";
 import type { Policy } from "../api/policy.ts";
 import { compilePolicy } from "../policy/compile.ts";
-import { checkRoot, type CodebaseVersion, replay } from "./codebase.ts";
+import type { MaskSource } from "./codebase.ts";
 import type { Draft, HeldMask, MaskForm, Masks } from "./masks.ts";
 import { PlanBytes } from "./plan-bytes.ts";
 import { type KeptDir, PlanTree } from "./plan-kept.ts";
@@ -41,12 +41,12 @@ export interface Built {
 }
 
 /** Makes the mask of a version, by whatever means this kernel allows, and holds it. `early`: one that was made while the walk went by. */
-export async function makeMask(maker: MaskMaker, job: MaskJob, version: CodebaseVersion, early: Built | undefined): Promise<HeldMask> {
-  checkRoot(version);
+export async function makeMask(maker: MaskMaker, job: MaskJob, source: MaskSource, early: Built | undefined): Promise<HeldMask> {
+  source.check();
   let built = early;
-  if (built === undefined && maker.form === "image") built = await buildImage(maker, job, replay(version));
-  built ??= await buildTree(maker, job, version);
-  const stamp = { form: built.form, signature: version.signature, bootId: bootId(), ...built.notes };
+  if (built === undefined && maker.form === "image") built = await buildImage(maker, job, source.events());
+  built ??= await buildTree(maker, job, source);
+  const stamp = { form: built.form, signature: source.signature, bootId: bootId(), ...built.notes };
   const held = await maker.masks.finish(built.draft, job.lineage, stamp, built.kept);
   if (held === undefined) throw new CorralError("create_failed", "the mask of this codebase vanished while it was put in place; try again");
   return held;
@@ -80,7 +80,7 @@ export async function buildImage(maker: MaskMaker, job: MaskJob, events: AsyncIt
   } catch (error) {
     await maker.masks.discard(draft);
     if (failure.error !== undefined) throw failure.error;
-    if (plan.notes().visible === 0) return undefined; // not even the root could be read: checkRoot says why
+    if (plan.notes().visible === 0) return undefined; // not even the root could be read: the source's check says why
     if (!(error instanceof Error) || !error.message.includes(NO_IMAGE)) throw error;
     maker.form = "tree";
     return undefined;
@@ -88,10 +88,10 @@ export async function buildImage(maker: MaskMaker, job: MaskJob, events: AsyncIt
 }
 
 /** Brings the lineage's old tree up to date where that is less work, else makes a new one. */
-async function buildTree(maker: MaskMaker, job: MaskJob, version: CodebaseVersion): Promise<Built> {
+async function buildTree(maker: MaskMaker, job: MaskJob, source: MaskSource): Promise<Built> {
   const tree = new PlanTree();
   const plan = planner(maker, job, tree);
-  for await (const batch of replay(version)) plan.take(batch);
+  for await (const batch of source.events()) plan.take(batch);
   const old = maker.masks.takeOld(job.lineage);
   const kept = old?.kept as KeptDir | undefined;
   if (old !== undefined && kept !== undefined && tree.isMendable(kept)) {

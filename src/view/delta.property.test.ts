@@ -15,6 +15,7 @@ import { verifies } from "../../test/verifies.ts";
 import { readChanges, type DeltaInput } from "./changes.ts";
 import { readManifest } from "./codebase.ts";
 import { commitDelta } from "./commit.ts";
+import { liveTarget } from "./commit-live.ts";
 import { shownMode } from "./plan.ts";
 
 const SCRIPT = fileURLToPath(new URL("../../test/fixtures/delta-ops.py", import.meta.url));
@@ -125,7 +126,7 @@ async function round(lab: ViewLab, policy: Policy, made: readonly unknown[], ope
       rmSync(join(model, Buffer.from(hidden[0], "latin1").toString()), { recursive: true, force: true });
   execFileSync("chown", ["-Rh", "1000:1000", model]);
   chownSync(model, 1000, 1000);
-  const view = await lab.engine.prepare({ dir: base, policy });
+  const view = await lab.engine.prepare({ base: base, policy });
   const delta = lab.delta(view);
   try {
     const inView = delta.run(["/usr/bin/python3", join(lab.dir, "operate.py"), "."], { input: asciiJson(operations) });
@@ -138,7 +139,7 @@ async function round(lab: ViewLab, policy: Policy, made: readonly unknown[], ope
       tool: lab.tool,
       upper: delta.upper,
       base,
-      manifest: () => readManifest(view.manifestFile),
+      manifest: () => readManifest(view.manifestFile ?? ""),
       policy: compilePolicy(policy),
       trusted: lab.ids.trusted,
       shownMode,
@@ -158,10 +159,8 @@ async function round(lab: ViewLab, policy: Policy, made: readonly unknown[], ope
 async function checkCommit(lab: ViewLab, input: DeltaInput, seen: Seen): Promise<void> {
   mkdirSync(join(lab.dir, "deltas", ID), { recursive: true });
   const before = operate(input.base, []).before;
-  const { committed, refused, conflicts, dropped } = await commitDelta(
-    { ...input, deltas: join(lab.dir, "deltas"), sandboxId: ID },
-    { partial: true, acceptFlagged: true },
-  );
+  const commit = { ...input, deltas: join(lab.dir, "deltas"), sandboxId: ID };
+  const { committed, refused, conflicts, dropped } = await commitDelta(commit, liveTarget(commit), { partial: true, acceptFlagged: true });
   const after = operate(input.base, []).before;
   const hidesSome = input.policy.policy.rules.length > 1;
   const shown = (entries: readonly Entry[]): readonly Entry[] => (hidesSome ? entries.filter((entry) => !isHidden(entry)) : entries);

@@ -8,8 +8,11 @@ import { printable } from "../policy/bytes.ts";
 import type { DeltaChange, DeltaChanges, DeltaInput } from "./changes.ts";
 import { Contents } from "./stage.ts";
 
-export async function* exportDelta(input: DeltaInput, { changes }: Pick<DeltaChanges, "changes">): AsyncGenerator<Uint8Array> {
-  const contents = new Contents(input.tool, input.upper, input.base);
+export async function* exportDelta(
+  input: DeltaInput,
+  { changes, placeOf }: Pick<DeltaChanges, "changes" | "placeOf">,
+): AsyncGenerator<Uint8Array> {
+  const contents = new Contents(input, placeOf);
   let done = false;
   try {
     for (const change of changes) if (change.after !== undefined && change.type !== "other") yield* entry(change, change.type, contents);

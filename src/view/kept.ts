@@ -2,7 +2,7 @@
 //
 //   <deltas>/<sandboxId>/upper, work     the layer and overlayfs's work directory; their files belong to ids of the sandbox
 //   <deltas>/<sandboxId>/delta.json      the record (KeptRecord)
-//   <deltas>/<sandboxId>/base.walk.zst   what the codebase held at the start (codebase.ts, keepManifest)
+//   <deltas>/<sandboxId>/base.walk.zst   what the codebase held at the start (codebase.ts, keepManifest); none over a stored codebase
 //   <deltas>/<sandboxId>/commit.json     there while a commit is under way (CommitRecord)
 //   <deltas>/<sandboxId>/rebased.json    what the codebase holds where an earlier commit of this delta changed it
 //
@@ -14,6 +14,7 @@ import type { KeptDelta } from "../api/corral.ts";
 import { CorralError } from "../api/errors.ts";
 import { isId } from "../api/ids.ts";
 import type { EntryKind, Policy } from "../api/policy.ts";
+import type { StoredBase } from "../api/sandbox.ts";
 import { writeFileAtomic } from "../base/atomic-file.ts";
 import type { ProcessIdentity } from "../base/process-identity.ts";
 import type { Signature } from "./stage.ts";
@@ -23,6 +24,8 @@ const VERSION = 1;
 
 export interface KeptRecord extends KeptDelta {
   readonly policy: Policy;
+  /** The version of a stored codebase that it was made over; `codebaseDir` is empty then. */
+  readonly stored?: StoredBase;
   /** Form of the overlay marks: `trusted.*` as root, `user.*` rootless. */
   readonly trusted: boolean;
   /** False while its sandbox lives, and for good when the delta goes with it. */
@@ -43,6 +46,8 @@ export interface CommitRecord {
 export interface Rebased {
   readonly signature: Signature | undefined;
   readonly target: string;
+  /** Of a file in a stored codebase: where its content lies. */
+  readonly place?: string;
 }
 
 export interface DeltaDir {
@@ -68,10 +73,10 @@ function notFound(sandboxId: string): CorralError {
 }
 
 /** Makes the delta's directory and record; call it before the sandbox is made. The layer itself is made by the spawner. */
-export function makeKept(deltas: string, record: KeptRecord, manifestFile: string): DeltaDir {
+export function makeKept(deltas: string, record: KeptRecord, manifestFile: string | undefined): DeltaDir {
   const dir = deltaDir(deltas, record.sandboxId);
   mkdirSync(dir.path, { recursive: true, mode: 0o700 });
-  keepFile(manifestFile, dir.manifest);
+  if (manifestFile !== undefined) keepFile(manifestFile, dir.manifest);
   writeKept(deltas, record);
   return dir;
 }
@@ -143,15 +148,17 @@ interface RebasedLine {
   readonly mtimeNs: string;
   readonly ctimeNs: string;
   readonly target: string;
+  readonly place?: string;
 }
 
 export function readRebased(deltas: string, sandboxId: string): ReadonlyMap<string, Rebased> {
   const text = readIfThere(join(deltaDir(deltas, sandboxId).path, "rebased.json"));
   const rebased = new Map<string, Rebased>();
   for (const line of text === undefined ? [] : (parse(text, "rebased.json", sandboxId) as readonly RebasedLine[])) {
-    const { path, kind, target, mtimeNs, ctimeNs, ...rest } = line;
+    const { path, kind, target, mtimeNs, ctimeNs, place, ...rest } = line;
     rebased.set(path, {
       target,
+      ...(place === undefined ? {} : { place }),
       signature: kind === null ? undefined : { ...rest, kind, mtimeNs: BigInt(mtimeNs), ctimeNs: BigInt(ctimeNs) },
     });
   }
@@ -159,9 +166,19 @@ export function readRebased(deltas: string, sandboxId: string): ReadonlyMap<stri
 }
 
 export function writeRebased(deltas: string, sandboxId: string, rebased: ReadonlyMap<string, Rebased>): void {
-  const lines = [...rebased].map(([path, { signature, target }]): RebasedLine => {
+  const lines = [...rebased].map(([path, { signature, target, place }]): RebasedLine => {
     const { kind = null, mode = 0, ino = 0, size = 0, mtimeNs = 0n, ctimeNs = 0n } = signature ?? {};
-    return { path, kind, mode, ino, size, target, mtimeNs: mtimeNs.toString(), ctimeNs: ctimeNs.toString() };
+    return {
+      path,
+      kind,
+      mode,
+      ino,
+      size,
+      target,
+      mtimeNs: mtimeNs.toString(),
+      ctimeNs: ctimeNs.toString(),
+      ...(place === undefined ? {} : { place }),
+    };
   });
   writeFileAtomic(join(deltaDir(deltas, sandboxId).path, "rebased.json"), JSON.stringify(lines), { sync: true });
 }

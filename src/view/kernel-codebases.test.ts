@@ -47,7 +47,7 @@ describe.each(MODES)("codebases as they come, %s", (mode) => {
     lines: readonly (readonly string[])[],
     presetDirs: readonly string[] = [],
   ): Promise<string[]> {
-    const delta = lab.delta(await lab.engine.prepare({ dir, policy, presetDirs }));
+    const delta = lab.delta(await lab.engine.prepare({ base: dir, policy, presetDirs }));
     return await ops({ run: async (argv, input = "") => delta.run(argv, { input }) }, lines);
   }
 
@@ -57,7 +57,7 @@ describe.each(MODES)("codebases as they come, %s", (mode) => {
     );
     for (const policy of [READ, WRITE]) {
       const rules = { rules: [...policy.rules, { pattern: "*.none", permission: "none" as const }] };
-      const prepared = await lab.engine.prepare({ dir, policy: rules });
+      const prepared = await lab.engine.prepare({ base: dir, policy: rules });
       expect(prepared.remarks).toEqual([expect.stringContaining("4 FIFOs, sockets and devices")]);
       const names = ["pipe", "null", "disk", "sock"];
       const stats = await ask(
@@ -208,7 +208,7 @@ describe.each(MODES)("codebases as they come, %s", (mode) => {
 
   it("an empty policy shows an empty directory", async () => {
     const dir = base("mkdir d; printf x > d/f");
-    const delta = lab.delta(await lab.engine.prepare({ dir, policy: { rules: [] } }));
+    const delta = lab.delta(await lab.engine.prepare({ base: dir, policy: { rules: [] } }));
     expect(delta.run(["/bin/ls", "-a"]).stdout).toBe(".\n..\n");
     expect(delta.run(["/bin/sh", "-c", "echo x > new"]).stderr).toContain("Permission denied");
   });
@@ -221,13 +221,13 @@ describe.each(MODES)("codebases as they come, %s", (mode) => {
       if (mode === "rootless") {
         const hidden = policyOf(["write", "**"], ["none", "/m"]);
         for (const policy of [WRITE, hidden])
-          expect(await failure(lab.engine.prepare({ dir, policy }))).toMatchObject({
+          expect(await failure(lab.engine.prepare({ base: dir, policy }))).toMatchObject({
             code: "codebase_unreadable",
             message: expect.stringContaining("mounted at /m "),
           });
         return;
       }
-      const prepared = await lab.engine.prepare({ dir, policy: WRITE });
+      const prepared = await lab.engine.prepare({ base: dir, policy: WRITE });
       expect(prepared.remarks).toEqual([expect.stringContaining("/m")]);
       expect(
         await ask(dir, WRITE, [
@@ -282,19 +282,19 @@ describe.each(MODES)("codebases as they come, %s", (mode) => {
 
   verifies("view/bad-codebase-told", "what is no readable directory is refused by name", async () => {
     const dir = base("printf x > f");
-    expect(await failure(lab.engine.prepare({ dir: join(dir, "f"), policy: READ }))).toMatchObject({
+    expect(await failure(lab.engine.prepare({ base: join(dir, "f"), policy: READ }))).toMatchObject({
       code: "codebase_unreadable",
       message: expect.stringContaining("not a directory"),
     });
-    expect(await failure(lab.engine.prepare({ dir: join(dir, "absent"), policy: READ }))).toMatchObject({ code: "codebase_not_found" });
-    expect(await failure(lab.engine.prepare({ dir: join(dir, "f", "g"), policy: READ }))).toMatchObject({ code: "codebase_not_found" });
+    expect(await failure(lab.engine.prepare({ base: join(dir, "absent"), policy: READ }))).toMatchObject({ code: "codebase_not_found" });
+    expect(await failure(lab.engine.prepare({ base: join(dir, "f", "g"), policy: READ }))).toMatchObject({ code: "codebase_not_found" });
   });
 
   it("follows a link to the codebase itself", async () => {
     const dir = base("printf x > f");
     execFileSync("ln", ["-s", dir, `${dir}-link`]);
-    const prepared = await lab.engine.prepare({ dir: `${dir}-link`, policy: READ });
-    expect(prepared.base).toBe(dir);
+    const prepared = await lab.engine.prepare({ base: `${dir}-link`, policy: READ });
+    expect(prepared.mount().dataOnly).toEqual([dir]);
   });
 
   it("survives a codebase that changes while it is walked", async () => {
@@ -325,19 +325,22 @@ describe("codebases of other users, rootless", () => {
       const dir = lab.codebase("mkdir -p d/closed; printf x > d/own; printf y > ok; chmod 600 d/own; chmod 700 d/closed");
       // Ids that the user namespace does not map: what belongs to another user of the machine.
       for (const path of ["d/own", "d/closed"]) chownSync(join(dir, path), 4242, 4242);
-      expect(await failure(lab.engine.prepare({ dir, policy: READ }))).toMatchObject({
+      expect(await failure(lab.engine.prepare({ base: dir, policy: READ }))).toMatchObject({
         code: "codebase_unreadable",
         message: expect.stringContaining("/d/own"),
       });
-      expect(await failure(lab.engine.prepare({ dir, policy: policyOf(["read", "**"], ["none", "/d/own"]) }))).toMatchObject({
+      expect(await failure(lab.engine.prepare({ base: dir, policy: policyOf(["read", "**"], ["none", "/d/own"]) }))).toMatchObject({
         code: "codebase_unreadable",
         message: expect.stringContaining("/d/closed"),
       });
-      const { remarks } = await lab.engine.prepare({ dir, policy: policyOf(["read", "**"], ["none", "/d/own"], ["none", "/d/closed"]) });
+      const { remarks } = await lab.engine.prepare({
+        base: dir,
+        policy: policyOf(["read", "**"], ["none", "/d/own"], ["none", "/d/closed"]),
+      });
       expect(remarks).toEqual([]);
       chmodSync(dir, 0o700);
       chownSync(dir, 4242, 4242);
-      expect(await failure(lab.engine.prepare({ dir, policy: READ }))).toMatchObject({ code: "codebase_unreadable" });
+      expect(await failure(lab.engine.prepare({ base: dir, policy: READ }))).toMatchObject({ code: "codebase_unreadable" });
     },
   );
 });

@@ -15,7 +15,7 @@ function bedOf(lab: ViewLab): TwinBed {
     ops: lab.build("ops"),
     emptyCodebase: () => mkdtempSync(join(lab.dir, "base-")),
     enter: async (codebase, policy, presetDirs = []) => {
-      const delta = lab.delta(await lab.engine.prepare({ dir: codebase, policy, presetDirs }));
+      const delta = lab.delta(await lab.engine.prepare({ base: codebase, policy, presetDirs }));
       return { run: async (argv, input = "") => delta.run(argv, { input }) };
     },
   };

@@ -9,9 +9,10 @@ import { join } from "node:path";
 import { CorralError } from "../api/errors.ts";
 import type { Policy } from "../api/policy.ts";
 import { Batches } from "./batches.ts";
-import { CodebaseWalk, forgetManifests, keepManifest, locateCodebase } from "./codebase.ts";
+import { CodebaseWalk, forgetManifests, keepManifest, locateCodebase, sourceOf } from "./codebase.ts";
 import { buildImage, makeMask, type MaskJob, type MaskMaker } from "./compile-mask.ts";
 import { type HeldMask, type MaskForm, Masks } from "./masks.ts";
+import type { StoredTree } from "./stored.ts";
 import type { IdMap, MountSpec, RunTool } from "./view.ts";
 
 export interface KernelViewOptions {
@@ -24,23 +25,25 @@ export interface KernelViewOptions {
 }
 
 export interface PrepareRequest {
-  readonly dir: string;
+  /** A directory, looked at now; or a tree that was stored. */
+  readonly base: string | StoredTree;
   readonly policy: Policy;
   /** Directories in the root that the policy's preset wants (`/output`). */
   readonly presetDirs?: readonly string[];
 }
 
 export interface PreparedView {
-  /** The codebase's real path. */
-  readonly base: string;
   /** The overlay at `target`, writable with `upper` and `work`, else read-only. */
   mount(delta?: { readonly upper: string; readonly work: string }): MountSpec & { readonly kind: "overlay" };
   /** The root directory of a delta must have this owner and mode: the view's root is the delta's. */
   readonly root: { readonly uid: number; readonly gid: number; readonly mode: number };
   /** Names the version of the codebase. */
   readonly signature: string;
-  /** The walk of that version (`readManifest`). A delta that outlives the process needs a copy or a hard link of its own: the cache forgets. */
-  readonly manifestFile: string;
+  /**
+   * The walk of that version (`readManifest`); absent for a stored tree, which tells it again. A delta that outlives the process needs a
+   * copy or a hard link of its own: the cache forgets.
+   */
+  readonly manifestFile?: string;
   readonly stats: {
     readonly visible: number;
     readonly hidden: number;
@@ -103,19 +106,26 @@ interface Engine {
 
 /** What one look at a codebase gave; shared by all who asked for it before it began. */
 interface Found {
-  readonly base: string;
+  /** The layer that the mask leads to. */
+  readonly data: string;
   readonly held: HeldMask;
   readonly signature: string;
-  readonly manifestFile: string;
+  readonly manifestFile?: string;
   readonly stats: PreparedView["stats"];
   /** How many of the sharers are done with it. */
   released: number;
 }
 
 async function prepare(engine: Engine, request: PrepareRequest): Promise<PreparedView> {
-  const base = await locateCodebase(request.dir);
-  const presetDirs = request.presetDirs ?? [];
-  const job: MaskJob = { lineage: lineageOf(engine, base, request), policy: request.policy, presetDirs };
+  const { policy, presetDirs = [] } = request;
+  if (typeof request.base !== "string") {
+    const tree = request.base;
+    const job: MaskJob = { lineage: lineageOf(engine, [tree.blobs, tree.root], request), policy, presetDirs };
+    const { value, sharers } = await engine.looks.run(job.lineage, () => lookStored(engine, tree, job));
+    return present(engine, value, sharers);
+  }
+  const base = await locateCodebase(request.base);
+  const job: MaskJob = { lineage: lineageOf(engine, [base, statSync(base).ino], request), policy, presetDirs };
   const { value, sharers } = await engine.looks.run(job.lineage, () => look(engine, base, job));
   return present(engine, value, sharers);
 }
@@ -126,9 +136,9 @@ async function sweep(engine: Engine): Promise<void> {
 }
 
 /** Everything that a mask depends on besides the version of the codebase. */
-function lineageOf({ maker: { ids } }: Engine, base: string, request: PrepareRequest): string {
+function lineageOf({ maker: { ids } }: Engine, base: readonly (string | number)[], request: PrepareRequest): string {
   const person = [ids.base, ids.uid, ids.gid, ids.trusted];
-  const facts = [MASK_VERSION, base, statSync(base).ino, request.policy.rules, request.presetDirs ?? [], person];
+  const facts = [MASK_VERSION, base, request.policy.rules, request.presetDirs ?? [], person];
   return createHash("sha256").update(JSON.stringify(facts)).digest("hex").slice(0, 24);
 }
 
@@ -148,31 +158,43 @@ async function look(engine: Engine, base: string, job: MaskJob): Promise<Found> 
     const manifest = keepManifest(engine.manifests, version);
     manifest.catch(() => {}); // awaited below; a failure of the mask comes first
     const known = early === undefined ? maker.masks.hold(job.lineage, version.signature) : undefined;
-    const held = known ?? (await makeMask(maker, job, version, early));
+    const held = known ?? (await makeMask(maker, job, sourceOf(version), early));
     if (known === undefined) await sweep(engine); // what was added is what may be too much
     const { form, visible, hidden } = held.stamp;
     const manifestFile = await manifest;
     const stats = { visible, hidden, form, cached: known !== undefined, walkMs: walked - started, maskMs: performance.now() - walked };
-    return { base, held, signature: version.signature, manifestFile, stats, released: 0 };
+    return { data: base, held, signature: version.signature, manifestFile, stats, released: 0 };
   } catch (error) {
     walk.kill();
     throw error;
   }
 }
 
+/** A tree that has its hash for a signature asks for no walk: where the mask is known, nothing is left to do. */
+async function lookStored(engine: Engine, tree: StoredTree, job: MaskJob): Promise<Found> {
+  const { root, blobs } = tree;
+  const { maker } = engine;
+  const started = performance.now();
+  const known = maker.masks.hold(job.lineage, root);
+  const held = known ?? (await makeMask(maker, job, { signature: root, events: () => tree.events(), check: () => undefined }, undefined));
+  if (known === undefined) await sweep(engine);
+  const { form, visible, hidden } = held.stamp;
+  const stats = { visible, hidden, form, cached: known !== undefined, walkMs: 0, maskMs: performance.now() - started };
+  return { data: blobs, held, signature: root, stats, released: 0 };
+}
+
 function present(engine: Engine, found: Found, sharers: number): PreparedView {
   const { ids } = engine.maker;
-  const { base, held, signature, manifestFile, stats } = found;
+  const { data, held, signature, manifestFile, stats } = found;
   const options = ids.trusted ? TRUSTED_OPTIONS : USER_OPTIONS;
-  const layers = { kind: "overlay", target: TARGET, lowers: [held.layer], dataOnly: [base], options, exec: true } as const;
+  const layers = { kind: "overlay", target: TARGET, lowers: [held.layer], dataOnly: [data], options, exec: true } as const;
   const { own, mode } = held.stamp.root;
   let mine = true;
   return {
-    base,
     mount: (delta) => (delta === undefined ? layers : { ...layers, ...delta }),
     root: { uid: own ? ids.base + ids.uid : 0, gid: own ? ids.base + ids.gid : 0, mode },
     signature,
-    manifestFile,
+    ...(manifestFile === undefined ? {} : { manifestFile }),
     stats,
     remarks: held.stamp.remarks,
     release: () => {

@@ -35,7 +35,7 @@ describe.each(MODES)("kept masks, %s", (mode) => {
     lab[Symbol.dispose]();
   });
 
-  const prepare = (): Promise<PreparedView> => lab.engine.prepare({ dir, policy: POLICY });
+  const prepare = (): Promise<PreparedView> => lab.engine.prepare({ base: dir, policy: POLICY });
   const masks = (): string[] => readdirSync(join(lab.dir, "cache", "masks"));
   const layer = (view: PreparedView): string => view.mount().lowers[0] as string;
   const list = (view: PreparedView): string => lab.delta(view).run(["/usr/bin/find", ".", "-mindepth", "1"]).stdout;
@@ -47,7 +47,7 @@ describe.each(MODES)("kept masks, %s", (mode) => {
     expect(layer(second)).toBe(layer(first));
     expect(second.signature).toBe(first.signature);
     expect([second.stats.visible, second.stats.hidden, second.remarks]).toEqual([first.stats.visible, first.stats.hidden, first.remarks]);
-    const other = await lab.engine.prepare({ dir, policy: policyOf(["read", "**"]) });
+    const other = await lab.engine.prepare({ base: dir, policy: policyOf(["read", "**"]) });
     expect(layer(other)).not.toBe(layer(first));
     expect(masks()).toHaveLength(2);
   });
@@ -98,7 +98,7 @@ describe.each(MODES)("kept masks, %s", (mode) => {
   verifies("view/mask-whole", "two who make the same mask at once both get a whole one", async () => {
     const engines = [1, 2, 3].map(() => openKernelView({ tool: lab.tool, ids: lab.ids, cacheDir: join(lab.dir, "cache") }));
     const views = await Promise.all(
-      engines.flatMap((engine) => [engine.prepare({ dir, policy: POLICY }), engine.prepare({ dir, policy: POLICY })]),
+      engines.flatMap((engine) => [engine.prepare({ base: dir, policy: POLICY }), engine.prepare({ base: dir, policy: POLICY })]),
     );
     expect(new Set(views.map(layer)).size).toBe(1);
     expect(list(views[0] as PreparedView)).toContain("./w/a/f");
@@ -141,7 +141,7 @@ describe.each(MODES)("kept masks, %s", (mode) => {
   });
 
   verifies("view/manifest", "the walk of the version is kept for the commit, hidden entries too", async () => {
-    const { manifestFile } = await prepare();
+    const { manifestFile = "" } = await prepare();
     const paths: string[] = [];
     for await (const batch of readManifest(manifestFile))
       for (const event of batch) if (event.event === "dir") paths.push(...event.entries.map((entry) => `${event.path}/${entry.name}`));
@@ -165,7 +165,7 @@ describe("a full disk", () => {
     execFileSync("mount", ["-t", "tmpfs", "-o", "size=200k,nr_inodes=500", "none", cacheDir]);
     try {
       const engine = openKernelView({ tool: lab.tool, ids: lab.ids, cacheDir });
-      await expect(engine.prepare({ dir, policy: POLICY })).rejects.toMatchObject({ code: "disk_full" });
+      await expect(engine.prepare({ base: dir, policy: POLICY })).rejects.toMatchObject({ code: "disk_full" });
       expect(readdirSync(join(cacheDir, "masks"))).toEqual([]);
     } finally {
       execFileSync("umount", [cacheDir]);
@@ -186,12 +186,12 @@ describe("a kernel that mounts no images", () => {
           )
         : lab.tool(argv, input);
     const engine = openKernelView({ tool, ids: lab.ids, cacheDir: join(lab.dir, "no-images") });
-    const view = await engine.prepare({ dir, policy: POLICY });
+    const view = await engine.prepare({ base: dir, policy: POLICY });
     expect([view.stats.form, view.stats.cached]).toEqual(["tree", false]);
     expect(lab.delta(view).run(["/bin/sh", "-c", "cat w/a/f; echo x >> w/a/f; cat w/a/f; ls w/a; echo x > r/f"])).toMatchObject({
       stdout: "w/a\nw/a\nx\nf\n",
     });
-    expect((await engine.prepare({ dir, policy: POLICY })).stats.cached).toBe(true);
+    expect((await engine.prepare({ base: dir, policy: POLICY })).stats.cached).toBe(true);
   });
 });
 
@@ -207,7 +207,7 @@ describe("a mask tree that is brought up to date", () => {
   });
 
   async function inodes(): Promise<Map<string, number>> {
-    const view = await lab.engine.prepare({ dir, policy: POLICY });
+    const view = await lab.engine.prepare({ base: dir, policy: POLICY });
     view.release();
     const layer = view.mount().lowers[0] as string;
     const found = execFileSync("find", [layer, "-printf", "%P %i\n"], { encoding: "utf8" });
@@ -253,12 +253,12 @@ describe("a mask tree that is brought up to date", () => {
         encoding: "utf8",
       });
     for (const step of steps) {
-      const old = await lab.engine.prepare({ dir, policy: POLICY });
+      const old = await lab.engine.prepare({ base: dir, policy: POLICY });
       old.release();
       execFileSync("bash", ["-eu", "-c", step], { cwd: dir });
-      const mended = await lab.engine.prepare({ dir, policy: POLICY });
+      const mended = await lab.engine.prepare({ base: dir, policy: POLICY });
       const fresh = await openKernelView({ tool: lab.tool, ids: lab.ids, cacheDir: join(lab.dir, `fresh-${steps.indexOf(step)}`) }).prepare(
-        { dir, policy: POLICY },
+        { base: dir, policy: POLICY },
       );
       expect(state(mended.mount().lowers[0] as string)).toBe(state(fresh.mount().lowers[0] as string));
       mended.release();
@@ -266,7 +266,7 @@ describe("a mask tree that is brought up to date", () => {
   });
 
   it("is made anew when what is kept of it is wrong", async () => {
-    const view = await lab.engine.prepare({ dir, policy: POLICY });
+    const view = await lab.engine.prepare({ base: dir, policy: POLICY });
     view.release();
     const layer = view.mount().lowers[0] as string;
     rmSync(join(layer, "w"), { recursive: true });
@@ -293,6 +293,7 @@ describe("the mask tool", () => {
     bytes.enter("");
     bytes.file("f", { own: true, mode: 0o644, content: true }, 2 ** 43 + 5, time);
     bytes.link("l", { own: false, mode: 0o777 }, "t".repeat(4095), time);
+    bytes.file("placed", { own: false, mode: 0o444, content: true, place: "/ab/cd" }, 5, time);
     bytes.enter("d");
     bytes.leave({ own: false, mode: 0o755 }, time);
     bytes.leave({ own: true, mode: 0o755 }, time);
@@ -322,6 +323,12 @@ describe("the mask tool", () => {
       bytes.end();
       const plan = Buffer.concat(bytes.take(true));
       for (const form of ["tree", "image"]) expect(mask(form, plan, join(lab.dir, `${form}-${at}`)).stderr).toContain("bad name");
+    }
+    for (const [at, place] of ["ab", "/../x", "/ab/..", "//ab"].entries()) {
+      const bytes = new PlanBytes();
+      bytes.enter("");
+      bytes.file("f", { own: false, mode: 0o444, content: true, place }, 0, { mtimeSeconds: 0, mtimeNs: 0 });
+      expect(mask("tree", Buffer.concat(bytes.take(true)), join(lab.dir, `placed-${at}`)).stderr).toContain("bad place");
     }
   });
 

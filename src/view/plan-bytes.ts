@@ -11,6 +11,7 @@ const KEEP = 5;
 const END = 6;
 const OWN = 1;
 const CONTENT = 2;
+const PLACED = 4;
 const HIGH = 0x1_0000_0000;
 const BUFFER_BYTES = 1 << 17;
 /** Longer than any record: a head, a name of 255 bytes, a target of 4095. */
@@ -38,8 +39,15 @@ export class PlanBytes implements PlanSink {
   }
 
   file(name: string, attributes: FileAttributes, size: number, time: Time): void {
-    const at = this.#named(FILE, (attributes.own ? OWN : 0) | (attributes.content ? CONTENT : 0), name, 28);
+    const { own, content, place } = attributes;
+    const placed = content && place !== undefined;
+    const at = this.#named(FILE, (own ? OWN : 0) | (content ? CONTENT : 0) | (placed ? PLACED : 0), name, 28);
     const to = this.#buffer;
+    if (placed) {
+      to.writeUInt16LE(place.length, this.#at);
+      to.write(place, this.#at + 2, "latin1"); // there is room: a record's is reserved for the longest
+      this.#at += 2 + place.length;
+    }
     to.writeUInt32LE(attributes.mode, at + 4);
     to.writeUInt32LE(size % HIGH, at + 8);
     to.writeUInt32LE(Math.floor(size / HIGH), at + 12);

@@ -24,6 +24,8 @@ export interface Attributes {
 export interface FileAttributes extends Attributes {
   /** May be read, so the entry leads to the codebase's file. */
   readonly content: boolean;
+  /** Where that lies, when not at the entry's own path. */
+  readonly place?: string;
 }
 
 /** Receives a mask in depth-first order. Names and paths are latin1. */
@@ -235,7 +237,9 @@ export class Planner {
       tally(this.#special, path, entry.name);
       this.#sink.file(entry.name, { own, mode: shownMode(entry, permission), content: false }, 0, entry);
     } else {
-      this.#sink.file(entry.name, { own, mode: shownMode(entry, permission), content: permission !== "view" }, entry.size, entry);
+      const { name, place } = entry;
+      const attributes = { own, mode: shownMode(entry, permission), content: permission !== "view" };
+      this.#sink.file(name, place === undefined ? attributes : { ...attributes, place }, entry.size, entry);
     }
   }
 

@@ -128,8 +128,9 @@ it("a stage tool that dies in the middle is continued at once", async (context) 
     for (const name of ["a", "b", "c", "d"]) writeFileSync(join(lab.merged, name), "2");
     const input = lab.input();
     const dying: typeof input.tool = (argv, stdin) => input.tool(argv[1] === "apply" ? [...argv, "--fail-at", String(step)] : argv, stdin);
-    const { commitDelta } = await import("./commit.ts");
-    const done = await commitDelta({ ...input, tool: dying, deltas: lab.deltas, sandboxId: LAB_ID }).then(
+    const [{ commitDelta }, { liveTarget }] = await Promise.all([import("./commit.ts"), import("./commit-live.ts")]);
+    const commit = { ...input, tool: dying, deltas: lab.deltas, sandboxId: LAB_ID };
+    const done = await commitDelta(commit, liveTarget(commit)).then(
       () => "applied",
       ({ code }: { code: string }) => (code === "commit_failed" ? "nothing" : code),
     );

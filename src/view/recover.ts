@@ -61,7 +61,7 @@ async function readTargets(
   signatures: ReadonlyMap<string, Signature | undefined>,
 ): Promise<ReadonlyMap<string, string>> {
   const targets = new Map<string, string>();
-  const contents = new Contents(tool, base, base);
+  const contents = new Contents({ tool, upper: base, base }, (path) => path);
   try {
     for (const [path, signature] of signatures) {
       if (signature?.kind !== "link") continue;

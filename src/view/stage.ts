@@ -233,6 +233,9 @@ export interface Source {
   readonly path: string;
 }
 
+/** Where content of the codebase lies in the base, by its path in the codebase: a stored codebase keeps it by its hash. */
+export type PlaceOf = (path: string) => string;
+
 /** A stream of contents asked for one after the other; one tool process serves all. */
 export class Contents {
   readonly #queue: Buffer[] = [];
@@ -240,8 +243,10 @@ export class Contents {
   #ended = false;
   readonly #run: ReturnType<RunTool>;
   readonly #reader: ByteReader;
+  readonly #placeOf: PlaceOf;
 
-  constructor(tool: RunTool, upper: string, base: string) {
+  constructor({ tool, upper, base }: { readonly tool: RunTool; readonly upper: string; readonly base: string }, placeOf: PlaceOf) {
+    this.#placeOf = placeOf;
     this.#run = tool(["stage", "cat", upper, base], this.#requests());
     this.#reader = new ByteReader(outputOf(this.#run));
   }
@@ -257,7 +262,7 @@ export class Contents {
 
   /** The bytes of a file or the target of a link, at most `most`. Must be read to its end before the next is asked for. */
   async *read(source: Source, most = Number.MAX_SAFE_INTEGER): AsyncGenerator<Buffer> {
-    const path = toolPath(source.path);
+    const path = toolPath(source.root === "base" ? this.#placeOf(source.path) : source.path);
     const head = Buffer.alloc(12);
     head[0] = source.root === "upper" ? 0 : 1;
     head.writeUInt16LE(path.length, 2);

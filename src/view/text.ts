@@ -16,11 +16,11 @@ const NOTHING = Buffer.alloc(0);
 
 export async function* deltaText(
   input: DeltaInput,
-  { changes }: Pick<DeltaChanges, "changes">,
+  { changes, placeOf }: Pick<DeltaChanges, "changes" | "placeOf">,
   paths?: readonly string[],
 ): AsyncGenerator<Uint8Array> {
   const asked = named(changes, paths);
-  const contents = new Contents(input.tool, input.upper, input.base);
+  const contents = new Contents(input, placeOf);
   let done = false;
   try {
     yield* inBlocks(

@@ -64,7 +64,7 @@ function bedOf(lab: Lab, engine: KernelView): TwinBed {
     observe: compileAttempt("observe", lab.dir),
     emptyCodebase: () => mkdtempSync(join(lab.dir, "base-")),
     enter: async (dir, policy, presetDirs = []) => {
-      const prepared = await engine.prepare({ dir, policy, presetDirs });
+      const prepared = await engine.prepare({ base: dir, policy, presetDirs });
       const delta = mkdtempSync(join(lab.dir, "delta-"));
       const mount = prepared.mount({ upper: join(delta, "upper"), work: join(delta, "work") });
       // The lab's own workspace stands last.

@@ -1,0 +1,19 @@
+// What a view and its deltas ask of stored codebases. Types alone: where trees lie and which versions there are is not known here.
+
+import type { StoredBase } from "../api/sandbox.ts";
+import type { CommitInput, CommitTarget } from "./commit.ts";
+import type { WalkEvent } from "./walk.ts";
+
+/** A tree that never changes and is known without a walk. Its content lies in `blobs`, each file where its entry says. */
+export interface StoredTree {
+  /** Names the content: one root, one tree. */
+  readonly root: string;
+  readonly blobs: string;
+  events(): AsyncIterable<WalkEvent[]>;
+}
+
+export interface StoredCodebases {
+  tree(base: StoredBase): StoredTree;
+  /** A new version of the codebase, merged over the current one. */
+  target(base: StoredBase, input: CommitInput): CommitTarget;
+}
