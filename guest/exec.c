@@ -16,6 +16,7 @@
 #include "guest.h"
 #include "pty.h"
 #include "start.h"
+#include "worker.h"
 
 enum { EXIT_BYTES = 40, KILL_AGAIN_MS = 50 };
 
@@ -63,7 +64,7 @@ static uint32_t hits(const struct exec *exec) {
 
 static void tree_signal(struct exec *exec, int number) {
     if (exec->slot) slot_signal(exec->slot, number);
-    else session_signal(exec->pid, number, exec->guest->running_count <= 1);
+    else session_signal(exec->pid, number, exec->guest->running_count <= 1 && !(exec->flags & EXEC_WORKER));
 }
 
 static void climb(struct timer *timer) {
@@ -162,7 +163,7 @@ void exec_reaped(struct guest *guest, pid_t pid, int status, const struct rusage
     /* SAFETY: before EXIT, or what ignored the softer signals would outlive the answer that says it was stopped. */
     if (exec->rung > 0) tree_signal(exec, SIGKILL);
     forget_pid(exec);
-    guest->running_count--;
+    guest->running_count -= !(exec->flags & EXEC_WORKER);
     loop_timer_stop(&guest->loop, &exec->deadline);
     loop_timer_stop(&guest->loop, &exec->idle);
     loop_timer_stop(&guest->loop, &exec->ladder);
@@ -305,7 +306,7 @@ static void enter(struct exec *exec, const struct exec_request *request, struct 
     exec->next_by_id = *by_id;
     *by_id = exec;
     guest->exec_count++;
-    guest->running_count++;
+    guest->running_count += !(exec->flags & EXEC_WORKER);
     uint8_t body[4];
     put_u32(body, (uint32_t)exec->pid);
     conn_send_soon(&exec->client->conn, ANSWER_STARTED, exec->id, body, sizeof body);
@@ -338,7 +339,7 @@ static int try_begin(struct exec *exec, const struct exec_request *request, stru
         start->path = arguments.path;
         point_stdio(start, &ends, request->flags, guest->null_fd);
         oom_raise(&guest->oom);
-        exec->pid = start_command(start);
+        exec->pid = request->flags & EXEC_WORKER ? worker_start(start, guest) : start_command(start);
         error = start->error;
     }
     arguments_free(&arguments);
@@ -368,6 +369,7 @@ bool exec_begin(struct client *client, uint32_t id, const struct exec_request *r
     int error = 0;
     if (guest->exec_count >= MAX_EXECS) error = EAGAIN;
     else if (request->flags & EXEC_ROOT && !guest->facts.root_offered) error = EPERM;
+    else if (request->flags & EXEC_WORKER && (error = worker_check(request->flags, request->argc ? request->argv : ""))) {}
     else if (!(exec = make(client, id, request))) error = ENOMEM;
     else error = try_begin(exec, request, &start);
     if (error == 0) return true;

@@ -35,7 +35,7 @@ struct guest {
     struct exec *lingering_first;      /* oldest first: EXIT was told, something still holds their output */
     struct exec *lingering_last;
     int exec_count;
-    int running_count;
+    int running_count; /* without workers: a command that is alone beside them is stopped with everything inside */
     int memory_events, pids_events; /* -1: none */
     struct timer kill_again, accept_again;
 };

@@ -92,6 +92,14 @@ static int remove_directory(struct removal *removal, int parent, const char *nam
     return error;
 }
 
+int tree_remove_at(int dir, const char *name, int64_t budget) {
+    struct removal removal = {.left = budget, .top = -1};
+    struct stat st;
+    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0) return errno == ENOENT ? 0 : -errno;
+    if (!S_ISDIR(st.st_mode)) return unlinkat(dir, name, 0) != 0 && errno != ENOENT ? -errno : 0;
+    return remove_directory(&removal, dir, name, 0);
+}
+
 int tree_remove(const char *path, int64_t budget) {
     char parent[PATH_MAX];
     const char *slash = strrchr(path, '/');
@@ -101,12 +109,7 @@ int tree_remove(const char *path, int64_t budget) {
     parent[length] = 0;
     int dir = open(length ? parent : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0) return errno == ENOENT ? 0 : -errno;
-    struct removal removal = {.left = budget, .top = -1};
-    struct stat st;
-    int error = 0;
-    if (fstatat(dir, slash + 1, &st, AT_SYMLINK_NOFOLLOW) != 0) error = errno == ENOENT ? 0 : -errno;
-    else if (!S_ISDIR(st.st_mode)) error = unlinkat(dir, slash + 1, 0) != 0 && errno != ENOENT ? -errno : 0;
-    else error = remove_directory(&removal, dir, slash + 1, 0);
+    int error = tree_remove_at(dir, slash + 1, budget);
     close(dir);
     return error;
 }

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <linux/seccomp.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
@@ -37,4 +38,7 @@ void seccomp_install(struct sock_filter *filter, size_t length, struct clone_key
     if (prctl(PR_GET_SECCOMP, 0, 0, 0, 0) != SECCOMP_MODE_FILTER) step_fail(22, EPERM, "no filter is in force after it was installed");
     key->open = found == COOKIE_WORDS;
     for (int i = 0; i < COOKIE_WORDS / 2; i++) key->args[i] = key->open ? words[2 * i] | (uint64_t)words[2 * i + 1] << 32 : 0;
+    /* Its copies go: `key` is the one place, and a worker wipes that. */
+    explicit_bzero(words, sizeof words);
+    explicit_bzero(filter, length * sizeof *filter);
 }

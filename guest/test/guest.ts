@@ -24,7 +24,7 @@ export const REQUEST = {
   release: 21,
 } as const;
 export const ANSWER = { ready: 64, ok: 65, started: 66, stdout: 67, stderr: 68, exit: 69, stdinCredit: 70, pong: 71 } as const;
-export const FLAG = { pty: 1, stdin: 2, merge: 4, tied: 8, root: 16 } as const;
+export const FLAG = { pty: 1, stdin: 2, merge: 4, tied: 8, root: 16, worker: 128 } as const;
 export const EXIT = { timedOut: 1, idle: 2, truncated: 4, memoryHit: 8, pidsHit: 16, cwd: 32 } as const;
 
 export interface GuestOptions {
@@ -133,8 +133,13 @@ export class Running {
 
   /** Resolves once the output so far matches. */
   async until(pattern: RegExp): Promise<string> {
-    while (!pattern.test(this.text)) await new Promise<void>((go) => this.#waiters.push(go));
+    while (!pattern.test(this.text)) await this.changed();
     return this.text;
+  }
+
+  /** Resolves when anything has come of it. */
+  changed(): Promise<void> {
+    return new Promise<void>((go) => this.#waiters.push(go));
   }
 
   take(type: number, body: Buffer, giveCredit: boolean): void {

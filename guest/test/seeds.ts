@@ -5,6 +5,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { SPAWNER } from "../../src/runtime/native/frames.ts";
+import { FILES, filesBody, OP } from "./files-worker.ts";
 import { execBody, facts, frame, REQUEST, testFilter, u32 } from "./guest.ts";
 
 const FOLDER = join(dirname(fileURLToPath(import.meta.url)), "../../test/fixtures/fuzz");
@@ -37,6 +38,19 @@ write("frames", {
     frame(REQUEST.release, 5),
   ]),
   cut: frame(REQUEST.stdin, 1, Buffer.alloc(300)).subarray(0, 200),
+});
+
+write("files", {
+  stat: frame(OP.stat, 1, filesBody({ path: "/etc/passwd", flags: FILES.nofollow | FILES.xattrs })),
+  list: frame(OP.list, 2, filesBody({ path: "/workspace", other: "after", count: 1000 })),
+  get: frame(OP.get, 3, filesBody({ path: "/f", offset: 7, count: 65_536, flags: FILES.keep })),
+  put: frame(OP.put, 4, filesBody({ base: "/b", path: "r/f", data: Buffer.from([0, 1, 255]), mode: 0o644, flags: FILES.mode })),
+  pair: Buffer.concat([
+    frame(OP.create, 5, filesBody({ path: "/g" })),
+    frame(OP.write, 6, filesBody({ handle: 64, data: "bytes" })),
+    frame(OP.commit, 7, filesBody({ handle: 64 })),
+  ]),
+  xattr: frame(OP.setxattr, 8, filesBody({ path: "/f", other: "user.a", data: "v" })),
 });
 
 write("records", {
