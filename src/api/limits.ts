@@ -36,6 +36,12 @@ export const MAX_POLICY_DOCUMENT_BYTES = 1024 ** 2;
 export const MAX_POLICY_BYTES = 4 * 1024 ** 2;
 /** How long the delta of a run that was cut off is kept, ms. */
 export const CUT_OFF_DELTA_MS = 24 * 60 * 60 * 1000;
+/** How long a key that held is believed without asking the store, ms. */
+export const KEY_MEMORY_MS = 500;
+/** Keys that are remembered at once. */
+export const KEY_MEMORY = 10_000;
+/** How often the keys of calls under way are asked for again, ms. */
+export const KEY_CHECK_MS = 200;
 /** Entries of one list of changes that are told; counts tell of all. */
 export const MAX_TOLD_CHANGES = 10_000;
 /** Deltas of one owner that are read at once. */

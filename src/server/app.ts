@@ -81,7 +81,7 @@ export async function buildApp(parts: AppParts): Promise<ZodApp> {
   });
   await app.register(
     (v1, _options, done) => {
-      requireKey(v1, parts);
+      requireKey(v1, parts.service);
       v1.get("/openapi.json", { schema: { hide: true } }, () => app.swagger());
       sandboxRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts.service);
       deltaRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts.service);

@@ -63,11 +63,11 @@ export class Sandboxes implements AsyncDisposable {
   }
 
   async get(token: Token, id: string): Promise<SandboxResource> {
-    return resource(await this.#record(token, id));
+    return resource(await this.#record(token, id, "with metadata"));
   }
 
   async list(token: Token, request: Omit<ListRequest, "ownerId">): Promise<ListOf<SandboxResource>> {
-    if (token.scope === "sandbox") return { items: [resource(await this.#record(token, token.sandboxId ?? ""))] };
+    if (token.scope === "sandbox") return { items: [await this.get(token, token.sandboxId ?? "")] };
     const owner = token.scope === "admin" ? {} : { ownerId: token.ownerId };
     const { items, next } = await this.#parts.store.sandboxes.list({ ...request, ...owner });
     return { items: items.map(resource), ...(next === undefined ? {} : { next }) };
@@ -83,9 +83,10 @@ export class Sandboxes implements AsyncDisposable {
 
   /** The live sandbox behind an id, to run commands in. */
   async open(token: Token, id: string): Promise<Sandbox> {
-    const { state, info, nodeId } = await this.#record(token, id);
+    // Commands come often: what this process holds itself is asked of no database.
     const live = this.#live.get(id);
-    if (live !== undefined) return live.sandbox;
+    if (live !== undefined && live.sandbox.info().state !== "failed" && reaches(token, id, live.ownerId)) return live.sandbox;
+    const { state, info, nodeId } = await this.#record(token, id);
     if (state === "failed") throw new CorralError("sandbox_lost", `the sandbox ${id} is gone: ${(info as Info).reason ?? "it was lost"}`);
     if (state === "created") throw new CorralError("sandbox_state", `the sandbox ${id} is still being made; try again`);
     this.#demandOwn(id, nodeId);
@@ -196,19 +197,20 @@ export class Sandboxes implements AsyncDisposable {
     return resource(record);
   }
 
-  async #record(token: Token, id: string): Promise<SandboxRecord> {
-    const record = await this.#row(token, id);
+  async #record(token: Token, id: string, how?: "with metadata"): Promise<SandboxRecord> {
+    const record = await this.#row(token, id, how);
     if (record.state === "destroyed") throw notFound(id);
     return record;
   }
 
   /** With what is true now: a sandbox that died since is told as failed. */
-  async #row(token: Token, id: string): Promise<SandboxRecord> {
+  async #row(token: Token, id: string, how?: "with metadata"): Promise<SandboxRecord> {
     const { store } = this.#parts;
     // An id that is spelled like none is asked of no database: some refuse bytes that others keep.
     if (!isId("sandbox", id) || (token.scope === "sandbox" && token.sandboxId !== id)) throw notFound(id);
     if (this.#live.get(id)?.sandbox.info().state === "failed") await this.#noteLoss(id);
-    const record = await store.sandboxes.get(id, token.scope === "admin" ? undefined : token.ownerId);
+    const ownerId = token.scope === "admin" ? undefined : token.ownerId;
+    const record = how === undefined ? (await store.sandboxes.some([id], ownerId)).get(id) : await store.sandboxes.get(id, ownerId);
     if (record === undefined) throw notFound(id);
     return record;
   }
@@ -274,6 +276,10 @@ function newRecord(token: Token, id: string, body: CreateSandboxBody, now: numbe
 
 function endOf(timeoutMs: number | null, now: number): number | null {
   return timeoutMs === null ? null : now + Math.min(timeoutMs, MAX_SANDBOX_MS);
+}
+
+function reaches(token: Token, id: string, ownerId: string): boolean {
+  return token.scope === "admin" || (token.ownerId === ownerId && (token.scope === "user" || token.sandboxId === id));
 }
 
 function notFound(id: string): CorralError {

@@ -7,14 +7,17 @@ import type { IssuedToken, IssueTokenBody, ListOf, TokenResource } from "../api/
 import type { Clock } from "../base/clock.ts";
 import type { Store } from "../store/store.ts";
 import type { Token } from "../store/tokens.ts";
+import type { Keys } from "./keys.ts";
 
 export class Tokens {
   readonly #store: Store;
   readonly #clock: Clock;
+  readonly #keys: Keys;
 
-  constructor({ store, clock }: { readonly store: Store; readonly clock: Clock }) {
+  constructor({ store, clock }: { readonly store: Store; readonly clock: Clock }, keys: Keys) {
     this.#store = store;
     this.#clock = clock;
+    this.#keys = keys;
   }
 
   async issue(asking: Token, { expiresInMs, sandboxId, ...body }: IssueTokenBody): Promise<IssuedToken> {
@@ -35,7 +38,10 @@ export class Tokens {
 
   async revoke(asking: Token, id: string, ownerId?: string): Promise<boolean> {
     const owner = whose(asking, ownerId);
-    return isId("token", id) && (await this.#store.tokens.revoke(owner, id, this.#clock.wallMs()));
+    if (!isId("token", id)) return false;
+    const revoked = await this.#store.tokens.revoke(owner, id, this.#clock.wallMs());
+    this.#keys.forget(id);
+    return revoked;
   }
 }
 

@@ -36,6 +36,8 @@ export interface Tokens {
   issue(request: IssueRequest): Promise<{ readonly token: Token; readonly secret: string }>;
   /** The token that a secret stands for; `undefined` when unknown, revoked or expired at `now`. */
   find(secret: string, now: number): Promise<Token | undefined>;
+  /** Those of the ids that are neither revoked nor expired at `now`. */
+  holding(ids: readonly string[], now: number): Promise<ReadonlySet<string>>;
   list(ownerId: string): Promise<readonly Token[]>;
   /** False when the owner has no such token that still holds. */
   revoke(ownerId: string, id: string, now: number): Promise<boolean>;
@@ -45,6 +47,8 @@ export interface Tokens {
 
 const SECRET_PREFIX = "ck";
 const SECRET_LENGTH = 40;
+/** Parameters of one query. */
+const IDS_AT_ONCE = 500;
 
 export function tokensOf(db: Db): Tokens {
   return {
@@ -57,6 +61,19 @@ export function tokensOf(db: Db): Tokens {
         .where("revoked_at", "is", null)
         .executeTakeFirst();
       return row === undefined || (row.expires_at !== null && row.expires_at <= now) ? undefined : tokenOf(row);
+    },
+    holding: async (ids, now) => {
+      const found = new Set<string>();
+      for (let at = 0; at < ids.length; at += IDS_AT_ONCE) {
+        const query = db
+          .selectFrom("tokens")
+          .select("id")
+          .where("id", "in", ids.slice(at, at + IDS_AT_ONCE))
+          .where("revoked_at", "is", null);
+        const rows = await query.where((where) => where.or([where("expires_at", "is", null), where("expires_at", ">", now)])).execute();
+        for (const { id } of rows) found.add(id);
+      }
+      return found;
     },
     list: async (ownerId) => {
       const rows = await db

@@ -100,6 +100,25 @@ describe("corral serve", () => {
     expect(await codeOf(ann.tokens.list({ ownerId: "bob" }))).toBe("forbidden");
   });
 
+  verifies("server/key-cut", "what is under way with a key ends within a second of its revocation or its end", async () => {
+    await using sandbox = await ann.create({});
+    const revoked = await admin.tokens.issue({ ownerId: "ann", scope: "user", name: "revoked" });
+    const short = await admin.tokens.issue({ ownerId: "ann", scope: "user", name: "short", expiresInMs: 1_000 });
+    const calls = [revoked, short].map(({ secret }) => {
+      const client = new Corral({ url: server.url, key: secret });
+      const { promise: started, resolve } = Promise.withResolvers<void>();
+      const ended = client.sandbox(sandbox.id).exec({ command: "echo up; sleep 60", onStdout: () => resolve() });
+      return { started, code: codeOf(ended) };
+    });
+    const own = ann.sandbox(sandbox.id).exec({ command: "echo kept; sleep 3" });
+    await Promise.all(calls.map(({ started }) => started));
+    expect(await admin.tokens.revoke(revoked.id, { ownerId: "ann" })).toBe(true);
+    expect(await Promise.all(calls.map(({ code }) => code))).toEqual(["stream_cut", "stream_cut"]);
+    expect((await own).exitCode).toBe(0);
+    const { id, secret } = await admin.tokens.issue({ ownerId: "ann", scope: "user", name: "own" });
+    expect(await new Corral({ url: server.url, key: secret }).tokens.revoke(id)).toBe(true);
+  });
+
   verifies("server/owners", "another owner's sandbox answers as one that never was", async () => {
     await using sandbox = await ann.create({});
     const never = `sb${"0".repeat(20)}`;
@@ -211,6 +230,11 @@ describe("corral serve", () => {
     expect(await codeOf(second.sandbox(sandbox.id).exec({ command: "true" }))).toBe("sandbox_state");
     expect(await codeOf(second.sandbox(sandbox.id).destroy())).toBe("sandbox_state");
     expect((await sandbox.exec({ command: "true" })).exitCode).toBe(0);
+    const { id, secret } = await first.tokens.issue({ ownerId: "admin", scope: "user", name: "shared" });
+    const user = new Corral({ url: two.url, key: secret });
+    await user.list();
+    await first.tokens.revoke(id);
+    await expect.poll(() => codeOf(user.list()), { interval: 50, timeout: 10_000 }).toBe("unauthorized");
   });
 
   verifies(
