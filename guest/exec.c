@@ -5,7 +5,6 @@
 #include "exec.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -14,11 +13,13 @@
 #include "count.h"
 #include "env.h"
 #include "guest.h"
+#include "kept.h"
+#include "pipes.h"
 #include "pty.h"
 #include "start.h"
 #include "worker.h"
 
-enum { EXIT_BYTES = 40, KILL_AGAIN_MS = 50 };
+enum { KILL_AGAIN_MS = 50 };
 
 static struct exec **bucket_of(struct exec **buckets, uint32_t key) { return &buckets[key % EXEC_BUCKETS]; }
 
@@ -34,14 +35,20 @@ static void forget_pid(struct exec *exec) {
     if (*place) *place = exec->next_by_pid;
 }
 
+static void enter_id(struct exec *exec) {
+    struct exec **bucket = bucket_of(exec->guest->by_id, exec->id);
+    exec->next_by_id = *bucket;
+    *bucket = exec;
+}
+
 static void forget_id(struct exec *exec) {
     struct exec **place = bucket_of(exec->guest->by_id, exec->id);
     while (*place && *place != exec) place = &(*place)->next_by_id;
     if (*place) *place = exec->next_by_id;
 }
 
-static void answer_exit(struct client *client, uint32_t id, const struct exec *exec, uint32_t start_errno, uint32_t flags) {
-    uint8_t body[EXIT_BYTES];
+/* What EXIT tells. `exec` NULL or start_errno: it never ran. */
+static void put_exit(uint8_t body[EXIT_BYTES], const struct exec *exec, uint32_t start_errno, uint32_t flags) {
     bool ended = exec && start_errno == 0;
     put_u32(body, ended && WIFEXITED(exec->status) ? (uint32_t)WEXITSTATUS(exec->status) : (uint32_t)-1);
     put_u32(body + 4, ended && WIFSIGNALED(exec->status) ? (uint32_t)WTERMSIG(exec->status) : 0);
@@ -50,7 +57,15 @@ static void answer_exit(struct client *client, uint32_t id, const struct exec *e
     put_u64(body + 16, ended ? exec->cpu_us : 0);
     put_u64(body + 24, ended ? exec->max_rss : 0);
     put_u64(body + 32, ended ? exec->dropped : 0);
-    conn_send(&client->conn, ANSWER_EXIT, id, body, sizeof body);
+}
+
+static void tell_exit(struct exec *exec) {
+    uint8_t body[EXIT_BYTES];
+    put_exit(body, exec, 0, exec->exit_flags);
+    if (exec->kept) kept_ended(exec->kept, body);
+    else if (exec->client) conn_send(&exec->client->conn, ANSWER_EXIT, exec->id, body, sizeof body);
+    exec->kept = NULL;
+    exec->client = NULL;
 }
 
 /* Limits hit since `exec` began: by it, by what it started, or by a command beside it. */
@@ -103,11 +118,12 @@ static void fell_silent(struct timer *timer) {
     else exec_stop(exec, EXIT_IDLE);
 }
 
-static void look_again(struct timer *timer) { exec_resume(CONTAINER_OF(timer, struct exec, again)); }
+static void look_again(struct timer *timer) { exec_resume(CONTAINER_OF(timer, struct exec, look)); }
 
 void exec_resume(struct exec *exec) {
     stream_resume(&exec->out);
     stream_resume(&exec->err);
+    stream_resume(&exec->control);
     if (exec->phase != EXEC_RUNNING) exec_progress(exec); /* may free it */
 }
 
@@ -121,7 +137,8 @@ static void exec_free(struct exec *exec) {
     struct guest *guest = exec->guest;
     stream_close(&exec->out);
     stream_close(&exec->err);
-    loop_timer_stop(&guest->loop, &exec->again);
+    stream_close(&exec->control);
+    loop_timer_stop(&guest->loop, &exec->look);
     if (exec->phase == EXEC_LINGERING) unlink_lingering(exec);
     guest->exec_count--;
     free(exec);
@@ -143,10 +160,10 @@ void exec_progress(struct exec *exec) {
     }
     /* stdout first, both tried: one that is held must not keep the other's bytes back. */
     bool out = stream_finish(&exec->out), err = stream_finish(&exec->err);
-    if (!out || !err) return;
-    if (exec->client) answer_exit(exec->client, exec->id, exec, 0, exec->exit_flags);
+    if (!out || !err || !stream_finish(&exec->control)) return;
     forget_id(exec);
-    exec->client = NULL;
+    tell_exit(exec);
+    stream_close(&exec->control);
     linger(exec);
     /* Nearly always nobody holds the pipes any more: look once, instead of waiting for the next round. */
     stream_settle(&exec->out);
@@ -175,8 +192,12 @@ void exec_reaped(struct guest *guest, pid_t pid, int status, const struct rusage
     if (exec->slot) slot_release(&guest->trees, exec->slot);
     exec->slot = NULL;
     input_close(&exec->in);
+    input_close(&exec->control_in);
+    if (exec->again >= 0) close(exec->again);
+    exec->again = -1;
     stream_ended(&exec->out);
     stream_ended(&exec->err);
+    stream_ended(&exec->control);
     exec_progress(exec);
 }
 
@@ -212,60 +233,28 @@ void exec_client_gone(struct client *client) {
             next = exec->next_by_id;
             if (exec->client != client) continue;
             exec->client = NULL;
+            if (exec->kept) continue; /* it waits for ATTACH */
             input_close(&exec->in);
+            input_close(&exec->control_in);
             if (exec->phase == EXEC_RUNNING && exec->flags & EXEC_TIED) kill_now(exec);
             exec_resume(exec);
         }
     }
+    kept_client_gone(client);
 }
 
-/* The two ends of each stream: [0] stays here, [1] goes to the command. -1: none. */
-struct ends {
-    int in[2], out[2], err[2];
-};
-
-static void close_ends(int pair[2]) {
-    for (int i = 0; i < 2; i++)
-        if (pair[i] >= 0) close(pair[i]);
-    pair[0] = pair[1] = -1;
+void exec_heard_by(struct exec *exec, struct client *client, uint32_t id) {
+    forget_id(exec);
+    exec->client = client;
+    exec->id = id;
+    enter_id(exec);
 }
 
-static int pipe_from_command(int pair[2]) {
-    if (pipe2(pair, O_CLOEXEC) != 0) return errno;
-    return fcntl(pair[0], F_SETFL, O_NONBLOCK) == 0 ? 0 : errno;
-}
-
-static int pipe_to_command(int pair[2]) {
-    int ends[2];
-    if (pipe2(ends, O_CLOEXEC) != 0) return errno;
-    pair[0] = ends[1];
-    pair[1] = ends[0];
-    return fcntl(pair[0], F_SETFL, O_NONBLOCK) == 0 ? 0 : errno;
-}
-
-static int make_ends(struct ends *ends, const struct guest *guest, const struct exec_request *request, const struct start *start) {
-    *ends = (struct ends){{-1, -1}, {-1, -1}, {-1, -1}};
-    if (request->flags & EXEC_PTY) {
-        int error = pty_open(&guest->facts, start->uid, start->gid, request->rows, request->cols, &ends->out[0], &ends->out[1]);
-        if (error != 0) {
-            ends->out[0] = ends->out[1] = -1;
-            return error;
-        }
-        /* Its own descriptor for writing: epoll takes each only once. */
-        ends->in[0] = fcntl(ends->out[0], F_DUPFD_CLOEXEC, 3);
-        return ends->in[0] < 0 ? errno : 0;
-    }
-    int error = pipe_from_command(ends->out);
-    if (error == 0 && !(request->flags & EXEC_MERGE)) error = pipe_from_command(ends->err);
-    if (error == 0 && request->flags & EXEC_STDIN) error = pipe_to_command(ends->in);
-    return error;
-}
-
-static void point_stdio(struct start *start, const struct ends *ends, uint32_t flags, int null_fd) {
-    start->terminal = (flags & EXEC_PTY) != 0;
-    start->stdio[0] = start->terminal ? ends->out[1] : ends->in[1] >= 0 ? ends->in[1] : null_fd;
-    start->stdio[1] = ends->out[1];
-    start->stdio[2] = ends->err[1] >= 0 ? ends->err[1] : ends->out[1];
+void exec_stdin_again(struct exec *exec) {
+    if (exec->again < 0 || exec->phase != EXEC_RUNNING) return;
+    input_close(&exec->in);
+    int fd = pipe_open_again(&exec->guest->facts, exec->uid, exec->gid, exec->again);
+    if (fd >= 0) input_open(&exec->in, exec, fd, ANSWER_STDIN_CREDIT, false);
 }
 
 static void describe(struct start *start, const struct guest *guest, const struct exec_request *request) {
@@ -289,8 +278,8 @@ static struct exec *make(struct client *client, uint32_t id, const struct exec_r
     *exec = (struct exec){
         .guest = client->guest, .client = client, .id = id, .flags = request->flags,
         .grace_ms = request->grace_ms, .idle_ms = request->idle_ms, .credit = OUTPUT_WINDOW,
-        .capped = request->output_cap != 0, .cap_left = request->output_cap,
-        .deadline = {.fire = timed_out}, .idle = {.fire = fell_silent}, .ladder = {.fire = climb}, .again = {.fire = look_again},
+        .capped = request->output_cap != 0, .cap_left = request->output_cap, .again = -1,
+        .deadline = {.fire = timed_out}, .idle = {.fire = fell_silent}, .ladder = {.fire = climb}, .look = {.fire = look_again},
         .memory_before = count_read(client->guest->memory_events, "oom_kill"),
         .pids_before = count_read(client->guest->pids_events, "max"),
     };
@@ -300,34 +289,40 @@ static struct exec *make(struct client *client, uint32_t id, const struct exec_r
 static void enter(struct exec *exec, const struct exec_request *request, struct ends *ends) {
     struct guest *guest = exec->guest;
     bool terminal = (request->flags & EXEC_PTY) != 0;
-    struct exec **by_pid = bucket_of(guest->by_pid, (uint32_t)exec->pid), **by_id = bucket_of(guest->by_id, exec->id);
+    struct exec **by_pid = bucket_of(guest->by_pid, (uint32_t)exec->pid);
     exec->next_by_pid = *by_pid;
     *by_pid = exec;
-    exec->next_by_id = *by_id;
-    *by_id = exec;
+    enter_id(exec);
     guest->exec_count++;
     guest->running_count += !(exec->flags & EXEC_WORKER);
+    if (exec->kept) kept_enter(exec->kept);
     uint8_t body[4];
     put_u32(body, (uint32_t)exec->pid);
     conn_send_soon(&exec->client->conn, ANSWER_STARTED, exec->id, body, sizeof body);
-    stream_open(&exec->out, exec, ends->out[0], ANSWER_STDOUT, terminal);
-    stream_open(&exec->err, exec, ends->err[0], ANSWER_STDERR, false);
-    input_open(&exec->in, exec, ends->in[0], terminal);
+    stream_open(&exec->out, exec, ends->out[0], RING_STDOUT, terminal);
+    stream_open(&exec->err, exec, ends->err[0], RING_STDERR, false);
+    stream_open(&exec->control, exec, ends->control_out[0], RING_CONTROL, false);
+    input_open(&exec->in, exec, ends->in[0], ANSWER_STDIN_CREDIT, terminal);
+    input_open(&exec->control_in, exec, ends->control_in[0], ANSWER_CONTROL_CREDIT, false);
+    exec->again = ends->again;
     exec->last_output = now_ns();
     if (request->timeout_ms) loop_timer(&guest->loop, &exec->deadline, exec->last_output + (uint64_t)request->timeout_ms * 1000000u);
     if (exec->idle_ms) loop_timer(&guest->loop, &exec->idle, exec->last_output + (uint64_t)exec->idle_ms * 1000000u);
     stream_resume(&exec->out);
     stream_resume(&exec->err);
+    stream_resume(&exec->control);
 }
 
 /* errno; on success the command runs and `exec` is in the tables. */
 static int try_begin(struct exec *exec, const struct exec_request *request, struct start *start) {
     struct guest *guest = exec->guest;
     struct arguments arguments;
-    struct ends ends = {{-1, -1}, {-1, -1}, {-1, -1}};
+    struct ends ends;
     int error = -arguments_make(&arguments, request, guest->facts.env, guest->facts.envs);
     if (error != 0) return error;
-    error = make_ends(&ends, guest, request, start);
+    ends_none(&ends);
+    error = ends_make(&ends, &guest->facts, request, start);
+    if (error == 0 && request->key) exec->kept = kept_make(exec, request, &error);
     if (error == 0 && guest->trees.work >= 0) {
         exec->slot = slot_take(&guest->trees);
         if (!exec->slot) error = errno;
@@ -337,36 +332,41 @@ static int try_begin(struct exec *exec, const struct exec_request *request, stru
         start->argv = arguments.argv;
         start->envp = arguments.envp;
         start->path = arguments.path;
-        point_stdio(start, &ends, request->flags, guest->null_fd);
+        exec->uid = start->uid;
+        exec->gid = start->gid;
+        ends_point(&ends, start, request->flags, guest->null_fd);
         oom_raise(&guest->oom);
         exec->pid = request->flags & EXEC_WORKER ? worker_start(start, guest) : start_command(start);
         error = start->error;
     }
     arguments_free(&arguments);
-    if (ends.in[1] >= 0) close(ends.in[1]);
-    if (ends.out[1] >= 0) close(ends.out[1]);
-    if (ends.err[1] >= 0) close(ends.err[1]);
-    ends.in[1] = ends.out[1] = ends.err[1] = -1;
+    ends_given(&ends);
     if (error == 0) {
         enter(exec, request, &ends);
         return 0;
     }
     if (exec->slot) slot_release(&guest->trees, exec->slot);
-    close_ends(ends.in);
-    close_ends(ends.out);
-    close_ends(ends.err);
+    kept_unmake(exec->kept);
+    ends_close(&ends);
     return error;
+}
+
+/* A command that never ran: its answer is EXIT alone. */
+static void refuse(struct client *client, uint32_t id, int error, uint32_t flags) {
+    uint8_t body[EXIT_BYTES];
+    put_exit(body, NULL, (uint32_t)error, flags);
+    conn_send(&client->conn, ANSWER_EXIT, id, body, sizeof body);
 }
 
 bool exec_begin(struct client *client, uint32_t id, const struct exec_request *request) {
     struct guest *guest = client->guest;
-    if (exec_find(client, id)) return false;
+    if (exec_find(client, id) || kept_heard(client, id)) return false;
     /* The pipes of the oldest daemon are worth less than a new command: it sees EPIPE at its next write. */
     if (guest->exec_count >= MAX_EXECS && guest->lingering_first) exec_free(guest->lingering_first);
     struct start start;
-    describe(&start, guest, request);
     struct exec *exec = NULL;
     int error = 0;
+    describe(&start, guest, request);
     if (guest->exec_count >= MAX_EXECS) error = EAGAIN;
     else if (request->flags & EXEC_ROOT && !guest->facts.root_offered) error = EPERM;
     else if (request->flags & EXEC_WORKER && (error = worker_check(request->flags, request->argc ? request->argv : ""))) {}
@@ -375,7 +375,7 @@ bool exec_begin(struct client *client, uint32_t id, const struct exec_request *r
     if (error == 0) return true;
     uint32_t flags = exec ? hits(exec) : 0;
     if (start.stage == STAGE_CWD) flags |= EXIT_CWD;
-    answer_exit(client, id, NULL, (uint32_t)error, flags);
+    refuse(client, id, error, flags);
     free(exec);
     return true;
 }

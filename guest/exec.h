@@ -12,16 +12,20 @@
 
 struct guest;
 struct client;
+struct kept;
 struct slot;
 
 enum exit_flag {
     EXIT_TIMED_OUT = 1, EXIT_IDLE = 2, EXIT_TRUNCATED = 4, EXIT_MEMORY_HIT = 8, EXIT_PIDS_HIT = 16, EXIT_CWD = 32,
 };
+/* Of ANSWER_EXIT. */
+enum { EXIT_BYTES = 40 };
 enum exec_phase { EXEC_RUNNING, EXEC_ENDED /* reaped, output still to be passed on */, EXEC_LINGERING /* EXIT was told */ };
 
 struct exec {
     struct guest *guest;
     struct client *client; /* NULL: it went away, or EXIT was told */
+    struct kept *kept; /* NULL: not asked for, or it has all that this command will write */
     struct exec *next_by_pid, *next_by_id;
     struct exec *older, *newer; /* while lingering */
     struct slot *slot;
@@ -29,11 +33,13 @@ struct exec {
     pid_t pid;
     enum exec_phase phase;
     uint32_t flags, grace_ms, idle_ms;
-    struct stream out, err;
-    struct input in;
-    struct timer deadline, idle, ladder, again;
+    struct stream out, err, control;
+    struct input in, control_in;
+    int again; /* a reading end of its stdin pipe, for exec_stdin_again; -1: none */
+    uint32_t uid, gid;
+    struct timer deadline, idle, ladder, look;
     int rung; /* of the kill ladder, 0 = not begun */
-    uint32_t credit;
+    uint32_t credit; /* of a kept one: in kept */
     bool capped;
     uint64_t cap_left;
     uint64_t dropped;
@@ -58,6 +64,12 @@ bool exec_credit(struct exec *exec, uint32_t bytes);
 void exec_resume(struct exec *exec);
 /* Time goes on after loop_hold: no command is charged for what it stood still. */
 void exec_release(struct guest *guest);
+/* Another connection takes a kept one over. */
+void exec_heard_by(struct exec *exec, struct client *client, uint32_t id);
+/* Of the credit, what a running command leaves alone: see stream.c. */
+uint32_t exec_reserve(const struct exec *exec);
+/* Its stdin, which had ended, is empty and takes bytes again; only where there is a control channel. */
+void exec_stdin_again(struct exec *exec);
 void exec_client_gone(struct client *client);
 /* A stream was closed or has no more of the command's bytes. May free the exec. */
 void exec_progress(struct exec *exec);

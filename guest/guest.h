@@ -5,6 +5,7 @@
 #include "conn.h"
 #include "exec.h"
 #include "facts.h"
+#include "kept.h"
 #include "oom.h"
 #include "seccomp.h"
 #include "tree.h"
@@ -34,6 +35,9 @@ struct guest {
     struct exec *by_id[EXEC_BUCKETS];  /* all */
     struct exec *lingering_first;      /* oldest first: EXIT was told, something still holds their output */
     struct exec *lingering_last;
+    struct kept *kept_first;           /* oldest first */
+    int kept_count;
+    uint64_t kept_forgotten;
     int exec_count;
     int running_count; /* without workers: a command that is alone beside them is stopped with everything inside */
     int memory_events, pids_events; /* -1: none */

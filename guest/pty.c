@@ -1,15 +1,14 @@
 /* Opens terminals. The other end is taken by TIOCGPTPEER, never by name: a name inside could lie.
- * Invariant: on return PID 1's filesystem ids and death signal are what they were. */
+ * Invariant: a terminal that could not be opened whole is closed again. */
 #define _GNU_SOURCE
 #include "pty.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <sys/fsuid.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <unistd.h>
+
+#include "fsids.h"
 
 #ifndef TIOCGPTPEER
 #define TIOCGPTPEER _IO('T', 0x41)
@@ -26,23 +25,11 @@ static int open_master(void) {
     return master >= 0 ? master : open("/dev/ptmx", flags);
 }
 
-/* The terminal belongs to whoever opens its master. PID 1 cannot chown, but it can open with the command's filesystem ids,
- * so that programs may open their terminal again by name. */
-static int open_master_as(uint32_t uid, uint32_t gid) {
-    uid_t own_uid = (uid_t)setfsuid(uid);
-    gid_t own_gid = (gid_t)setfsgid(gid);
-    int master = open_master();
-    int error = errno;
-    setfsgid(own_gid);
-    setfsuid(own_uid);
-    /* SAFETY: the change cleared it. A spawner that died meanwhile shows at the barrier, which the loop watches. */
-    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-    errno = error;
-    return master;
-}
-
 int pty_open(const struct facts *facts, uint32_t uid, uint32_t gid, uint16_t rows, uint16_t cols, int *master, int *terminal) {
-    *master = facts->several_ids && !left_out(facts, 18) ? open_master_as(uid, gid) : open_master();
+    /* The terminal belongs to whoever opens its master. */
+    struct fsids own = fsids_take(facts, uid, gid);
+    *master = open_master();
+    fsids_back(&own);
     if (*master < 0) return errno;
     int locked = 0;
     if (ioctl(*master, TIOCSPTLCK, &locked) == 0) {

@@ -33,6 +33,7 @@ static void on_close(struct conn *conn) {
 
 static void on_room(struct conn *conn) {
     struct client *client = client_of(conn);
+    kept_client_room(client); /* first: an exec goes on as soon as its ring has room */
     for (int i = 0; i < EXEC_BUCKETS; i++) {
         struct exec *next;
         for (struct exec *exec = client->guest->by_id[i]; exec; exec = next) {
@@ -79,10 +80,14 @@ static bool begin_kill_all(struct client *client, uint32_t id) {
 }
 
 static bool to_exec(struct client *client, const struct request *request) {
+    struct kept *kept = request->type == REQUEST_CREDIT ? kept_heard(client, request->id) : NULL;
+    if (kept) return kept_credit(kept, request->credit);
     struct exec *exec = exec_find(client, request->id);
     if (!exec) return true; /* its EXIT is on the way: nothing is wrong with that */
     switch (request->type) {
         case REQUEST_STDIN: return input_write(&exec->in, request->data.bytes, request->data.length);
+        case REQUEST_CONTROL_IN: return input_write(&exec->control_in, request->data.bytes, request->data.length);
+        case REQUEST_STDIN_AGAIN: exec_stdin_again(exec); return true;
         case REQUEST_STDIN_EOF: input_end(&exec->in); return true;
         case REQUEST_SIGNAL: exec_signal(exec, request->signal.number, (enum signal_scope)request->signal.scope); return true;
         case REQUEST_STOP: exec_stop(exec, 0); return true;
@@ -101,6 +106,9 @@ static bool on_frame(struct conn *conn, const struct frame *frame) {
         case REQUEST_KILL_ALL: return begin_kill_all(client, request.id);
         case REQUEST_HOLD: loop_hold(&client->guest->loop); conn_send(conn, ANSWER_PONG, request.id, NULL, 0); return true;
         case REQUEST_RELEASE: exec_release(client->guest); conn_send(conn, ANSWER_PONG, request.id, NULL, 0); return true;
+        case REQUEST_LIST: kept_list(client, request.id); return true;
+        case REQUEST_ATTACH: return kept_attach(client, request.id, request.kept.key, request.kept.offset);
+        case REQUEST_FORGET: kept_forget(client->guest, request.kept.key); return true;
         default: return to_exec(client, &request);
     }
 }

@@ -46,13 +46,13 @@ IN_CHILD static _Noreturn void give_up(struct start *start, enum start_stage sta
     for (;;) raw1(SYS_exit_group, 127);
 }
 
-IN_CHILD static void set_stdio(struct start *start) {
+IN_CHILD static void set_descriptors(struct start *start) {
     long result = raw0(SYS_setsid);
-    for (int fd = 0; fd < 3 && result >= 0; fd++) result = raw3(SYS_dup3, start->stdio[fd], fd, 0);
+    for (int fd = 0; fd < start->given_count && result >= 0; fd++) result = raw3(SYS_dup3, start->given[fd], fd, 0);
     /* 0: steal from nobody; the terminal is new and has no session yet. */
     if (result >= 0 && start->terminal) result = raw3(SYS_ioctl, 0, TIOCSCTTY, 0);
     /* SAFETY: belt and braces; all our descriptors are close-on-exec, but one that was forgotten would open PID 1's socket to the command. */
-    if (result >= 0) result = raw3(SYS_close_range, 3, ~0u, CLOSE_RANGE_MARK);
+    if (result >= 0) result = raw3(SYS_close_range, start->given_count, ~0u, CLOSE_RANGE_MARK);
     if (result < 0) give_up(start, STAGE_SETUP, result);
 }
 
@@ -115,7 +115,7 @@ IN_CHILD static long search(struct start *start) {
 
 IN_CHILD static void child(void *context) {
     struct start *start = context;
-    set_stdio(start);
+    set_descriptors(start);
     become_user(start);
     give_up(start, STAGE_EXEC, search(start));
 }

@@ -16,8 +16,9 @@ struct start {
     char **envp;
     const char *path;
     const char *cwd;
-    int stdio[3];
-    bool terminal; /* stdio[0] is to be the controlling terminal */
+    int given[5]; /* what becomes its descriptors 0 to given_count - 1; those of 3 and 4 lie above them */
+    int given_count;
+    bool terminal; /* given[0] is to be the controlling terminal */
     bool change_ids;
     bool empty_bounding;
     uint32_t uid, gid;

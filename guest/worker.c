@@ -38,7 +38,7 @@ static const struct worker *find(const char *name) {
 
 int worker_check(uint32_t flags, const char *name) {
     /* SAFETY: not as uid 0. A command loses capabilities at its exec, and a worker has none. */
-    if (flags & (EXEC_ROOT | EXEC_PTY | EXEC_MERGE)) return EINVAL;
+    if (flags & (EXEC_ROOT | EXEC_PTY | EXEC_MERGE | EXEC_KEEP | EXEC_CONTROL)) return EINVAL;
     return find(name) ? 0 : ENOENT;
 }
 
@@ -51,7 +51,7 @@ static __attribute__((noinline)) void wipe_dead_stack(void) {
 static bool take_stdio(const struct start *start) {
     if (setsid() < 0) return false;
     for (int fd = 0; fd < 3; fd++)
-        if (dup2(start->stdio[fd], fd) < 0) return false;
+        if (dup2(start->given[fd], fd) < 0) return false;
     /* SAFETY: PID 1's socket, its cgroup and the pipes of other commands: whoever took the worker over would hold them. */
     return sys_close_range(3, ~0u) == 0;
 }

@@ -28,7 +28,9 @@ static void walk_exec(const struct frame *frame, const struct exec_request *exec
     put_u32(body + 24, exec->rows | (uint32_t)exec->cols << 16), put_u32(body + 28, exec->argc | (uint32_t)exec->envc << 16);
     must(exec->cwd == begin, "cwd is the first string");
     const char *text = begin;
-    for (uint32_t i = 0; i < 1u + exec->argc + exec->envc; i++) {
+    must((exec->key != NULL) == ((exec->flags & EXEC_KEEP) != 0), "a key is there when it was asked for");
+    for (uint32_t i = 0; i < 1u + exec->argc + exec->envc + (exec->key != NULL); i++) {
+        must(text != exec->key || i == 1u + exec->argc + exec->envc, "the key is the last string");
         must(text < end, "a string begins inside the frame");
         size_t length = strnlen(text, (size_t)(end - text));
         must(text + length < end, "a string ends inside the frame");
@@ -46,6 +48,14 @@ static void walk_exec(const struct frame *frame, const struct exec_request *exec
     arguments_free(&arguments);
 }
 
+static void walk_kept(const struct frame *frame, const struct request *request, size_t head, uint8_t *body) {
+    const char *begin = (const char *)frame->body + head;
+    must(request->kept.key == begin && begin + strlen(begin) + 1 == (const char *)frame->body + frame->length, "the key is all that follows");
+    must(*begin && strlen(begin) <= MAX_KEY_BYTES, "the key is bounded");
+    if (head) put_u64(body, request->kept.offset);
+    memcpy(body + head, begin, strlen(begin) + 1);
+}
+
 static bool on_frame(void *context, const struct frame *frame) {
     struct seen *seen = context;
     struct request request;
@@ -54,7 +64,10 @@ static bool on_frame(void *context, const struct frame *frame) {
     if (!body) abort();
     switch (request.type) {
         case REQUEST_EXEC: walk_exec(frame, &request.exec, body); break;
+        case REQUEST_ATTACH: walk_kept(frame, &request, ATTACH_HEAD_BYTES, body); break;
+        case REQUEST_FORGET: walk_kept(frame, &request, 0, body); break;
         case REQUEST_STDIN:
+        case REQUEST_CONTROL_IN:
         case REQUEST_PING: memcpy(body, request.data.bytes, request.data.length); break;
         case REQUEST_SIGNAL: put_u32(body, (uint32_t)request.signal.number), put_u32(body + 4, request.signal.scope); break;
         case REQUEST_RESIZE: put_u32(body, request.size.rows | (uint32_t)request.size.cols << 16); break;
@@ -109,9 +122,10 @@ static void mend_exec(uint8_t *body, size_t length, unsigned seed) {
     unsigned strings = 0;
     body[length - 1] = 0;
     for (size_t i = EXEC_HEAD_BYTES; i < length; i++) strings += body[i] == 0;
+    put_u32(body, get_u32(body) & EXEC_ALL_FLAGS);
+    if (get_u32(body) & EXEC_KEEP && strings > 1) strings--;
     unsigned others = strings - 1, argc = others ? seed % (others + 1) : 0;
     put_u32(body + 28, (argc & 0xffff) | (others - argc) << 16);
-    put_u32(body, get_u32(body) & EXEC_ALL_FLAGS);
 }
 
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed) {
@@ -127,11 +141,13 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned 
     size_t from = starts[(seed >> 8) % count];
     uint8_t *body = data + from + FRAME_HEAD_BYTES;
     size_t length = LLVMFuzzerMutate(body, size - from - FRAME_HEAD_BYTES, max - from - FRAME_HEAD_BYTES);
-    uint8_t type = seed % 8 == 1 ? (uint8_t)(seed >> 16) : (uint8_t)(1 + (seed >> 16) % 9);
+    uint8_t type = seed % 8 == 1 ? (uint8_t)(seed >> 16) : (uint8_t)(1 + (seed >> 16) % 14);
     if (type == REQUEST_EXEC) mend_exec(body, length, seed >> 20);
     else if (type == REQUEST_SIGNAL && length >= 8) length = 8;
     else if ((type == REQUEST_RESIZE || type == REQUEST_CREDIT) && length >= 4) length = 4;
-    else if (type == REQUEST_STDIN_EOF || type == REQUEST_STOP || type == REQUEST_KILL_ALL) length = seed % 16 == 2 ? length : 0;
+    else if (type == REQUEST_ATTACH || type == REQUEST_FORGET) {
+        if (length) body[length - 1] = 0;
+    } else if (type == REQUEST_STDIN_EOF || type == REQUEST_STDIN_AGAIN || type == REQUEST_LIST || type == REQUEST_STOP || type == REQUEST_KILL_ALL) length = seed % 16 == 2 ? length : 0;
     frame_head_put(data + from, type, get_u32(data + from + 4), (uint32_t)length);
     return from + FRAME_HEAD_BYTES + length;
 }

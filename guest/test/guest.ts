@@ -11,20 +11,14 @@ import { filterArch, seccompProgram } from "../../src/runtime/seccomp/filter.ts"
 import { guestProgram, testProgram } from "./build.ts";
 
 export const REQUEST = {
-  exec: 1,
-  stdin: 2,
-  stdinEof: 3,
-  signal: 4,
-  stop: 5,
-  resize: 6,
-  credit: 7,
-  ping: 8,
-  killAll: 9,
-  hold: 20,
-  release: 21,
+  ...{ exec: 1, stdin: 2, stdinEof: 3, signal: 4, stop: 5, resize: 6, credit: 7, ping: 8, killAll: 9 },
+  ...{ controlIn: 10, stdinAgain: 11, list: 12, attach: 13, forget: 14, hold: 20, release: 21 },
 } as const;
-export const ANSWER = { ready: 64, ok: 65, started: 66, stdout: 67, stderr: 68, exit: 69, stdinCredit: 70, pong: 71 } as const;
-export const FLAG = { pty: 1, stdin: 2, merge: 4, tied: 8, root: 16, worker: 128 } as const;
+export const ANSWER = {
+  ...{ ready: 64, ok: 65, started: 66, stdout: 67, stderr: 68, exit: 69, stdinCredit: 70, pong: 71 },
+  ...{ control: 72, controlCredit: 73, kept: 74, attached: 75, detached: 76 },
+} as const;
+export const FLAG = { pty: 1, stdin: 2, merge: 4, tied: 8, root: 16, keep: 32, control: 64, worker: 128 } as const;
 export const EXIT = { timedOut: 1, idle: 2, truncated: 4, memoryHit: 8, pidsHit: 16, cwd: 32 } as const;
 
 export interface GuestOptions {
@@ -59,6 +53,8 @@ export interface Exec {
   cap?: number;
   rows?: number;
   cols?: number;
+  /** Sets flag KEEP. */
+  key?: string;
   /** false: no credit is given back by itself. */
   credit?: boolean;
 }
@@ -79,7 +75,7 @@ export function u32(...values: readonly number[]): Buffer {
 
 export function execBody(exec: Exec): Buffer {
   const head = Buffer.alloc(32);
-  head.writeUInt32LE(exec.flags ?? 0, 0);
+  head.writeUInt32LE((exec.flags ?? 0) | (exec.key === undefined ? 0 : FLAG.keep), 0);
   head.writeUInt32LE(exec.timeoutMs ?? 0, 4);
   head.writeUInt32LE(exec.idleMs ?? 0, 8);
   head.writeUInt32LE(exec.graceMs ?? 100, 12);
@@ -88,8 +84,17 @@ export function execBody(exec: Exec): Buffer {
   head.writeUInt16LE(exec.cols ?? 80, 26);
   head.writeUInt16LE(exec.argv.length, 28);
   head.writeUInt16LE(exec.env?.length ?? 0, 30);
-  const strings = [exec.cwd ?? "/", ...exec.argv, ...(exec.env ?? [])];
+  const strings = [exec.cwd ?? "/", ...exec.argv, ...(exec.env ?? []), ...(exec.key === undefined ? [] : [exec.key])];
   return Buffer.concat([head, Buffer.from(strings.map((text) => `${text}\0`).join(""), "latin1")]);
+}
+
+export interface Attached {
+  readonly errno: number;
+  readonly pid: number;
+  readonly from: number;
+  readonly stdinRoom: number;
+  readonly controlRoom: number;
+  readonly flags: number;
 }
 
 export class Running {
@@ -103,9 +108,16 @@ export class Running {
   keep = true;
   readonly started: Promise<number>;
   readonly exit: Promise<Exit>;
+  readonly attached: Promise<Attached>;
+  readonly detached: Promise<void>;
+  controlText = "";
+  /** Every byte of stdout and stderr, as one letter for each frame and its text: the order in which they came. */
+  readonly order: string[] = [];
   readonly #client: Client;
   #tellStarted!: (pid: number) => void;
   #tellExit!: (exit: Exit) => void;
+  #tellAttached!: (attached: Attached) => void;
+  #tellDetached!: () => void;
   readonly #waiters: (() => void)[] = [];
 
   constructor(client: Client, id: number) {
@@ -116,6 +128,12 @@ export class Running {
     });
     this.exit = new Promise((tell) => {
       this.#tellExit = tell;
+    });
+    this.attached = new Promise((tell) => {
+      this.#tellAttached = tell;
+    });
+    this.detached = new Promise((tell) => {
+      this.#tellDetached = tell;
     });
   }
 
@@ -146,14 +164,31 @@ export class Running {
     if (type === ANSWER.started) {
       this.pid = body.readUInt32LE(0);
       this.#tellStarted(this.pid);
-    } else if (type === ANSWER.stdout || type === ANSWER.stderr) {
+    } else if (type === ANSWER.stdout || type === ANSWER.stderr || type === ANSWER.control) {
       this.bytes += body.length;
-      if (this.keep) (type === ANSWER.stdout ? this.out : this.err).push(body);
+      const text = body.toString("latin1");
+      if (this.keep) this.order.push(`${type === ANSWER.stdout ? "o" : type === ANSWER.stderr ? "e" : "c"}${text}`);
+      if (type === ANSWER.control) this.controlText += text;
+      else if (this.keep) (type === ANSWER.stdout ? this.out : this.err).push(body);
       if (giveCredit) this.send(REQUEST.credit, u32(body.length));
     } else if (type === ANSWER.stdinCredit) this.stdinCredit += body.readUInt32LE(0);
+    else if (type === ANSWER.attached) this.#tellAttached(parseAttached(body));
+    else if (type === ANSWER.detached) this.#tellDetached();
     else if (type === ANSWER.exit) this.#tellExit(parseExit(body));
     for (const go of this.#waiters.splice(0)) go();
   }
+}
+
+function parseAttached(body: Buffer): Attached {
+  if (body.length !== 28) throw new Error(`ATTACHED of ${body.length} bytes`);
+  return {
+    errno: body.readUInt32LE(0),
+    pid: body.readUInt32LE(4),
+    from: Number(body.readBigUInt64LE(8)),
+    stdinRoom: body.readUInt32LE(16),
+    controlRoom: body.readUInt32LE(20),
+    flags: body.readUInt32LE(24),
+  };
 }
 
 function parseExit(body: Buffer): Exit {
@@ -222,6 +257,26 @@ export class Client {
     return running;
   }
 
+  attach(key: string, offset: number, credit = true): Running {
+    const running = new Running(this, this.#next++);
+    this.#running.set(running.id, { running, credit });
+    this.send(frame(REQUEST.attach, running.id, attachBody(key, offset)));
+    return running;
+  }
+
+  /** Records of LIST, words behind their verb. */
+  async list(): Promise<string[][]> {
+    this.send(frame(REQUEST.list, this.#next++));
+    const strings = (await this.other()).body.toString("latin1").split("\0").slice(0, -1);
+    const records = [];
+    for (let at = 0; at < strings.length; ) {
+      const length = strings[at] === "kept" ? 6 : 2;
+      records.push(strings.slice(at, at + length));
+      at += length;
+    }
+    return records;
+  }
+
   async run(...argv: readonly string[]): Promise<Running & { result: Exit }> {
     const running = this.exec({ argv });
     const result = await running.exit;
@@ -267,6 +322,12 @@ export function testFilter(): Buffer {
 export function facts(records: readonly string[], filter: Buffer): Buffer {
   const text = Buffer.from(records.map((record) => `${record}\0`).join(""), "latin1");
   return Buffer.concat([u32(0x6c617263, text.length, filter.length), text, filter]);
+}
+
+export function attachBody(key: string, offset: number): Buffer {
+  const head = Buffer.alloc(8);
+  head.writeBigUInt64LE(BigInt(offset));
+  return Buffer.concat([head, Buffer.from(`${key}\0`, "latin1")]);
 }
 
 export class TestGuest {

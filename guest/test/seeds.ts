@@ -6,7 +6,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { SPAWNER } from "../../src/runtime/native/frames.ts";
 import { FILES, filesBody, OP } from "./files-worker.ts";
-import { execBody, facts, frame, REQUEST, testFilter, u32 } from "./guest.ts";
+import { attachBody, execBody, FLAG, facts, frame, REQUEST, testFilter, u32 } from "./guest.ts";
 
 const FOLDER = join(dirname(fileURLToPath(import.meta.url)), "../../test/fixtures/fuzz");
 
@@ -36,6 +36,14 @@ write("frames", {
     frame(REQUEST.killAll, 3),
     frame(REQUEST.hold, 4),
     frame(REQUEST.release, 5),
+  ]),
+  "exec-kept": frame(REQUEST.exec, 4, execBody({ argv: ["/bin/bash"], env: ["A=b"], flags: FLAG.stdin | FLAG.control, key: "sh-0a" })),
+  kept: Buffer.concat([
+    frame(REQUEST.controlIn, 4, Buffer.from("+4\0true=1 4\0")),
+    frame(REQUEST.stdinAgain, 4),
+    frame(REQUEST.list, 5),
+    frame(REQUEST.attach, 6, attachBody("sh-0a", 2 ** 33 + 7)),
+    frame(REQUEST.forget, 7, Buffer.from("sh-0a\0")),
   ]),
   cut: frame(REQUEST.stdin, 1, Buffer.alloc(300)).subarray(0, 200),
 });

@@ -1,5 +1,5 @@
-/* Unit tests of the pure parts: frames, records, buffers, counters, the loop. Built with ASan and UBSan by unit.test.ts; prints each test's name.
- * unit-sources: frame.c buffer.c loop.c conn.c count.c seccomp.c step.c */
+/* Unit tests of the pure parts: frames, records, buffers, the ring, counters, the loop. Built with ASan and UBSan by unit.test.ts; prints each test's name.
+ * unit-sources: frame.c buffer.c ring.c loop.c conn.c count.c seccomp.c step.c */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +10,7 @@
 #include "conn.h"
 #include "count.h"
 #include "frame.h"
+#include "ring.h"
 #include "seccomp.h"
 
 #define CHECK(what) \
@@ -85,6 +86,41 @@ static void buffers(void) {
     }
     CHECK(buffer_room(&b, SIZE_MAX / 2, NULL) == NULL && buffer_room(&b, SIZE_MAX, NULL) == NULL);
     buffer_free(&b);
+}
+
+/* What was put in, in whatever pieces, comes out in order and with its stream; the oldest give way beyond RING_BYTES alone. */
+static void rings(void) {
+    struct ring ring;
+    CHECK(ring_open(&ring) && ring.size == RING_FIRST_BYTES);
+    for (uint32_t step = 1; ring.end < 5u * RING_BYTES; step = step * 7 % 4099) {
+        size_t most = step;
+        uint64_t from = ring.end;
+        uint8_t *at = ring_space(&ring, &most);
+        CHECK(most >= 1 && most <= step);
+        for (size_t i = 0; i < most; i++) at[i] = (uint8_t)((from + i) * 31);
+        ring_took(&ring, (enum ring_kind)(from % 3), most);
+        CHECK(ring.end == from + most && ring.start == (ring.end > RING_BYTES ? ring.end - RING_BYTES : 0));
+        if (from % 5 || ring.start > from) continue;
+        /* The newest piece is one run, or two around the end of the memory, or joined by a neighbour of its kind. */
+        for (uint64_t offset = from; offset < ring.end;) {
+            enum ring_kind kind;
+            size_t run = SIZE_MAX;
+            const uint8_t *bytes = ring_run(&ring, offset, &kind, &run);
+            CHECK(kind == (enum ring_kind)(from % 3) && run >= 1 && run <= ring.end - offset);
+            for (size_t i = 0; i < run; i++) CHECK(bytes[i] == (uint8_t)((offset + i) * 31));
+            offset += run;
+        }
+    }
+    uint64_t offset = ring.start;
+    while (offset < ring.end) {
+        enum ring_kind kind;
+        size_t run = 100;
+        const uint8_t *bytes = ring_run(&ring, offset, &kind, &run);
+        for (size_t i = 0; i < run; i++) CHECK(bytes[i] == (uint8_t)((offset + i) * 31));
+        CHECK(run <= 100);
+        offset += run;
+    }
+    ring_free(&ring);
 }
 
 static void counters(void) {
@@ -189,6 +225,7 @@ int main(void) {
     frames(), puts("frames");
     records(), puts("records");
     buffers(), puts("buffers");
+    rings(), puts("rings");
     counters(), puts("counters");
     patching(), puts("patching");
     loops(), puts("loops");

@@ -12,7 +12,7 @@ const HERE = dirname(fileURLToPath(import.meta.url));
 
 verifies(
   "guest/untrusted-bytes",
-  "frames, records, buffers, counters, the filter's patching, the loop and connections behave at their edges",
+  "frames, records, buffers, the ring, counters, the filter's patching, the loop and connections behave at their edges",
   () => {
     const sources = /unit-sources: (.*) \*\//.exec(readFileSync(join(HERE, "unit.c"), "latin1"))?.[1] ?? "";
     const folder = mkdtempSync(join(tmpdir(), "corral-unit-"));
@@ -38,7 +38,7 @@ verifies(
       ]);
       // Leaks of a program that ends are not the question here.
       const said = execFileSync(program, { encoding: "utf8", env: { ASAN_OPTIONS: "detect_leaks=0" } });
-      expect(said.trim().split("\n")).toEqual(["frames", "records", "buffers", "counters", "patching", "loops", "timers", "connections"]);
+      expect(said.trim().split("\n")).toEqual(["frames", "records", "buffers", "rings", "counters", "patching", "loops", "timers", "connections"]);
     } finally {
       rmSync(folder, { recursive: true });
     }
