@@ -37,28 +37,32 @@ async function settled(read: () => Promise<number>): Promise<number> {
 }
 
 describe("a kept command", () => {
-  verifies("guest/kept", "a kept command goes on when its connection closes, and a later connection gets its output and its end", async () => {
-    const first = await guest.client();
-    const running = first.exec({ argv: sh("echo one; echo oops >&2; read x; echo two; exit 5"), flags: FLAG.stdin, key: "a-1" });
-    await running.until(/one/);
-    while (running.errors === "") await pause();
-    first.close();
-    await first.closed;
-    const second = await guest.client();
-    const again = second.attach("a-1", 0);
-    expect(await again.attached).toEqual({ errno: 0, pid: running.pid, from: 0, stdinRoom: WINDOW, controlRoom: WINDOW, flags: 34 });
-    again.send(REQUEST.stdin, Buffer.from("go\n"));
-    expect(await again.exit).toMatchObject({ code: 5, startErrno: 0 });
-    expect([again.text, again.errors]).toEqual(["one\ntwo\n", "oops\n"]);
-    // Ended, it is told again to whoever asks, from any offset.
-    const tail = second.attach("a-1", 9);
-    expect(await tail.attached).toMatchObject({ errno: 0, from: 9 });
-    expect([(await tail.exit).code, tail.text, tail.errors]).toEqual([5, "two\n", ""]);
-    const beyond = second.attach("a-1", 1e6);
-    expect(await beyond.attached).toMatchObject({ errno: 0, from: 13 });
-    expect([(await beyond.exit).code, beyond.bytes]).toEqual([5, 0]);
-    second.close();
-  });
+  verifies(
+    "guest/kept",
+    "a kept command goes on when its connection closes, and a later connection gets its output and its end",
+    async () => {
+      const first = await guest.client();
+      const running = first.exec({ argv: sh("echo one; echo oops >&2; read x; echo two; exit 5"), flags: FLAG.stdin, key: "a-1" });
+      await running.until(/one/);
+      while (running.errors === "") await pause();
+      first.close();
+      await first.closed;
+      const second = await guest.client();
+      const again = second.attach("a-1", 0);
+      expect(await again.attached).toEqual({ errno: 0, pid: running.pid, from: 0, stdinRoom: WINDOW, controlRoom: WINDOW, flags: 34 });
+      again.send(REQUEST.stdin, Buffer.from("go\n"));
+      expect(await again.exit).toMatchObject({ code: 5, startErrno: 0 });
+      expect([again.text, again.errors]).toEqual(["one\ntwo\n", "oops\n"]);
+      // Ended, it is told again to whoever asks, from any offset.
+      const tail = second.attach("a-1", 9);
+      expect(await tail.attached).toMatchObject({ errno: 0, from: 9 });
+      expect([(await tail.exit).code, tail.text, tail.errors]).toEqual([5, "two\n", ""]);
+      const beyond = second.attach("a-1", 1e6);
+      expect(await beyond.attached).toMatchObject({ errno: 0, from: 13 });
+      expect([(await beyond.exit).code, beyond.bytes]).toEqual([5, 0]);
+      second.close();
+    },
+  );
 
   verifies("guest/kept", "stdout and stderr are replayed in the order in which they were read", async () => {
     const first = await guest.client();
@@ -98,24 +102,28 @@ describe("a kept command", () => {
     expect(again.bytes).toBe(200_000 * 7 - from);
   });
 
-  verifies("guest/kept-held", "an offset that is gone is told with the first one that is there, and what was sent before is kept for half a ring", async () => {
-    const first = await guest.client();
-    const running = first.exec({ argv: sh("head -c 300000 /dev/zero; sleep 1000"), key: "gone" });
-    while (running.bytes < 300_000) await pause();
-    first.close();
-    await first.closed;
-    const again = client.attach("gone", 7);
-    expect((await again.attached).from).toBe(300_000 - 2 * HALF_RING);
-    while (again.bytes < 2 * HALF_RING) await pause();
-    // Attached elsewhere: the former one hears of it and gets no more.
-    const other = await guest.client();
-    const taken = other.attach("gone", 300_000);
-    await again.detached;
-    expect((await taken.attached).from).toBe(300_000);
-    taken.send(REQUEST.signal, u32(9, 1));
-    expect((await taken.exit).signal).toBe(9);
-    other.close();
-  });
+  verifies(
+    "guest/kept-held",
+    "an offset that is gone is told with the first one that is there, and what was sent before is kept for half a ring",
+    async () => {
+      const first = await guest.client();
+      const running = first.exec({ argv: sh("head -c 300000 /dev/zero; sleep 1000"), key: "gone" });
+      while (running.bytes < 300_000) await pause();
+      first.close();
+      await first.closed;
+      const again = client.attach("gone", 7);
+      expect((await again.attached).from).toBe(300_000 - 2 * HALF_RING);
+      while (again.bytes < 2 * HALF_RING) await pause();
+      // Attached elsewhere: the former one hears of it and gets no more.
+      const other = await guest.client();
+      const taken = other.attach("gone", 300_000);
+      await again.detached;
+      expect((await taken.attached).from).toBe(300_000);
+      taken.send(REQUEST.signal, u32(9, 1));
+      expect((await taken.exit).signal).toBe(9);
+      other.close();
+    },
+  );
 
   verifies("guest/kept-bounds", "credit and windows hold after ATTACH as after EXEC", async () => {
     const first = await guest.client();
@@ -148,34 +156,38 @@ describe("a kept command", () => {
     late.close();
   });
 
-  verifies("guest/kept-bounds", "a key is taken once; too many are refused while they live, and the oldest ended one is forgotten and told so", async () => {
-    const own = new TestGuest();
-    const many = await own.client();
-    await many.ready;
-    try {
-      const live = Array.from({ length: 64 }, (_, i) => many.exec({ argv: ["/bin/sleep", "1000"], key: `k${i}` }));
-      await Promise.all(live.map((one) => one.started));
-      expect((await many.exec({ argv: ["/bin/true"], key: "k0" }).exit).startErrno).toBe(EEXIST);
-      expect((await many.exec({ argv: ["/bin/true"], key: "more" }).exit).startErrno).toBe(EAGAIN);
-      for (const one of live.slice(0, 3)) one.send(REQUEST.stop);
-      await Promise.all(live.slice(0, 3).map((one) => one.exit));
-      many.send(frame(REQUEST.forget, 9_000, Buffer.from("k1\0")));
-      expect((await many.exec({ argv: ["/bin/true"], key: "n1" }).exit).code).toBe(0);
-      expect((await many.list())[0]).toEqual(["forgotten", "0"]);
-      expect((await many.exec({ argv: ["/bin/true"], key: "n2" }).exit).code).toBe(0);
-      const listed = await many.list();
-      expect(listed[0]).toEqual(["forgotten", "1"]);
-      const names = listed.slice(1).map((words) => words[1]);
-      expect(names).toHaveLength(64);
-      expect(names).not.toContain("k0");
-      expect(listed.find((words) => words[1] === "k2")?.[3]).toBe("ended");
-      expect((await many.attach("k0", 0).attached).errno).toBe(ENOENT);
-      expect((await many.exec({ argv: ["/no/such"], key: "never" }).exit).startErrno).toBe(ENOENT);
-      expect((await many.attach("never", 0).attached).errno).toBe(ENOENT);
-    } finally {
-      await own.end();
-    }
-  });
+  verifies(
+    "guest/kept-bounds",
+    "a key is taken once; too many are refused while they live, and the oldest ended one is forgotten and told so",
+    async () => {
+      const own = new TestGuest();
+      const many = await own.client();
+      await many.ready;
+      try {
+        const live = Array.from({ length: 64 }, (_, i) => many.exec({ argv: ["/bin/sleep", "1000"], key: `k${i}` }));
+        await Promise.all(live.map((one) => one.started));
+        expect((await many.exec({ argv: ["/bin/true"], key: "k0" }).exit).startErrno).toBe(EEXIST);
+        expect((await many.exec({ argv: ["/bin/true"], key: "more" }).exit).startErrno).toBe(EAGAIN);
+        for (const one of live.slice(0, 3)) one.send(REQUEST.stop);
+        await Promise.all(live.slice(0, 3).map((one) => one.exit));
+        many.send(frame(REQUEST.forget, 9_000, Buffer.from("k1\0")));
+        expect((await many.exec({ argv: ["/bin/true"], key: "n1" }).exit).code).toBe(0);
+        expect((await many.list())[0]).toEqual(["forgotten", "0"]);
+        expect((await many.exec({ argv: ["/bin/true"], key: "n2" }).exit).code).toBe(0);
+        const listed = await many.list();
+        expect(listed[0]).toEqual(["forgotten", "1"]);
+        const names = listed.slice(1).map((words) => words[1]);
+        expect(names).toHaveLength(64);
+        expect(names).not.toContain("k0");
+        expect(listed.find((words) => words[1] === "k2")?.[3]).toBe("ended");
+        expect((await many.attach("k0", 0).attached).errno).toBe(ENOENT);
+        expect((await many.exec({ argv: ["/no/such"], key: "never" }).exit).startErrno).toBe(ENOENT);
+        expect((await many.attach("never", 0).attached).errno).toBe(ENOENT);
+      } finally {
+        await own.end();
+      }
+    },
+  );
 
   verifies("guest/kept-bounds", "keys and flags that cannot be are refused", async () => {
     const bodies = ["", "A", "a_b", "a/b", "k".repeat(65), "a\0b"].map((key) => execBody({ argv: ["/bin/true"], key }));
@@ -196,7 +208,12 @@ describe("the control channel", () => {
 
   verifies("guest/control", "bytes go in by descriptor 3 and out by 4, never before what the command wrote first", async () => {
     const running = client.exec({ argv: ["/bin/bash", "-c", ECHO], flags: FLAG.control | FLAG.stdin, credit: false });
-    for (const [i, line] of ["printf foo", "echo e >&2", "head -c 60000 /dev/zero | tr '\\0' x; echo q >&2; (exit 3)", "seq 1 9000"].entries()) {
+    for (const [i, line] of [
+      "printf foo",
+      "echo e >&2",
+      "head -c 60000 /dev/zero | tr '\\0' x; echo q >&2; (exit 3)",
+      "seq 1 9000",
+    ].entries()) {
       running.order.length = 0;
       running.send(REQUEST.controlIn, control(`${line}\n`));
       while (running.controlText.split("\n").length < i + 2) await pause();
@@ -214,13 +231,13 @@ describe("the control channel", () => {
     const count = 5000;
     running.send(REQUEST.controlIn, control("printf x\n".repeat(count)));
     while (running.controlText.length < 2 * count) await pause();
-    let [written, ended] = [0, 0];
+    let [output, ended] = [0, 0];
     for (const piece of running.order) {
-      if (piece.startsWith("o")) written += piece.length - 1;
+      if (piece.startsWith("o")) output += piece.length - 1;
       else ended += (piece.length - 1) / 2;
-      expect(written).toBeGreaterThanOrEqual(ended);
+      expect(output).toBeGreaterThanOrEqual(ended);
     }
-    expect([written, ended]).toEqual([count, count]);
+    expect([output, ended]).toEqual([count, count]);
     running.send(REQUEST.stop);
     await running.exit;
   });
@@ -268,20 +285,24 @@ describe("the control channel", () => {
     expect([(await again.exit).code, again.text]).toEqual([4, "a\nb\n5\n"]);
   });
 
-  verifies("guest/control", "control bytes beyond the window close the connection; with no channel they are taken and dropped", async () => {
-    const other = await guest.client();
-    await other.ready;
-    const none = other.exec({ argv: ["/bin/sleep", "1000"], flags: FLAG.tied });
-    await none.started;
-    none.send(REQUEST.controlIn, control("x"));
-    none.send(REQUEST.stdinAgain);
-    await other.run("/bin/true");
-    const running = other.exec({ argv: ["/bin/sleep", "1000"], flags: FLAG.tied | FLAG.control });
-    await running.started;
-    running.send(REQUEST.controlIn, Buffer.alloc(WINDOW));
-    running.send(REQUEST.controlIn, Buffer.alloc(WINDOW));
-    await other.closed;
-  });
+  verifies(
+    "guest/control",
+    "control bytes beyond the window close the connection; with no channel they are taken and dropped",
+    async () => {
+      const other = await guest.client();
+      await other.ready;
+      const none = other.exec({ argv: ["/bin/sleep", "1000"], flags: FLAG.tied });
+      await none.started;
+      none.send(REQUEST.controlIn, control("x"));
+      none.send(REQUEST.stdinAgain);
+      await other.run("/bin/true");
+      const running = other.exec({ argv: ["/bin/sleep", "1000"], flags: FLAG.tied | FLAG.control });
+      await running.started;
+      running.send(REQUEST.controlIn, Buffer.alloc(WINDOW));
+      running.send(REQUEST.controlIn, Buffer.alloc(WINDOW));
+      await other.closed;
+    },
+  );
 });
 
 verifies("guest/stdio-by-name", "a command can open its standard streams again by their names", async () => {

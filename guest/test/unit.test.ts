@@ -38,7 +38,17 @@ verifies(
       ]);
       // Leaks of a program that ends are not the question here.
       const said = execFileSync(program, { encoding: "utf8", env: { ASAN_OPTIONS: "detect_leaks=0" } });
-      expect(said.trim().split("\n")).toEqual(["frames", "records", "buffers", "rings", "counters", "patching", "loops", "timers", "connections"]);
+      expect(said.trim().split("\n")).toEqual([
+        "frames",
+        "records",
+        "buffers",
+        "rings",
+        "counters",
+        "patching",
+        "loops",
+        "timers",
+        "connections",
+      ]);
     } finally {
       rmSync(folder, { recursive: true });
     }
