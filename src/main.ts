@@ -73,6 +73,8 @@ async function serveHere(request: ServeRequest): Promise<RunningServer> {
     { openService },
     { openLocalDoor },
     { startServer },
+    { openLog },
+    { ServerMetrics },
     { systemClock: clock },
   ] = await Promise.all([
     import("./sandbox/data-dir.ts"),
@@ -81,6 +83,8 @@ async function serveHere(request: ServeRequest): Promise<RunningServer> {
     import("./service/service.ts"),
     import("./service/local-door.ts"),
     import("./server/serve.ts"),
+    import("./server/log.ts"),
+    import("./server/metrics.ts"),
     import("./base/clock.ts"),
   ]);
   await using parts = new AsyncDisposableStack();
@@ -88,7 +92,8 @@ async function serveHere(request: ServeRequest): Promise<RunningServer> {
   const data = openDataDir(place);
   const { root } = data;
   parts.use(holdOwnerLock(join(root, "serve.lock")));
-  const log = (line: string): void => void process.stderr.write(`${line}\n`);
+  const log = await openLog(config.log, process.stderr.isTTY);
+  const metrics = new ServerMetrics(root);
   const store = parts.use(
     await openStore(
       config.store.url === null
@@ -98,8 +103,8 @@ async function serveHere(request: ServeRequest): Promise<RunningServer> {
   );
   const corral = parts.use(await openHere({ dataDir: root }));
   const nodeId = nodeIdOf(data);
-  const service = parts.use(await openService({ corral, store, clock, nodeId, quotas: config.quotas }));
-  const { url, localUrl, key } = parts.use(await startServer({ store, service, clock, version: host.version, log, config }));
+  const service = parts.use(await openService({ corral, store, clock, nodeId, quotas: config.quotas, meter: metrics }));
+  const { url, localUrl, key } = parts.use(await startServer({ store, service, clock, version: host.version, log, metrics, config }));
   parts.use(await openLocalDoor(localUrl, { root, store, clock, nodeId }));
   const owned = parts.move();
   return { url, key, [Symbol.asyncDispose]: () => owned.disposeAsync() };

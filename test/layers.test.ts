@@ -36,7 +36,17 @@ const MAY_USE: Readonly<Record<string, readonly string[]>> = {
   sandbox: ["node:*"],
   config: ["node:*", "yaml", "zod"],
   service: ["node:*"],
-  server: ["node:*", "fastify", "@fastify/swagger", "fastify-type-provider-zod", "zod"],
+  server: [
+    "node:*",
+    "fastify",
+    "@fastify/swagger",
+    "fastify-type-provider-zod",
+    "pino",
+    "pino-pretty",
+    "prom-client",
+    "rate-limiter-flexible",
+    "zod",
+  ],
   sdk: [],
   cli: ["node:*", "commander", "@clack/prompts"],
 };

@@ -2,7 +2,7 @@
 // Invariant: a command that needs more than this means that the API lacks something.
 
 import type { Policy, PolicyProblem } from "./policy.ts";
-import type { Change, CommitResult, CreateRequest, Sandbox } from "./sandbox.ts";
+import type { Change, CommitResult, CreateRequest, RuntimeName, Sandbox } from "./sandbox.ts";
 
 export interface CommitOptions {
   /** Apply what can be applied and leave out what is refused or in conflict. */
@@ -68,6 +68,16 @@ export interface CensusEntry {
   readonly owned: boolean;
 }
 
+/** What the sandboxes of one runtime take together; `null` where this machine does not count it. */
+export interface RuntimeUsage {
+  /** One view each. */
+  readonly sandboxes: number;
+  readonly memoryBytes: number | null;
+  /** Since the runtime was opened, of ended sandboxes too. */
+  readonly cpuSeconds: number | null;
+  readonly io: { readonly readBytes: number; readonly writtenBytes: number } | null;
+}
+
 export interface Reaped {
   /** Sandboxes whose kernel objects were cleared away. */
   readonly objects: number;
@@ -89,6 +99,8 @@ export interface Corral extends AsyncDisposable {
   };
   doctor(): Promise<DoctorReport>;
   census(): Promise<readonly CensusEntry[]>;
+  /** By the runtimes that are open; cheap enough to be asked every second. */
+  usage(): Promise<ReadonlyMap<RuntimeName, RuntimeUsage>>;
   /** What this start cleared and adopted of runs that were cut off. */
   readonly reaped: Reaped;
 }

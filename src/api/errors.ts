@@ -114,6 +114,12 @@ export const ERROR_KINDS = {
     meaning: "A command could not be started for a reason that is not the command's own.",
   },
   limit_reached: { status: 429, fault: "caller", retry: "later", meaning: "A limit of this owner or sandbox is reached." },
+  rate_limited: {
+    status: 429,
+    fault: "caller",
+    retry: "later",
+    meaning: "Too many requests of one key, or of one address without a key, in a short time; `retryAfterMs` says when to ask again.",
+  },
   overloaded: { status: 503, fault: "node", retry: "later", meaning: "The node is full, of whatever." },
   store_unavailable: {
     status: 503,

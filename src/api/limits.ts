@@ -74,6 +74,12 @@ export const HTTP_HEADERS_MS = 10_000;
 export const HTTP_REQUEST_MS = 5 * 60 * 1000;
 /** How long a connection may stay open between requests, ms. */
 export const HTTP_IDLE_MS = 60_000;
+/** Requests of one key in `TOKEN_WINDOW_MS`. */
+export const TOKEN_REQUESTS = 20_000;
+export const TOKEN_WINDOW_MS = 10_000;
+/** Requests of one address in `ADDRESS_WINDOW_MS` that carry no key that holds. */
+export const ADDRESS_REQUESTS = 200;
+export const ADDRESS_WINDOW_MS = 10_000;
 /** Living sandboxes of one owner. */
 export const MAX_SANDBOXES_PER_OWNER = 1_000;
 /** Life of a sandbox when nothing else is said, ms. */

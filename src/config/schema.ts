@@ -3,6 +3,8 @@
 
 import { z } from "zod";
 import {
+  ADDRESS_REQUESTS,
+  ADDRESS_WINDOW_MS,
   DEFAULT_PORT,
   DRAIN_MS,
   HTTP_CONNECTIONS,
@@ -17,6 +19,8 @@ import {
   STORE_POOL_MIN,
   STORE_POOL_RECYCLE_MS,
   STORE_SQLITE_CACHE_KIB,
+  TOKEN_REQUESTS,
+  TOKEN_WINDOW_MS,
 } from "../api/limits.ts";
 
 const HOUR_MS = 60 * 60 * 1000;
@@ -47,7 +51,19 @@ const http = z.strictObject({
   requestTimeoutMs: count.max(24 * HOUR_MS).default(HTTP_REQUEST_MS),
   /** How long a connection may stay open between requests. */
   idleTimeoutMs: count.max(HOUR_MS).default(HTTP_IDLE_MS),
+  /** Addresses or ranges of proxies whose `X-Forwarded-For` is believed. */
+  trustedProxies: z
+    .array(z.union([z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()]))
+    .max(100)
+    .default([]),
 });
+
+/** Requests in a window of time; `null` sets no limit. */
+const rate = (requests: number, windowMs: number) =>
+  z.strictObject({
+    requests: count.max(1_000_000_000).nullable().default(requests),
+    windowMs: z.int().min(100).max(HOUR_MS).default(windowMs),
+  });
 
 const store = z
   .strictObject({
@@ -100,6 +116,27 @@ export const serverConfig = z.strictObject({
   store: store.prefault({}),
   /** Of each owner. */
   quotas: z.strictObject({ sandboxes: count.max(1_000_000).default(MAX_SANDBOXES_PER_OWNER) }).prefault({}),
+  rateLimits: z
+    .strictObject({
+      perToken: rate(TOKEN_REQUESTS, TOKEN_WINDOW_MS).prefault({}),
+      /** Of requests without a key that holds. */
+      perAddress: rate(ADDRESS_REQUESTS, ADDRESS_WINDOW_MS).prefault({}),
+    })
+    .prefault({}),
+  log: z
+    .strictObject({
+      level: z.enum(["fatal", "error", "warn", "info", "debug", "trace", "silent"]).default("info"),
+      /** `auto`: pretty on a terminal, else JSON. */
+      format: z.enum(["auto", "json", "pretty"]).default("auto"),
+    })
+    .prefault({}),
+  metrics: z
+    .strictObject({
+      host: z.string().min(1).max(255).default("127.0.0.1"),
+      /** `null`: `/metrics` of the server itself, for keys of scope admin; else a port of its own that asks for no key. 0 takes a free one. */
+      port: z.int().min(0).max(65_535).nullable().default(null),
+    })
+    .prefault({}),
   /** How long requests under way may take when the server is asked to end. */
   drainMs: z.int().min(0).max(HOUR_MS).default(DRAIN_MS),
 });

@@ -3,6 +3,7 @@
 // Invariant: nothing hostile runs before the handshake was compared; a wall that is missing is named in `weakenings`.
 
 import type { RuntimeName } from "../api/sandbox.ts";
+import type { RuntimeUsage } from "../api/corral.ts";
 import type { IdMap, MountSpec, RunTool } from "../view/view.ts";
 
 export interface RuntimeProbe {
@@ -139,6 +140,8 @@ export interface Runtime extends AsyncDisposable {
   attach(spec: AttachSpec): Promise<Container>;
   /** Takes away what an earlier process left under this id, whatever lives of it, with the trees `scrub`. Level-triggered. */
   clear(id: string, scrub?: readonly string[]): Promise<void>;
+  /** What its containers take together. */
+  usage(): RuntimeUsage;
   /** Runs a host-side tool of the guest program with the rights that views and deltas need. */
   readonly tool: RunTool;
 }

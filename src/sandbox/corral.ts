@@ -2,9 +2,9 @@
 // Invariant: before the first sandbox is made, what runs that were cut off left behind is cleared or adopted; when it is disposed
 // of, every sandbox of it is gone.
 
-import type { CensusEntry, Corral, Deltas, DoctorReport, Reaped } from "../api/corral.ts";
+import type { CensusEntry, Corral, Deltas, DoctorReport, Reaped, RuntimeUsage } from "../api/corral.ts";
 import { CorralError } from "../api/errors.ts";
-import type { CreateRequest, Sandbox } from "../api/sandbox.ts";
+import type { CreateRequest, RuntimeName, Sandbox } from "../api/sandbox.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { engineNeeds } from "../policy/auto-engine.ts";
 import type { StoredCodebases } from "../view/stored.ts";
@@ -97,6 +97,10 @@ class LocalCorral implements Corral {
   async census(): Promise<readonly CensusEntry[]> {
     const { takeCensus } = await import("./census.ts");
     return takeCensus(this.#data);
+  }
+
+  usage(): Promise<ReadonlyMap<RuntimeName, RuntimeUsage>> {
+    return this.#workshops.usage();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -4,6 +4,7 @@
 import { existsSync } from "node:fs";
 import { release } from "node:os";
 import { CorralError } from "../api/errors.ts";
+import type { RuntimeUsage } from "../api/corral.ts";
 import type { RuntimeName } from "../api/sandbox.ts";
 import type { Clock } from "../base/clock.ts";
 import { identify, type ProcessIdentity } from "../base/process-identity.ts";
@@ -79,6 +80,13 @@ export class Workshops {
     const [first] = this.#open.values();
     const open = first === undefined ? undefined : await first.catch(() => undefined);
     return open ?? (await this.choose(undefined)).shop;
+  }
+
+  async usage(): Promise<ReadonlyMap<RuntimeName, RuntimeUsage>> {
+    const found = new Map<RuntimeName, RuntimeUsage>();
+    for (const one of await Promise.allSettled(this.#open.values()))
+      if (one.status === "fulfilled") found.set(one.value.runtime.name, one.value.runtime.usage());
+    return found;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

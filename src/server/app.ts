@@ -5,6 +5,7 @@
 import swagger from "@fastify/swagger";
 import Fastify, { type FastifyError, type FastifyReply, type FastifyRequest } from "fastify";
 import { jsonSchemaTransform, serializerCompiler, validatorCompiler, type ZodTypeProvider } from "fastify-type-provider-zod";
+import type { Logger } from "pino";
 import { CorralError, ERROR_KINDS, type ErrorCode, errorCode } from "../api/errors.ts";
 import type { WireError } from "../api/server.ts";
 import type { Clock } from "../base/clock.ts";
@@ -14,7 +15,12 @@ import type { Service } from "../service/service.ts";
 import type { Store } from "../store/store.ts";
 import { requireKey } from "./auth.ts";
 import { answerBroken, type Certificate, createListener } from "./listener.ts";
+import { causeText } from "./log.ts";
+import type { ServerMetrics } from "./metrics.ts";
+import { observe } from "./observe.ts";
+import { rateLimits } from "./rate-limits.ts";
 import { deltaRoutes } from "./routes/deltas.ts";
+import { metricsRoute } from "./routes/metrics.ts";
 import { sandboxRoutes } from "./routes/sandboxes.ts";
 import { tokenRoutes } from "./routes/tokens.ts";
 import type { ZodApp } from "./shapes.ts";
@@ -24,8 +30,8 @@ export interface AppParts {
   readonly store: Store;
   readonly clock: Clock;
   readonly version: string;
-  /** Where defects are told, a line each. */
-  readonly log: (line: string) => void;
+  readonly log: Logger;
+  readonly metrics: ServerMetrics;
   readonly config: ServerConfig;
   /** Absent: plain HTTP. */
   readonly certificate?: Certificate | undefined;
@@ -39,6 +45,7 @@ function bare({ config, certificate }: AppParts): ZodApp {
     serverFactory: (handler) => createListener(config.http, certificate, handler),
     clientErrorHandler: answerBroken,
     bodyLimit: config.http.bodyBytes,
+    trustProxy: config.http.trustedProxies.length === 0 ? false : [...config.http.trustedProxies],
     genReqId: () => `req${randomText(REQUEST_ID_LENGTH)}`,
     // What is under way may end; who holds a connection and asks nothing does not hold up the end.
     forceCloseConnections: "idle",
@@ -50,13 +57,15 @@ export async function buildApp(parts: AppParts): Promise<ZodApp> {
   const app = bare(parts);
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
+  const limits = rateLimits(parts.config.rateLimits);
+  const countStranger = (request: FastifyRequest): Promise<void> => limits.countStranger(request.ip);
+  observe(app, parts);
   app.setErrorHandler((error, request, reply) => {
     const answered = asCorralError(error as FastifyError);
-    const cause = answered.cause instanceof Error ? (answered.cause.stack ?? answered.cause.message) : answered.message;
-    if (answered.code === "internal") parts.log(JSON.stringify({ level: "error", requestId: request.id, cause }));
+    if (answered.code === "internal") parts.log.error({ requestId: request.id, cause: causeText(answered.cause ?? answered) }, "defect");
     void answerError(answered, request, reply);
   });
-  app.setNotFoundHandler((request, reply) => {
+  app.setNotFoundHandler({ preHandler: countStranger }, (request, reply) => {
     const path = request.url.split("?")[0];
     return answerError(
       new CorralError("route_not_found", `there is no ${request.method} ${path}; /v1/openapi.json lists what is`),
@@ -74,22 +83,27 @@ export async function buildApp(parts: AppParts): Promise<ZodApp> {
     },
     transform: jsonSchemaTransform,
   });
+  // Not counted: whoever watches the server asks often, and the answer costs nothing.
   app.get("/healthz", { schema: { hide: true } }, () => ({ ok: true }));
-  app.get("/readyz", { schema: { hide: true } }, async () => {
+  app.get("/readyz", { schema: { hide: true }, onRequest: countStranger }, async () => {
     await parts.store.ping();
     return { ok: true };
   });
-  await app.register(
-    (v1, _options, done) => {
-      requireKey(v1, parts.service);
-      v1.get("/openapi.json", { schema: { hide: true } }, () => app.swagger());
-      sandboxRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts.service);
-      deltaRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts.service);
-      tokenRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts.service);
-      done();
-    },
-    { prefix: "/v1" },
-  );
+  await app.register((keyed, _options, done) => {
+    requireKey(keyed, parts.service, limits);
+    if (parts.config.metrics.port === null) metricsRoute(keyed, parts.metrics);
+    keyed.get("/v1/openapi.json", { schema: { hide: true } }, () => app.swagger());
+    keyed.register(
+      (v1, _none, ready) => {
+        sandboxRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts.service);
+        deltaRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts.service);
+        tokenRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts.service);
+        ready();
+      },
+      { prefix: "/v1" },
+    );
+    done();
+  });
   await app.ready();
   return app;
 }
@@ -102,13 +116,16 @@ function originProblem(request: FastifyRequest, origins: readonly string[]): Cor
 
 function answerError(error: CorralError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const { status, retry } = ERROR_KINDS[error.code];
+  request.seen.failure = error.code;
+  const { retryAfterMs = RETRY_AFTER_MS, ...details } = (error.details ?? {}) as { readonly retryAfterMs?: number };
   const body: WireError = {
     code: error.code,
     message: error.message,
     requestId: request.id,
-    ...(retry === "later" ? { retryAfterMs: RETRY_AFTER_MS } : {}),
-    ...(error.details === undefined ? {} : { details: error.details }),
+    ...(retry === "later" ? { retryAfterMs } : {}),
+    ...(Object.keys(details).length === 0 ? {} : { details }),
   };
+  if (retry === "later") void reply.header("retry-after", Math.ceil(retryAfterMs / 1_000));
   if (error.code === "unauthorized") void reply.header("www-authenticate", "Bearer");
   return reply.code(status).send({ error: body });
 }

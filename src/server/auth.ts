@@ -6,6 +6,8 @@ import type { FastifyInstance } from "fastify";
 import { CorralError } from "../api/errors.ts";
 import type { Service } from "../service/service.ts";
 import type { Token } from "../store/tokens.ts";
+import { staged } from "./observe.ts";
+import type { RateLimits } from "./rate-limits.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
@@ -16,16 +18,26 @@ declare module "fastify" {
 
 const BEARER = /^Bearer ([a-z0-9]{1,128})$/i;
 
-export function requireKey(v1: FastifyInstance, { keys }: Service): void {
-  v1.decorateRequest("token");
-  v1.addHook("onRequest", async (request, reply) => {
-    const secret = BEARER.exec(request.headers.authorization ?? "")?.[1];
-    if (secret === undefined) throw new CorralError("unauthorized", "send a key: Authorization: Bearer KEY");
-    const token = await keys.find(secret);
-    if (token === undefined) throw new CorralError("unauthorized", "the key is unknown, was revoked or has expired");
-    request.token = token;
-    // A stream may outlive its key: then its connection goes.
-    const held = keys.hold(token, () => request.raw.socket.destroy());
-    reply.raw.once("close", () => held[Symbol.dispose]());
-  });
+/** Below this plugin nothing is answered without a key, and no key more often than it may. */
+export function requireKey(app: FastifyInstance, { keys }: Service, limits: RateLimits): void {
+  app.decorateRequest("token");
+  app.addHook("onRequest", (request, reply) =>
+    staged(request, "auth", async () => {
+      const secret = BEARER.exec(request.headers.authorization ?? "")?.[1];
+      // SAFETY: an address that guesses keys is refused before the database is asked, or guessing would take its connections. Keys that
+      // held lately pass: their owners may sit behind the same address.
+      if (secret === undefined || (!keys.heldLately(secret) && (await limits.isSpent(request.ip)))) await limits.countStranger(request.ip);
+      if (secret === undefined) throw new CorralError("unauthorized", "send a key: Authorization: Bearer KEY");
+      const token = await keys.find(secret);
+      if (token === undefined) {
+        await limits.countStranger(request.ip);
+        throw new CorralError("unauthorized", "the key is unknown, was revoked or has expired");
+      }
+      request.token = token;
+      // A stream may outlive its key: then its connection goes.
+      const held = keys.hold(token, () => request.raw.socket.destroy());
+      reply.raw.once("close", () => held[Symbol.dispose]());
+      await limits.countToken(token);
+    }),
+  );
 }

@@ -6,6 +6,7 @@ import type { ServerResponse } from "node:http";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { CorralError, errorCode } from "../api/errors.ts";
 import type { ExecRequest, ExecResult, Sandbox } from "../api/sandbox.ts";
+import { seenHeaders, staged } from "./observe.ts";
 import { EXEC_FRAME, EXEC_FRAME_HEADER_BYTES, type ExecBody, type ExecEnd } from "../api/server.ts";
 
 type Kind = keyof typeof EXEC_FRAME;
@@ -24,14 +25,15 @@ export async function streamExec(sandbox: Sandbox, body: ExecBody, request: Fast
     onStderr: (chunk) => out.send("stderr", chunk),
   };
   // Until it has started, an error is an answer like any other.
-  const process = await sandbox.start(exec);
+  const process = await staged(request, "start", () => sandbox.start(exec));
   reply.hijack();
-  reply.raw.writeHead(200, { "content-type": lines ? NDJSON : "application/octet-stream", "x-request-id": request.id });
+  reply.raw.writeHead(200, { "content-type": lines ? NDJSON : "application/octet-stream", ...seenHeaders(request) });
   await out.open("start", json({ pid: process.pid }));
   try {
     await out.send("end", json(endOf(await process.result)));
   } catch (error) {
     const code = errorCode(error) ?? "internal";
+    request.seen.failure = code;
     const message = error instanceof CorralError ? error.message : "the server failed in a way nobody foresaw";
     await out.send("error", json({ code, message, requestId: request.id }));
   }

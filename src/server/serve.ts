@@ -4,13 +4,16 @@
 import { once } from "node:events";
 import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import type { Logger } from "pino";
 import { CorralError } from "../api/errors.ts";
 import type { Clock } from "../base/clock.ts";
 import type { ServerConfig } from "../config/schema.ts";
 import type { Service } from "../service/service.ts";
 import type { Store } from "../store/store.ts";
 import { buildApp } from "./app.ts";
+import { answerMetrics } from "./routes/metrics.ts";
 import { answerBroken, createListener, readCertificate } from "./listener.ts";
+import type { ServerMetrics } from "./metrics.ts";
 import type { ZodApp } from "./shapes.ts";
 
 const LOOPBACK = "127.0.0.1";
@@ -19,6 +22,8 @@ export interface Serving extends AsyncDisposable {
   readonly url: string;
   /** For commands of this machine: without TLS. */
   readonly localUrl: string;
+  /** Of the port for numbers alone, if there is one. */
+  readonly metricsUrl: string | null;
   /** The admin key, at the first start; `null` later. */
   readonly key: string | null;
 }
@@ -29,30 +34,38 @@ export interface ServeParts {
   readonly clock: Clock;
   readonly version: string;
   readonly config: ServerConfig;
-  /** Where defects are told, a line each. */
-  readonly log: (line: string) => void;
+  readonly log: Logger;
+  /** That the service counts in. */
+  readonly metrics: ServerMetrics;
 }
 
 export async function startServer(parts: ServeParts): Promise<Serving> {
   const { config } = parts;
   const { host, port } = config.listen;
   const certificate = readCertificate(config.tls);
+  parts.metrics.watch(parts.service);
   const app = await buildApp({ ...parts, certificate });
   await listening(app.listen({ host, port }), host, port);
   // SAFETY: a certificate names this machine as others see it, and its own commands could not verify it: they are given plain HTTP on
   // the loopback, which leaves the machine no more than a socket file would.
   const local = certificate === undefined ? undefined : await listenLocally(app, config);
+  const counters = config.metrics.port === null ? undefined : await listenForMetrics(parts, config.metrics.port);
   const url = addressOf(app.server, certificate === undefined ? "http" : "https", host);
+  parts.log.info({ url }, "serving");
   return {
     url,
+    metricsUrl: counters === undefined ? null : addressOf(counters, "http", config.metrics.host),
     localUrl: local === undefined ? url : addressOf(local, "http", LOOPBACK),
     key: await firstKey(parts),
     [Symbol.asyncDispose]: async () => {
+      parts.log.info({ drainMs: config.drainMs }, "ending");
       const cut = setTimeout(() => {
-        for (const server of [app.server, local]) server?.closeAllConnections();
+        for (const server of [app.server, local, counters]) server?.closeAllConnections();
       }, config.drainMs);
-      local?.close();
-      local?.closeIdleConnections();
+      for (const server of [local, counters]) {
+        server?.close();
+        server?.closeIdleConnections();
+      }
       await app.close();
       clearTimeout(cut);
     },
@@ -64,6 +77,15 @@ async function listenLocally(app: ZodApp, config: ServerConfig): Promise<Server>
   server.on("clientError", answerBroken);
   server.listen(0, LOOPBACK);
   await listening(once(server, "listening"), LOOPBACK, 0);
+  return server;
+}
+
+async function listenForMetrics({ config, metrics }: ServeParts, port: number): Promise<Server> {
+  const { host } = config.metrics;
+  const server = createListener(config.http, undefined, (request, response) => void answerMetrics(metrics, request, response));
+  server.on("clientError", answerBroken);
+  server.listen(port, host);
+  await listening(once(server, "listening"), host, port);
   return server;
 }
 

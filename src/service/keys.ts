@@ -55,6 +55,11 @@ export class Keys implements Disposable {
     return token;
   }
 
+  /** Whether it held when it was last asked for. It opens nothing: `find` looks each time. */
+  heldLately(secret: string): boolean {
+    return this.#known.has(hash("sha256", secret));
+  }
+
   /** Called by whoever revoked it. Calls under way have until the next look, so that who gives up their own key is answered. */
   forget(tokenId: string): void {
     this.#revocations += 1;

@@ -3,6 +3,7 @@
 import type { Corral } from "../api/corral.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Store } from "../store/store.ts";
+import type { Meter } from "./meter.ts";
 
 export interface ServiceParts {
   readonly corral: Corral;
@@ -11,6 +12,7 @@ export interface ServiceParts {
   /** Of the data directory: several servers may share one store, and each acts on its own sandboxes alone. */
   readonly nodeId: string;
   readonly quotas: Quotas;
+  readonly meter: Meter;
 }
 
 /** Of each owner. */

@@ -3,10 +3,11 @@
 // is in the kernel; a sandbox of another owner is as one that never was; a renewal and an end never both succeed.
 
 import { createHash } from "node:crypto";
-import { CorralError } from "../api/errors.ts";
+import type { Corral } from "../api/corral.ts";
+import { CorralError, errorCode } from "../api/errors.ts";
 import { ID_BODY_LENGTH, ID_PREFIX, isId } from "../api/ids.ts";
 import { DEFAULT_SANDBOX_MS, EXPIRY_SWEEP_MS, MAX_SANDBOX_MS } from "../api/limits.ts";
-import type { CreateRequest, Sandbox } from "../api/sandbox.ts";
+import type { CreateRequest, RuntimeName, Sandbox, SandboxInfo } from "../api/sandbox.ts";
 import type { CreateSandboxBody, ListOf, SandboxResource } from "../api/server.ts";
 import { randomText } from "../base/random-text.ts";
 import type { ListRequest, SandboxRecord } from "../store/sandboxes.ts";
@@ -105,6 +106,23 @@ export class Sandboxes implements AsyncDisposable {
     return this.#live.has(id);
   }
 
+  /** How many this server holds. */
+  counts(): readonly { readonly state: SandboxInfo["state"]; readonly runtime: RuntimeName; readonly count: number }[] {
+    const counts = new Map<string, { readonly state: SandboxInfo["state"]; readonly runtime: RuntimeName; count: number }>();
+    for (const { sandbox } of this.#live.values()) {
+      const { state, runtime } = sandbox.info();
+      const known = counts.get(`${state} ${runtime}`);
+      if (known === undefined) counts.set(`${state} ${runtime}`, { state, runtime, count: 1 });
+      else known.count += 1;
+    }
+    return [...counts.values()];
+  }
+
+  /** What they take. */
+  usage(): ReturnType<Corral["usage"]> {
+    return this.#parts.corral.usage();
+  }
+
   /** Idempotent: whoever comes second is told `false`. */
   async destroy(token: Token, id: string): Promise<boolean> {
     const record = await this.#record(token, id);
@@ -173,7 +191,7 @@ export class Sandboxes implements AsyncDisposable {
 
   /** What fails on the way leaves nothing running, and stands in the store as failed with its reason. */
   async #make(request: CreateRequest, id: string, ownerId: string): Promise<void> {
-    const { corral, store, clock } = this.#parts;
+    const { corral, store, clock, meter } = this.#parts;
     try {
       const sandbox = await corral.create(request);
       this.#live.set(id, { sandbox, ownerId });
@@ -181,7 +199,9 @@ export class Sandboxes implements AsyncDisposable {
       await store.sandboxes.setInfo(id, { info } satisfies Info, clock.wallMs());
       await store.sandboxes.change({ id, from: ["created"], to: "running", now: clock.wallMs() });
       await this.#event(ownerId, "sandbox-create", id, {});
+      meter.started({ source: "cold", runtime: info.runtime });
     } catch (error) {
+      meter.started({ source: "cold", runtime: request.runtime ?? "none", failure: errorCode(error) ?? "internal" });
       await this.#take(id);
       // It may be the store that failed; then the next start finds the row and writes the same.
       await this.#fail(id, error instanceof Error ? error.message : String(error)).catch(() => undefined);

@@ -1,17 +1,16 @@
-// The configuration as a person meets it: files, environment, command line, what is refused, and that every key does something.
+// Every key of the configuration does something: one effect each, against a real server or store.
 
-import { execFile } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { get as httpsGet } from "node:https";
 import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { promisify } from "node:util";
 import { Client as PgClient } from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { errorCode } from "../../src/api/errors.ts";
-import { envName, readConfig } from "../../src/config/read.ts";
+import { readConfig } from "../../src/config/read.ts";
 import { configKeys } from "../../src/config/schema.ts";
 import { openStore } from "../../src/store/store.ts";
 import { sqliteDialect } from "../../src/store/sqlite.ts";
@@ -21,7 +20,6 @@ import { type ServerHere, startServerHere } from "../fixtures/server-here.ts";
 import { verifies } from "../verifies.ts";
 
 const LAUNCHER = join(import.meta.dirname, "..", "..", "corral");
-const run = promisify(execFile);
 
 let dir: string;
 beforeAll(() => {
@@ -29,103 +27,11 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
 
-interface Said {
-  readonly stdout: string;
-  readonly stderr: string;
-  readonly code: number;
-}
-
-async function serve(words: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Said> {
-  try {
-    return { ...(await run(LAUNCHER, ["serve", ...words], { env: { ...process.env, ...env } })), code: 0 };
-  } catch (error) {
-    const { stdout, stderr, code } = error as Said;
-    return { stdout, stderr, code };
-  }
-}
-
 function file(name: string, text: string): string {
   const path = join(dir, name);
   writeFileSync(path, text);
   return path;
 }
-
-describe("where the configuration comes from", () => {
-  verifies(
-    "server/config-order",
-    "a file, the environment and the command line win in rising order, key by key, and it is told who won",
-    async () => {
-      mkdirSync(join(dir, "data"));
-      const path = file("data/corral.yaml", "drainMs: 1\nquotas: { sandboxes: 2 }\nhttp:\n  connections: 3\n");
-      const { stdout } = await serve(
-        ["--print-config", "--json", "--data", join(dir, "data"), "--set", "http.connections=9", "--port", "77"],
-        { CORRAL_QUOTAS_SANDBOXES: "8", CORRAL_HTTP_CONNECTIONS: "8", CORRAL_ORIGINS: "https://a.example,https://b.example" },
-      );
-      expect(JSON.parse(stdout)).toMatchObject({
-        drainMs: { value: 1, source: `file ${path}` },
-        "quotas.sandboxes": { value: 8, source: "environment CORRAL_QUOTAS_SANDBOXES" },
-        "http.connections": { value: 9, source: "--set" },
-        "listen.port": { value: 77, source: "--port" },
-        origins: { value: ["https://a.example", "https://b.example"], source: "environment CORRAL_ORIGINS" },
-        "store.kind": { value: "sqlite", source: "default" },
-      });
-      expect(Object.keys(JSON.parse(stdout) as object)).toEqual([...configKeys().keys()]);
-    },
-  );
-
-  it("prints what can be given back, as YAML, and takes JSON too", async () => {
-    const first = await serve(["--print-config", "--data", join(dir, "none"), "--set", "drainMs=5", "--origin", "https://a.example"]);
-    const again = await serve(["--print-config", "--json", "--config", file("again.yaml", first.stdout)]);
-    expect(JSON.parse(again.stdout)).toMatchObject({ drainMs: { value: 5 }, origins: { value: ["https://a.example"] } });
-    const json = await serve(["--print-config", "--json", "--config", file("c.json", '{"drainMs": 6}')]);
-    expect(JSON.parse(json.stdout)).toMatchObject({ drainMs: { value: 6 } });
-  });
-
-  verifies("server/config-secrets", "no password is printed or told, wherever it stands", async () => {
-    const url = "postgres://ann:hunter2@db/x?sslpassword=hunter2";
-    const { stdout } = await serve(["--print-config", "--store", url]);
-    expect(stdout).toContain("postgres://ann:***@db/x");
-    const wrong = await serve(["--config", file("wrong.yaml", `store: { kind: sqlite, url: "${url}" }\n`), "--data", join(dir, "d")]);
-    const broken = await serve(["--config", file("broken.yaml", `store:\n  url: "${url}\n  kind: [`), "--data", join(dir, "d")]);
-    expect([wrong.code, broken.code]).toEqual([2, 2]);
-    expect(stdout + wrong.stderr + wrong.stdout + broken.stderr + broken.stdout).not.toContain("hunter2");
-  });
-
-  verifies("server/config-refused", "what is wrong or unknown is refused by its key and its source", () => {
-    const refusals: readonly (readonly [string, string])[] = [
-      ["listen: { prot: 1 }", 'listen (FILE): there is no key "listen.prot"'],
-      ["lisen: { port: 1 }", 'configuration (FILE): there is no key "lisen"'],
-      ["listen: { port: 70000 }", "listen.port (FILE): Too big"],
-      ["listen: 4700", "listen (FILE): Invalid input: expected object"],
-      ["origins: [https://a.example/path]", "origins.0 (FILE): expected an origin"],
-      ["store: { kind: postgres }", "store (FILE): kind postgres needs a url"],
-      ["store: { pool: { min: 5, max: 2 } }", "store.pool (FILE): min is larger than max"],
-      ["tls: { certFile: a }", "tls (FILE): certFile and keyFile go together"],
-      ["- 1", "FILE: expected keys and values"],
-      ["a: &x 1\nb: *x", "FILE: is neither YAML nor JSON"],
-      ["drainMs: 1\ndrainMs: 2", "FILE: is neither YAML nor JSON at line 2"],
-    ];
-    for (const [text, told] of refusals) {
-      const path = file("refused.yaml", text);
-      expect(() => readConfig({ file: { path, demanded: true }, env: {}, flags: [] }), text).toThrow(
-        told.replace("FILE", told.startsWith("FILE") ? path : `file ${path}`),
-      );
-    }
-    const here =
-      (env: Record<string, string>, flags: readonly { key: string; text: string; source: string }[] = []): (() => unknown) =>
-      () =>
-        readConfig({ env, flags });
-    expect(here({ CORRAL_STORE_POOL_MAXX: "1" })).toThrow("environment CORRAL_STORE_POOL_MAXX: there is no such key");
-    expect(here({ CORRAL_STORE_POOL_MAX: "many" })).toThrow(
-      "store.pool.max (environment CORRAL_STORE_POOL_MAX): Invalid input: expected number",
-    );
-    expect(here({ CORRAL_KEY: "ck1", CORRAL_URL: "http://x" })).not.toThrow();
-    expect(here({}, [{ key: "__proto__.x", text: "1", source: "--set" }])).toThrow('--set: there is no key "__proto__.x"');
-    expect(() => readConfig({ file: { path: "/none.yaml", demanded: true }, env: {}, flags: [] })).toThrow("ENOENT");
-    expect(() => readConfig({ file: { path: "/none.yaml", demanded: false }, env: {}, flags: [] })).not.toThrow();
-    expect(envName("store.sqlite.cacheKiB")).toBe("CORRAL_STORE_SQLITE_CACHE_KI_B");
-  });
-});
 
 /** What is seen with a key set that is not seen without. */
 const EFFECTS: Readonly<Record<string, () => Promise<void>>> = {
@@ -193,6 +99,19 @@ const EFFECTS: Readonly<Record<string, () => Promise<void>>> = {
     await using server = await startServerHere({ "http.idleTimeoutMs": "100" });
     expect(await answer(await dial(server), "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")).toMatch(/^HTTP\/1.1 200/); // until it is closed
   },
+  "http.trustedProxies": async () => {
+    const addresses = async (proxies: string): Promise<number[]> => {
+      await using server = await startServerHere({ "http.trustedProxies": proxies, "rateLimits.perAddress.requests": "1" });
+      return await statuses(
+        server,
+        ["1.1.1.1", "2.2.2.2"].map((from) => ({ "x-forwarded-for": from })),
+      );
+    };
+    expect([await addresses("127.0.0.0/8"), await addresses("")]).toEqual([
+      [200, 200],
+      [200, 429],
+    ]);
+  },
   "store.kind": async () => {
     const call = startServerHere({ "store.kind": "postgres", "store.url": "postgres://127.0.0.1:1/x" });
     expect(await call.then(() => "passed", errorCode)).toBe("store_unavailable");
@@ -255,6 +174,60 @@ const EFFECTS: Readonly<Record<string, () => Promise<void>>> = {
     expect(await server.admin.create({}).then(() => "passed", errorCode)).toBe("limit_reached");
     await one.destroy();
   },
+  "rateLimits.perToken.requests": async () => {
+    await using server = await startServerHere({ "rateLimits.perToken.requests": "2", "rateLimits.perToken.windowMs": "3600000" });
+    expect(
+      await statuses(
+        server,
+        Array.from({ length: 3 }, () => keyed(server)),
+        "/v1/sandboxes",
+      ),
+    ).toEqual([200, 200, 429]);
+  },
+  "rateLimits.perToken.windowMs": async () => {
+    await using server = await startServerHere({ "rateLimits.perToken.requests": "1", "rateLimits.perToken.windowMs": "100" });
+    await expect.poll(() => statuses(server, [keyed(server)], "/v1/sandboxes")).toEqual([429]);
+    await expect.poll(() => statuses(server, [keyed(server)], "/v1/sandboxes"), { interval: 150 }).toEqual([200]);
+  },
+  "rateLimits.perAddress.requests": async () => {
+    await using server = await startServerHere({ "rateLimits.perAddress.requests": "2", "rateLimits.perAddress.windowMs": "3600000" });
+    expect(await statuses(server, [{}, {}, {}])).toEqual([200, 200, 429]);
+  },
+  "rateLimits.perAddress.windowMs": async () => {
+    await using server = await startServerHere({ "rateLimits.perAddress.requests": "1", "rateLimits.perAddress.windowMs": "100" });
+    await expect.poll(() => statuses(server, [{}])).toEqual([429]);
+    await expect.poll(() => statuses(server, [{}]), { interval: 150 }).toEqual([200]);
+  },
+  "log.level": async () => {
+    const logged = async (level: string): Promise<boolean> => {
+      await using server = await startServerHere({ "log.level": level });
+      await statuses(server, [{}]);
+      return server.lines.some((line) => line.includes('"route":"/readyz"'));
+    };
+    expect([await logged("info"), await logged("debug")]).toEqual([false, true]);
+  },
+  "log.format": async () => {
+    const first = async (format: string): Promise<string> => {
+      const child = spawn(LAUNCHER, ["serve", "--port", "0", "--data", join(dir, "log"), "--set", `log.format=${format}`]);
+      const line = new Promise<string>((resolve) => child.stderr.once("data", (chunk: Buffer) => resolve(chunk.toString())));
+      const ended = once(child, "exit");
+      expect(await Promise.race([line, ended.then(String)])).toContain("serving");
+      child.kill("SIGTERM");
+      await ended;
+      return await line;
+    };
+    expect(JSON.parse(await first("auto"))).toMatchObject({ level: "info", msg: "serving" });
+    expect(await first("pretty")).toMatch(/INFO.*: serving/);
+  },
+  "metrics.host": async () => {
+    await using server = await startServerHere({ "metrics.port": "0", "metrics.host": "127.0.0.3" });
+    expect(server.metricsUrl).toMatch(/^http:\/\/127\.0\.0\.3:/);
+  },
+  "metrics.port": async () => {
+    await using server = await startServerHere({ "metrics.port": "0" });
+    expect((await fetch(`${server.metricsUrl}/metrics`)).status).toBe(200);
+    expect(await statuses(server, [keyed(server)], "/metrics")).toEqual([404]);
+  },
   drainMs: async () => {
     const server = await startServerHere({ drainMs: "50" });
     const sandbox = await server.admin.create({});
@@ -286,6 +259,17 @@ describe("every key does something", () => {
     for (const [key, effect] of Object.entries(EFFECTS)) if (NEEDS_POSTGRES.test(key)) await effect();
   }, 120_000);
 });
+
+function keyed({ key }: ServerHere): Record<string, string> {
+  return { authorization: `Bearer ${key}` };
+}
+
+/** One request after the other. */
+async function statuses({ url }: ServerHere, headers: readonly Record<string, string>[], path = "/readyz"): Promise<number[]> {
+  const found: number[] = [];
+  for (const one of headers) found.push((await fetch(`${url}${path}`, { headers: one })).status);
+  return found;
+}
 
 const OTHERS = "select count(*)::int as n from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()";
 

@@ -32,7 +32,8 @@ export async function serve(options: ServeOptions, host: CliHost): Promise<numbe
   const { url, key } = server;
   if (options.json === true) process.stdout.write(`${JSON.stringify({ url, key, pid: process.pid })}\n`);
   else {
-    tell(`serving at ${url}; Ctrl-C ends it and its sandboxes`);
+    // Elsewhere stderr is the log, which says the same in a line of its own.
+    if (process.stderr.isTTY) tell(`serving at ${url}; Ctrl-C ends it and its sandboxes`);
     if (key !== null) process.stdout.write(`admin key, shown this once: ${key}\n`);
   }
   await asked;

@@ -26,6 +26,8 @@ export interface CgroupMount {
 const V1_WANTED = ["memory", "pids", "cpu"] as const;
 const V2_WANTED = ["memory", "pids", "cpu"] as const;
 const FREEZER = "freezer";
+/** Limits nothing, only counts; its absence weakens no wall. */
+const V2_COUNTED = ["io"] as const;
 const OURS = "corral";
 /** No id of a sandbox is spelled so. */
 const SPAWNER_DIR = "spawner";
@@ -177,7 +179,7 @@ function writable(path: string): boolean {
 
 /** Passes controllers on to the children of `dir`; returns those that are. A directory that holds processes refuses (EBUSY). */
 function enable(dir: string): string[] {
-  for (const controller of V2_WANTED) {
+  for (const controller of [...V2_WANTED, ...V2_COUNTED]) {
     try {
       writeFileSync(join(dir, "cgroup.subtree_control"), `+${controller}`);
     } catch {

@@ -4,11 +4,13 @@
 import { existsSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { CorralError, errorCode } from "../../api/errors.ts";
+import type { RuntimeUsage } from "../../api/corral.ts";
 import type { RuntimeName } from "../../api/sandbox.ts";
 import type { IdMap, RunTool } from "../../view/view.ts";
 import type { AttachSpec, Container, ContainerSpec, Runtime, RuntimeProbe } from "../runtime.ts";
 import { removeCgroups } from "./cgroup-leftovers.ts";
 import { type CgroupParents, findCgroups, freezerOf } from "./cgroups.ts";
+import { cgroupUsage } from "./cgroup-usage.ts";
 import { GuestContainer } from "./container.ts";
 import { createRecords } from "./create-records.ts";
 import { compareReady, ownNamespaces } from "./handshake.ts";
@@ -211,6 +213,10 @@ class NativeRuntime implements Runtime {
   async clear(id: string, scrub: readonly string[] = []): Promise<void> {
     this.#adopted.delete(id);
     await this.#endContainer(id, await this.#current(), scrub);
+  }
+
+  usage(): RuntimeUsage {
+    return { sandboxes: this.#containers.size, ...cgroupUsage(this.#live?.cgroups) };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

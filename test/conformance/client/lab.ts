@@ -13,6 +13,7 @@ import { systemClock } from "../../../src/base/clock.ts";
 import { nodeIdOf, openDataDir } from "../../../src/sandbox/data-dir.ts";
 import { openLocalCorral } from "../../../src/sandbox/corral.ts";
 import { Corral } from "../../../src/sdk/corral.ts";
+import { ServerMetrics } from "../../../src/server/metrics.ts";
 import { localClient } from "../../../src/service/local-client.ts";
 import { openService } from "../../../src/service/service.ts";
 import { openStore } from "../../../src/store/store.ts";
@@ -94,7 +95,16 @@ async function openHere(root: string): Promise<Opened> {
   const store = parts.use(await openStore({ kind: "sqlite", file: join(data.root, "corral.db") }));
   const guestFile = guestProgram();
   const corral = parts.use(await openLocalCorral({ guestFile, env: process.env, uid: process.getuid?.() ?? 0, dataDir: data.root }));
-  const service = parts.use(await openService({ corral, store, clock: systemClock, nodeId: nodeIdOf(data), quotas: { sandboxes: 100 } }));
+  const service = parts.use(
+    await openService({
+      corral,
+      store,
+      clock: systemClock,
+      nodeId: nodeIdOf(data),
+      quotas: { sandboxes: 100 },
+      meter: new ServerMetrics(data.root),
+    }),
+  );
   const now = systemClock.wallMs();
   const { token } = await store.tokens.issue({ ownerId: "admin", scope: "admin", name: "test", now });
   const owned = parts.move();
