@@ -46,6 +46,8 @@ export const KEY_CHECK_MS = 200;
 export const MAX_TOLD_CHANGES = 10_000;
 /** Deltas of one owner that are read at once. */
 export const MAX_DELTA_READS = 4;
+/** How long the sandboxes of a server that was killed wait for the next one, ms. */
+export const SUCCESSOR_WAIT_MS = 30_000;
 /** Items of one page of a list. */
 export const MAX_PAGE_ITEMS = 100;
 /** How long the key of a create is remembered, ms. */

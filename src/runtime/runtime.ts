@@ -4,6 +4,7 @@
 
 import type { RuntimeName } from "../api/sandbox.ts";
 import type { RuntimeUsage } from "../api/corral.ts";
+import type { ProcessIdentity } from "../base/process-identity.ts";
 import type { IdMap, MountSpec, RunTool } from "../view/view.ts";
 
 export interface RuntimeProbe {
@@ -129,6 +130,8 @@ export interface Container {
 }
 
 export interface Runtime extends AsyncDisposable {
+  /** The process that its sandboxes live as long as: this one, or a spawner that outlives it. */
+  readonly keeper: ProcessIdentity;
   readonly name: RuntimeName;
   readonly probe: RuntimeProbe;
   /** Outside ids that a sandbox of this runtime maps; views are made for them. */

@@ -16,15 +16,17 @@ export function takeCensus(data: DataDir): readonly CensusEntry[] {
   const { entries, broken } = listJournal(data.journal);
   const live = new Set(entries.filter(({ maker }) => isAlive(maker)).map(({ id }) => id));
   const owned = (id: string | undefined): boolean => id !== undefined && live.has(id);
+  const seen = lookAround();
+  const listening = new Set(seen.map(({ socket }) => socket));
   return [
-    ...processes(),
+    ...processes(seen),
     ...cgroups(),
     ...mounts(data),
     ...readdirSync(data.run).map((name) => ({
       kind: "socket" as const,
       name: join(data.run, name),
       ...idIn(name),
-      owned: owned(idIn(name).sandboxId),
+      owned: owned(idIn(name).sandboxId) || listening.has(join(data.run, name)),
     })),
     ...entries.map(({ id }) => ({ kind: "journal" as const, name: id, sandboxId: id, owned: owned(id) })),
     ...broken.map((name) => ({ kind: "journal" as const, name, owned: false })),
@@ -79,18 +81,24 @@ interface Seen {
   readonly parent: number;
   readonly role: string | undefined;
   readonly cgroup: string | undefined;
+  /** Of a spawner that outlives its server: where it waits for the next one. */
+  readonly socket: string | undefined;
   readonly sandboxId?: string;
 }
 
-function processes(): readonly CensusEntry[] {
-  const seen = readdirSync("/proc")
+function lookAround(): readonly Seen[] {
+  return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
     .flatMap((name) => look(Number(name)) ?? []);
+}
+
+function processes(seen: readonly Seen[]): readonly CensusEntry[] {
   const spawners = new Map(seen.filter(({ role }) => role === "spawner").map((one) => [one.pid, one]));
   return seen.map((one) => {
     const spawner = one.role === "spawner" ? one : spawners.get(one.parent);
-    // A spawner that lost its server was given to init or to a reaper of orphans; it is about to end.
-    const served = spawner !== undefined && identify(spawner.parent) !== undefined && spawner.parent !== 1;
+    // A spawner that lost its server was given to init or to a reaper of orphans; it is about to end, unless it waits for the next.
+    const served =
+      spawner !== undefined && (spawner.socket !== undefined || (identify(spawner.parent) !== undefined && spawner.parent !== 1));
     const owned = one.cgroup === undefined ? served : isLiveInstance(one.cgroup);
     return {
       kind: "process",
@@ -110,7 +118,8 @@ function look(pid: number): Seen | undefined {
     if (role === undefined && place === null) return undefined;
     const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
     const parent = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]);
-    return { pid, parent, role, cgroup: place?.[1], ...(place?.[2] === undefined ? {} : { sandboxId: place[2] }) };
+    const socket = role === "spawner" && argv.includes("--listen") ? argv[argv.indexOf("--listen") + 1] : undefined;
+    return { pid, parent, role, cgroup: place?.[1], socket, ...(place?.[2] === undefined ? {} : { sandboxId: place[2] }) };
   } catch {
     return undefined; // it ended while we looked
   }

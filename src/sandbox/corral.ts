@@ -10,6 +10,7 @@ import { engineNeeds } from "../policy/auto-engine.ts";
 import type { StoredCodebases } from "../view/stored.ts";
 import type { RunTool } from "../view/view.ts";
 import { LocalDeltas } from "./deltas.ts";
+import { adopt } from "./adopt.ts";
 import { createSandbox } from "./create.ts";
 import { type DataDir, openDataDir } from "./data-dir.ts";
 import { loadPolicy } from "./policies.ts";
@@ -26,11 +27,22 @@ export interface LocalCorralOptions {
   readonly clock?: Clock;
   /** Absent: only directories can be a base. */
   readonly stored?: StoredCodebases;
+  /** For servers: sandboxes outlive this process, and those that an earlier one left are taken over at the start. */
+  readonly lasting?: boolean;
   /** For negative controls of the security suite alone: containment steps that every sandbox leaves out. */
   readonly weaken?: readonly number[];
 }
 
-export async function openLocalCorral(options: LocalCorralOptions): Promise<Corral> {
+/** The client of this process over a data directory. */
+export interface HostCorral extends Corral {
+  /** What this start took over, as it was; empty unless `lasting`. Whoever asks answers for their end. */
+  readonly adopted: readonly Sandbox[];
+}
+
+/** A spawner gives its sandboxes ten seconds to end. */
+const ENDING_SPAWNER_MS = 12_000;
+
+export async function openLocalCorral(options: LocalCorralOptions): Promise<HostCorral> {
   const data = openDataDir({ env: options.env, uid: options.uid, ...(options.dataDir === undefined ? {} : { path: options.dataDir }) });
   const corral = new LocalCorral(data, options);
   try {
@@ -42,7 +54,7 @@ export async function openLocalCorral(options: LocalCorralOptions): Promise<Corr
   return corral;
 }
 
-class LocalCorral implements Corral {
+class LocalCorral implements HostCorral {
   readonly policies: Corral["policies"] = {
     load: loadPolicy,
     lint: async (file) => (await import("./policy-questions.ts")).lintFile(file),
@@ -56,13 +68,15 @@ class LocalCorral implements Corral {
   readonly #workshops: Workshops;
   readonly #sandboxes = new Map<string, Sandbox>();
   #reaped = NOTHING_REAPED;
+  #adopted: readonly Sandbox[] = [];
 
   constructor(data: DataDir, options: LocalCorralOptions) {
     this.#data = data;
     this.#clock = options.clock ?? systemClock;
-    const { guestFile, env, uid, stored, weaken = [] } = options;
+    const { guestFile, env, uid, stored, weaken = [], lasting = false } = options;
     const known = stored === undefined ? {} : { stored };
-    this.#options = { data, clock: this.#clock, guestFile, env, uid, weaken, ...known, onGone: (id) => this.#sandboxes.delete(id) };
+    const onGone = (id: string): void => void this.#sandboxes.delete(id);
+    this.#options = { data, clock: this.#clock, guestFile, env, uid, weaken, lasting, ...known, onGone };
     this.#workshops = new Workshops(this.#options);
     this.deltas = new LocalDeltas({ data, ...known, openTool: () => this.#openTool(), isLive: (id) => this.#sandboxes.has(id) });
   }
@@ -75,8 +89,21 @@ class LocalCorral implements Corral {
     return this.#reaped;
   }
 
+  get adopted(): readonly Sandbox[] {
+    return this.#adopted;
+  }
+
   async begin(): Promise<void> {
-    this.#reaped = await settle({ data: this.#data, clock: this.#clock, openTool: () => this.#openTool() });
+    const adoptions = await Promise.all((await this.#workshops.left()).map((shop) => adopt(shop)));
+    this.#adopted = adoptions.flatMap(({ sandboxes }) => sandboxes);
+    for (const sandbox of this.#adopted) this.#sandboxes.set(sandbox.id, sandbox);
+    this.#reaped = await settle({
+      data: this.#data,
+      clock: this.#clock,
+      openTool: () => this.#openTool(),
+      ended: new Set(adoptions.flatMap(({ ended }) => ended)),
+      patienceMs: this.#options.lasting === true ? ENDING_SPAWNER_MS : 0,
+    });
   }
 
   async create(request: CreateRequest): Promise<Sandbox> {

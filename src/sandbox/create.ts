@@ -6,36 +6,30 @@ import { realpathSync, statSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { CorralError } from "../api/errors.ts";
 import { ID_BODY_LENGTH, ID_PREFIX } from "../api/ids.ts";
-import type { CreateRequest, EngineName } from "../api/sandbox.ts";
+import type { CreateRequest, EngineName, SandboxInfo } from "../api/sandbox.ts";
 import type { Clock } from "../base/clock.ts";
-import type { ProcessIdentity } from "../base/process-identity.ts";
 import { randomText } from "../base/random-text.ts";
-import type { Container, Runtime } from "../runtime/runtime.ts";
-import { type DeltaDir, deltaDir, type KeptRecord, makeKept, writeKept } from "../view/kept.ts";
+import type { Container } from "../runtime/runtime.ts";
+import { type DeltaDir, deltaDir, type KeptRecord, makeKept } from "../view/kept.ts";
 import type { KernelView, PreparedView } from "../view/kernel.ts";
 import type { StoredCodebases, StoredTree } from "../view/stored.ts";
-import { type DataDir, refuseOverlap, withReserve } from "./data-dir.ts";
-import { type JournalEntry, removeJournal, writeJournal } from "./journal.ts";
+import { refuseOverlap } from "./data-dir.ts";
+import { appendMade, type JournalEntry, removeJournal, writeJournal } from "./journal.ts";
 import { type HeldLimits, heldLimits } from "./limits.ts";
-import { LocalSandbox } from "./sandbox.ts";
+import { type Grounds, present } from "./present.ts";
+import type { LocalSandbox } from "./sandbox.ts";
 import type { HostTemplate, TemplatePlan } from "./template.ts";
-import type { QuotaWatcher } from "./watcher.ts";
 
 /** What sandboxes of one runtime are made with. */
-export interface Workshop {
-  readonly data: DataDir;
-  readonly clock: Clock;
-  readonly maker: ProcessIdentity;
-  readonly runtime: Runtime;
+export interface Workshop extends Grounds {
+  /** Sandboxes outlive this process: their journal tells the next one how to go on. */
+  readonly lasting: boolean;
   readonly view: KernelView;
   readonly template: HostTemplate;
-  readonly watcher: QuotaWatcher;
   /** Absent: only directories can be a base. */
   readonly stored?: StoredCodebases;
   /** Containment steps to leave out; empty outside the security suite. */
   readonly weaken: readonly number[];
-  /** Called when a sandbox of ours is no more. */
-  readonly onGone: (id: string) => void;
 }
 
 export interface Choice {
@@ -78,7 +72,7 @@ export async function createSandbox(shop: Workshop, request: CreateRequest, choi
     stage("containMs");
     // The container's own total is what `containMs` says; its parts are told beside it.
     const { createMs: _, ...parts } = container.timings;
-    return present({ shop, draft, choice, plan, prepared, container, timings: { ...timings, ...parts } });
+    return await finish({ shop, draft, choice, plan, prepared, container, timings: { ...timings, ...parts } });
   } catch (error) {
     prepared?.release();
     await undo(shop, draft);
@@ -111,7 +105,7 @@ function writeDown(shop: Workshop, request: CreateRequest): Draft {
   const id = request.id ?? `${ID_PREFIX.sandbox}${randomText(ID_BODY_LENGTH)}`;
   const createdAt = new Date(shop.clock.wallMs()).toISOString();
   const delta = request.delta ?? "ephemeral";
-  const entry: JournalEntry = { version: 1, id, maker: shop.maker, runtime: shop.runtime.name, createdAt, delta };
+  const entry: JournalEntry = { version: 2, id, maker: shop.runtime.keeper, runtime: shop.runtime.name, createdAt, delta };
   const journalFile = writeJournal(shop.data.journal, entry);
   const record: KeptRecord = {
     sandboxId: id,
@@ -183,33 +177,25 @@ interface Made {
   readonly timings: Readonly<Record<string, number>>;
 }
 
-function present({ shop, draft, choice, plan, prepared, container, timings }: Made): LocalSandbox {
-  const { id, limits, request } = draft;
-  const sandbox = new LocalSandbox({
-    container,
-    clock: shop.clock,
-    watcher: shop.watcher,
-    info: {
-      id,
-      runtime: shop.runtime.name,
-      engine: choice.engine,
-      reasons: choice.reasons,
-      weakenings: [...new Set([...container.weakenings, ...prepared.remarks, "quota-watched"])],
-      toolDirs: plan.toolDirs,
-      timings,
-    },
-    scrub: request.delta === "keep" ? [] : [draft.delta.path],
-    release: async (end) => {
-      prepared.release();
-      const keep = { ...draft.record, kept: true, cutOff: end === "lost" };
-      if (end === "lost" || request.delta === "keep") withReserve(shop.data, () => writeKept(shop.data.deltas, keep));
-      removeJournal(shop.data.journal, id);
-      shop.onGone(id);
-    },
-  });
-  const onRunaway = (limit: Parameters<LocalSandbox["runaway"]>[0]): void => sandbox.runaway(limit);
-  shop.watcher.add({ id, dir: draft.delta.upper, diskBytes: limits.diskBytes, inodes: limits.inodes, tool: shop.runtime.tool, onRunaway });
-  return sandbox;
+async function finish({ shop, draft, choice, plan, prepared, container, timings }: Made): Promise<LocalSandbox> {
+  const { id, request } = draft;
+  const info: Omit<SandboxInfo, "state"> = {
+    id,
+    runtime: shop.runtime.name,
+    engine: choice.engine,
+    reasons: choice.reasons,
+    weakenings: [...new Set([...container.weakenings, ...prepared.remarks, "quota-watched"])],
+    toolDirs: plan.toolDirs,
+    timings,
+  };
+  try {
+    // From this line on the next process goes on with it.
+    if (shop.lasting) appendMade(shop.data.journal, id, { request, info, use: prepared.use });
+  } catch (error) {
+    await container.destroy();
+    throw error;
+  }
+  return present(shop, { container, request, info, record: draft.record, releaseView: () => prepared.release() });
 }
 
 /** The delta holds nothing: no command ever ran. The journal goes last. */

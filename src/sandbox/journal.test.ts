@@ -14,7 +14,7 @@ afterEach(() => rmSync(dir, { recursive: true, force: true }));
 function entry(id: string): JournalEntry {
   const maker = identify(process.pid);
   if (maker === undefined) throw new Error("this process has no identity");
-  return { version: 1, id, maker, runtime: "native", createdAt: new Date(0).toISOString(), delta: "keep" };
+  return { version: 2, id, maker, runtime: "native", createdAt: new Date(0).toISOString(), delta: "keep" };
 }
 
 const ID = `sb${"a1".repeat(10)}`;

@@ -1,23 +1,38 @@
-// One small file per sandbox that exists in the kernel, written before the kernel is touched. Knows kernel objects alone:
-// what a person sees of a sandbox stands elsewhere. Not a lock by itself: the spawner holds `flock` on the file while the sandbox lives.
-// Invariant: a sandbox without a journal file has no kernel object; a file that is neither locked nor of a living maker is to be reaped.
+// One small file per sandbox that exists in the kernel, written before the kernel is touched: what clearing up takes. Where sandboxes outlive
+// their process a second line follows once a sandbox is whole: what the next process needs to go on with it. What a person sees of a sandbox
+// stands elsewhere. Not a lock by itself: the spawner holds `flock` on the file while the sandbox lives, so it is written to in place.
+// Invariant: a sandbox without a journal file has no kernel object; a file that is neither locked nor of a living maker is to be reaped;
+// one without a whole second line was still being made.
 
-import { readdirSync, readFileSync, statSync, unlinkSync } from "node:fs";
+import { appendFileSync, readdirSync, readFileSync, statSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { CorralError } from "../api/errors.ts";
 import { isId } from "../api/ids.ts";
+import type { CreateRequest, SandboxInfo } from "../api/sandbox.ts";
 import { isDraft, writeFileAtomic } from "../base/atomic-file.ts";
 import type { ProcessIdentity } from "../base/process-identity.ts";
 
 export interface JournalEntry {
-  readonly version: 1;
+  readonly version: 2;
   readonly id: string;
-  /** The process that made the sandbox. While it lives, a file that is not locked yet (or no longer) is its own business. */
+  /** The process that the sandbox lives as long as: the one that made it, or a spawner that outlives that. While it lives, a file that is not locked yet (or no longer) is its own business. */
   readonly maker: ProcessIdentity;
   readonly runtime: string;
   readonly createdAt: string;
   /** What becomes of the delta when the run is cut off: an ephemeral one is kept a day, a kept one stays. */
   readonly delta: "ephemeral" | "keep";
+}
+
+/** What was asked for and what came of it. It holds the environment, so the file is for its owner alone. */
+export interface MadeRecord {
+  readonly request: CreateRequest;
+  readonly info: Omit<SandboxInfo, "state">;
+  /** The file that holds its mask (`PreparedView.use`). */
+  readonly use: string;
+}
+
+export interface FoundEntry extends JournalEntry {
+  readonly made?: MadeRecord;
 }
 
 const SUFFIX = ".json";
@@ -32,7 +47,7 @@ export function journalFile(dir: string, id: string): string {
 export function writeJournal(dir: string, entry: JournalEntry): string {
   const file = journalFile(dir, entry.id);
   try {
-    writeFileAtomic(file, `${JSON.stringify(entry)}\n`, { mode: 0o600 });
+    writeFileAtomic(file, line(entry), { mode: 0o600 });
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     if (code === "ENOSPC" || code === "EDQUOT")
@@ -44,6 +59,15 @@ export function writeJournal(dir: string, entry: JournalEntry): string {
   return file;
 }
 
+/** The sandbox is whole. Throws where the disk is full. */
+export function appendMade(dir: string, id: string, made: MadeRecord): void {
+  appendFileSync(journalFile(dir, id), line(made));
+}
+
+function line(record: JournalEntry | MadeRecord): string {
+  return `${JSON.stringify(record)}\n`;
+}
+
 export function removeJournal(dir: string, id: string): void {
   try {
     unlinkSync(journalFile(dir, id));
@@ -53,13 +77,13 @@ export function removeJournal(dir: string, id: string): void {
 }
 
 export interface JournalListing {
-  readonly entries: readonly JournalEntry[];
+  readonly entries: readonly FoundEntry[];
   /** Files that are no journal: drafts of a killed writer, or damaged. Full paths. */
   readonly broken: readonly string[];
 }
 
 export function listJournal(dir: string): JournalListing {
-  const entries: JournalEntry[] = [];
+  const entries: FoundEntry[] = [];
   const broken: string[] = [];
   for (const name of readdirSync(dir)) {
     const file = join(dir, name);
@@ -78,16 +102,28 @@ function isOld(file: string): boolean {
   return stats !== undefined && Date.now() - stats.mtimeMs > DRAFT_MS;
 }
 
-function readEntry(file: string, name: string): JournalEntry | "gone" | undefined {
+function readEntry(file: string, name: string): FoundEntry | "gone" | undefined {
   try {
-    const entry = JSON.parse(readFileSync(file, "utf8")) as Partial<JournalEntry>;
+    const [first = "", second = ""] = readFileSync(file, "utf8").split("\n");
+    const entry = JSON.parse(first) as Partial<JournalEntry>;
     // SAFETY: the id names cgroups, sockets and directories to be removed; only one of our own spelling may.
-    if (entry.version !== 1 || typeof entry.id !== "string" || !isId("sandbox", entry.id) || name !== `${entry.id}${SUFFIX}`)
+    if (entry.version !== 2 || typeof entry.id !== "string" || !isId("sandbox", entry.id) || name !== `${entry.id}${SUFFIX}`)
       return undefined;
     if (typeof entry.maker?.pid !== "number") return undefined;
-    return entry as JournalEntry;
+    const made = readMade(second, entry.id);
+    return { ...(entry as JournalEntry), ...(made === undefined ? {} : { made }) };
   } catch (error) {
     // Another process ended its sandbox between the listing and now.
     return (error as NodeJS.ErrnoException).code === "ENOENT" ? "gone" : undefined;
+  }
+}
+
+/** A writer that was killed leaves a part of a line, which is none. */
+function readMade(text: string, id: string): MadeRecord | undefined {
+  try {
+    const made = JSON.parse(text) as Partial<MadeRecord>;
+    return made.info?.id === id && typeof made.use === "string" ? (made as MadeRecord) : undefined;
+  } catch {
+    return undefined;
   }
 }

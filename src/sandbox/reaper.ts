@@ -17,6 +17,8 @@ export interface ReaperParts {
   readonly cgroupParents: readonly string[];
   /** Whether a living process holds each file's lock, in order. */
   readonly locked: (files: readonly string[]) => Promise<readonly LockState[]>;
+  /** Sandboxes that are known to be gone although their maker lives. */
+  readonly ended: ReadonlySet<string>;
   /** Takes over the delta of a sandbox that is no more. */
   readonly settleDelta: (entry: JournalEntry) => Promise<void>;
 }
@@ -28,9 +30,9 @@ export interface Leftovers {
 }
 
 /** What would be reaped now. Asks for locks only where the maker is gone: a question is a lock for a moment. */
-export async function findLeftovers(parts: Pick<ReaperParts, "data" | "locked">): Promise<Leftovers> {
+export async function findLeftovers(parts: Pick<ReaperParts, "data" | "locked" | "ended">): Promise<Leftovers> {
   const { entries, broken } = listJournal(parts.data.journal);
-  const orphans = entries.filter(({ maker }) => !isAlive(maker));
+  const orphans = entries.filter(({ id, maker }) => parts.ended.has(id) || !isAlive(maker));
   const files = [...orphans.map(({ id }) => join(parts.data.journal, `${id}.json`)), ...broken];
   if (files.length === 0) return { entries: [], broken: [] };
   const states = await parts.locked(files);

@@ -4,6 +4,7 @@
 
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { KeptDelta, Reaped } from "../api/corral.ts";
 import { CorralError } from "../api/errors.ts";
 import { isId } from "../api/ids.ts";
@@ -22,17 +23,23 @@ export interface SettleRequest {
   readonly clock: Clock;
   /** Opens a runtime for its tools; asked only when there is something to do. */
   readonly openTool: () => Promise<RunTool>;
+  /** Sandboxes that are known to be gone although their maker lives. */
+  readonly ended?: ReadonlySet<string>;
+  /** How long a spawner that is about to end may hold a sandbox that is to be reaped, ms; absent: it is left to the next start. */
+  readonly patienceMs?: number;
 }
+
+const LOCK_PAUSE_MS = 50;
 
 export const NOTHING_REAPED: Reaped = { objects: 0, deltas: [], failures: [] };
 
 export async function settle(request: SettleRequest): Promise<Reaped> {
-  const { data } = request;
+  const { data, ended = new Set() } = request;
   const { records, damaged } = surveyDeltas(data);
   // The journal is listed after the deltas: one that is made meanwhile is in both or in neither.
   const orphans = orphansOf(data, records);
   const { entries, broken } = listJournal(data.journal);
-  const abandoned = entries.filter(({ maker }) => !isAlive(maker));
+  const abandoned = entries.filter(({ id, maker }) => ended.has(id) || !isAlive(maker));
   const expired = [...records.values()].filter((record) => record !== undefined && isExpired(request, record)) as readonly KeptRecord[];
   const commits = [...records.keys()].some((id) => existsSync(join(deltaDir(data.deltas, id).path, "commit.json")));
   if (orphans.length + abandoned.length + broken.length + expired.length === 0 && !commits) return { ...NOTHING_REAPED, failures: damaged };
@@ -43,8 +50,8 @@ export async function settle(request: SettleRequest): Promise<Reaped> {
     const delta = await adoptDelta(tool, data, id);
     if (delta !== undefined) adopted.push(delta);
   };
-  const locked = (files: readonly string[]): Promise<readonly LockState[]> => askLocks(tool, files);
-  const objects = await reap({ data, cgroupParents: cgroupParents(), locked, settleDelta: ({ id }) => adopt(id) });
+  const locked = (files: readonly string[]): Promise<readonly LockState[]> => askLocks(tool, files, request.patienceMs ?? 0);
+  const objects = await reap({ data, cgroupParents: cgroupParents(), locked, ended, settleDelta: ({ id }) => adopt(id) });
   for (const id of orphans) await adopt(id);
   for (const { sandboxId } of expired) await removeDelta(tool, data, sandboxId);
   return { objects, deltas: adopted, failures: [...damaged, ...failures] };
@@ -137,9 +144,14 @@ export async function removeDelta(tool: RunTool, data: DataDir, id: string): Pro
   await drained(tool(["remove", deltaDir(data.deltas, id).path]));
 }
 
-async function askLocks(tool: RunTool, files: readonly string[]): Promise<readonly LockState[]> {
-  const text = await drained(tool(["locked", ...files]));
-  return text.trim().split("\n") as LockState[];
+/** Asks again while one is held: its spawner lost its server, and ends. */
+async function askLocks(tool: RunTool, files: readonly string[], patienceMs: number): Promise<readonly LockState[]> {
+  for (let waited = 0; ; waited += LOCK_PAUSE_MS) {
+    const text = await drained(tool(["locked", ...files]));
+    const states = text.trim().split("\n") as LockState[];
+    if (waited >= patienceMs || !states.includes("locked")) return states;
+    await sleep(LOCK_PAUSE_MS);
+  }
 }
 
 async function drained(run: ReturnType<RunTool>): Promise<string> {

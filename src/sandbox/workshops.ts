@@ -5,11 +5,11 @@ import { existsSync } from "node:fs";
 import { release } from "node:os";
 import { CorralError } from "../api/errors.ts";
 import type { RuntimeUsage } from "../api/corral.ts";
+import { SUCCESSOR_WAIT_MS } from "../api/limits.ts";
 import type { RuntimeName } from "../api/sandbox.ts";
 import type { Clock } from "../base/clock.ts";
-import { identify, type ProcessIdentity } from "../base/process-identity.ts";
 import { viewRefusal } from "../runtime/machine.ts";
-import { type NativeOptions, openNativeRuntime } from "../runtime/native/runtime.ts";
+import { type NativeOptions, openNativeRuntime, spawnerSocket } from "../runtime/native/runtime.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { filterArch, seccompProgram } from "../runtime/seccomp/filter.ts";
 import { openKernelView } from "../view/kernel.ts";
@@ -28,6 +28,8 @@ export interface WorkshopOptions {
   readonly stored?: StoredCodebases;
   /** Containment steps to leave out; empty outside the security suite. */
   readonly weaken: readonly number[];
+  /** Sandboxes outlive this process, for the next one to take over. */
+  readonly lasting?: boolean;
   readonly onGone: (id: string) => void;
 }
 
@@ -40,20 +42,12 @@ const PREFERENCE: readonly RuntimeName[] = ["native", "bwrap"];
 
 export class Workshops {
   readonly #options: WorkshopOptions;
-  readonly #maker: ProcessIdentity;
   readonly #watcher: QuotaWatcher;
   readonly #open = new Map<RuntimeName, Promise<Workshop>>();
 
   constructor(options: WorkshopOptions) {
     this.#options = options;
     this.#watcher = new QuotaWatcher(options.data.deltas, options.clock);
-    const maker = identify(process.pid);
-    if (maker === undefined)
-      throw new CorralError(
-        "internal",
-        "this process cannot read /proc/self/stat, so its sandboxes could not be told from leftovers; mount /proc",
-      );
-    this.#maker = maker;
   }
 
   /** The workshop of the named runtime, or of the first that this machine can have. Throws `runtime_unavailable`. */
@@ -89,6 +83,13 @@ export class Workshops {
     return found;
   }
 
+  /** The workshops whose spawner an earlier process left, or a socket of one; empty unless `lasting`. */
+  async left(): Promise<readonly Workshop[]> {
+    const { lasting = false, data } = this.#options;
+    const names = lasting ? PREFERENCE.filter((name) => existsSync(spawnerSocket(data.run, name))) : [];
+    return await Promise.all(names.map((name) => this.#get(name)));
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     const opened = await Promise.allSettled(this.#open.values());
     this.#open.clear();
@@ -107,7 +108,7 @@ export class Workshops {
   }
 
   async #make(name: RuntimeName): Promise<Workshop> {
-    const { data, clock, env, guestFile, weaken, onGone, stored } = this.#options;
+    const { data, clock, env, guestFile, weaken, lasting = false, onGone, stored } = this.#options;
     if (!existsSync(guestFile))
       throw new CorralError(
         "guest_missing",
@@ -118,7 +119,7 @@ export class Workshops {
       const { ids, tool } = runtime;
       const refusal = viewRefusal(release(), ids.trusted ? "root" : "rootless");
       if (refusal !== undefined) throw new CorralError("engine_unavailable", refusal);
-      const view = openKernelView({ tool, ids, cacheDir: data.masks });
+      const view = openKernelView({ tool, ids, cacheDir: data.masks, holder: () => runtime.keeper });
       const template = openHostTemplate({
         dataDir: data.root,
         path: env["PATH"] ?? "/usr/bin:/bin",
@@ -131,7 +132,7 @@ export class Workshops {
       return {
         data,
         clock,
-        maker: this.#maker,
+        lasting,
         runtime,
         view,
         template,
@@ -148,7 +149,7 @@ export class Workshops {
 }
 
 async function openRuntime(name: RuntimeName, options: WorkshopOptions): Promise<Runtime> {
-  const settings = runtimeOptions(options);
+  const settings = { ...runtimeOptions(options), ...(options.lasting === true ? { waitMs: SUCCESSOR_WAIT_MS } : {}) };
   if (name === "native") return await openNativeRuntime(settings);
   const { openBwrapRuntime } = await import("../runtime/bwrap/runtime.ts");
   return await openBwrapRuntime(settings);

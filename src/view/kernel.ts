@@ -8,6 +8,7 @@ import { mkdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { CorralError } from "../api/errors.ts";
 import type { Policy } from "../api/policy.ts";
+import type { ProcessIdentity } from "../base/process-identity.ts";
 import { Batches } from "./batches.ts";
 import { CodebaseWalk, forgetManifests, keepManifest, locateCodebase, sourceOf } from "./codebase.ts";
 import { buildImage, makeMask, type MaskJob, type MaskMaker } from "./compile-mask.ts";
@@ -20,6 +21,8 @@ export interface KernelViewOptions {
   readonly ids: IdMap;
   /** Masks and manifests; private to this user. Made when absent. */
   readonly cacheDir: string;
+  /** The process that ends when the sandboxes over its masks do; absent: this one. */
+  readonly holder?: () => ProcessIdentity;
   /** For tests: makes trees where images could be had. */
   readonly form?: MaskForm;
 }
@@ -54,6 +57,8 @@ export interface PreparedView {
   };
   /** What a person should know of this view, for the sandbox's info. */
   readonly remarks: readonly string[];
+  /** The file that holds the mask, shared by all who asked at the same time: for a sandbox that outlives this process. */
+  readonly use: string;
   /** Lets the mask be evicted. Call it when no mount uses it. Idempotent. */
   release(): void;
 }
@@ -93,7 +98,7 @@ export function openKernelView(options: KernelViewOptions): KernelView {
   mkdirSync(manifests, { recursive: true, mode: 0o700 });
   const { tool, ids } = options;
   const form = options.form ?? (ids.trusted ? "image" : "tree");
-  const maker: MaskMaker = { tool, ids, masks: new Masks(join(options.cacheDir, "masks"), tool), form };
+  const maker: MaskMaker = { tool, ids, masks: new Masks(join(options.cacheDir, "masks"), tool, options.holder), form };
   const engine: Engine = { maker, manifests, looks: new Batches() };
   return { prepare: (request) => prepare(engine, request), sweep: () => sweep(engine) };
 }
@@ -197,6 +202,7 @@ function present(engine: Engine, found: Found, sharers: number): PreparedView {
     ...(manifestFile === undefined ? {} : { manifestFile }),
     stats,
     remarks: held.stamp.remarks,
+    use: held.use,
     release: () => {
       if (mine && ++found.released === sharers) held.release();
       mine = false;

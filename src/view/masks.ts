@@ -31,6 +31,8 @@ export interface MaskStamp {
 export interface HeldMask {
   readonly stamp: MaskStamp;
   readonly layer: string;
+  /** The file that holds it. Whoever removes it lets the mask go. */
+  readonly use: string;
   release(): void;
 }
 
@@ -49,13 +51,16 @@ export class Masks {
   readonly #dir: string;
   readonly #tool: RunTool;
   readonly #self: ProcessIdentity;
+  readonly #holder: () => ProcessIdentity;
 
-  constructor(dir: string, tool: RunTool) {
+  /** `holder`: the process that ends when the sandboxes over its masks do; absent: this one. */
+  constructor(dir: string, tool: RunTool, holder?: () => ProcessIdentity) {
     this.#dir = dir;
     this.#tool = tool;
     const self = identify(process.pid);
     if (self === undefined) throw new Error("this process is not in /proc");
     this.#self = self;
+    this.#holder = holder ?? ((): ProcessIdentity => self);
     mkdirSync(dir, { recursive: true, mode: 0o700 });
   }
 
@@ -90,20 +95,22 @@ export class Masks {
   }
 
   #use(dir: string): string {
-    const name = `${this.#self.pid}-${this.#self.startTicks}-${randomText(8)}`;
+    const { pid, startTicks } = this.#holder();
+    const name = `${pid}-${startTicks}-${randomText(8)}`;
     writeFileSync(join(dir, "uses", name), "", { flag: "wx", mode: 0o600 });
     return name;
   }
 
   #held(dir: string, use: string): HeldMask | undefined {
-    const release = (): void => rmSync(join(dir, "uses", use), { force: true });
+    const file = join(dir, "uses", use);
+    const release = (): void => rmSync(file, { force: true });
     const stamp = readStamp(dir, this.#self.bootId);
     if (stamp === undefined) {
       release();
       return undefined;
     }
     utimesSync(join(dir, "stamp.json"), new Date(), new Date());
-    return { stamp, layer: join(dir, LAYERS[stamp.form]), release };
+    return { stamp, layer: join(dir, LAYERS[stamp.form]), use: file, release };
   }
 
   /** A place to make a mask in. */

@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CorralError, errorCode } from "../../api/errors.ts";
-import { identify } from "../../base/process-identity.ts";
+import { identify, type ProcessIdentity } from "../../base/process-identity.ts";
 import { type CgroupParents, findCgroups, parentsOf } from "./cgroups.ts";
 import { type Adopted, Spawner, type SpawnerEvents, type SpawnerOptions } from "./spawner.ts";
 
@@ -18,11 +18,13 @@ export interface LiveParts {
   readonly seccomp: Uint8Array;
   /** Those of this process, for a spawner that ends with it. */
   readonly cgroups: CgroupParents | undefined;
+  readonly self: ProcessIdentity;
 }
 
 export interface LiveSpawner {
   readonly spawner: Spawner;
   readonly cgroups: CgroupParents;
+  readonly keeper: ProcessIdentity;
   readonly facts: ReadonlyMap<string, string>;
   /** What lived in it when it was taken over. */
   readonly adopted: readonly string[];
@@ -63,7 +65,13 @@ async function accept(parts: LiveParts, spawner: Spawner, told: Adopted): Promis
     await spawner.close();
     return undefined;
   }
-  return { spawner, cgroups: parentsOf(told.cg1, told.cg2), facts: shown(told.facts), adopted: told.sandboxes };
+  return { spawner, keeper: named(spawner), cgroups: parentsOf(told.cg1, told.cg2), facts: shown(told.facts), adopted: told.sandboxes };
+}
+
+function named(spawner: Spawner): ProcessIdentity {
+  const identity = identify(spawner.pid);
+  if (identity === undefined) throw new CorralError("spawner_lost", `the spawner, process ${spawner.pid}, ended, or is not in /proc`);
+  return identity;
 }
 
 /** What a person is told of it. */
@@ -74,9 +82,10 @@ function shown(facts: ReadonlyMap<string, string>): ReadonlyMap<string, string> 
 async function start(parts: LiveParts): Promise<LiveSpawner> {
   const spawner = Spawner.start(parts.options, parts.events);
   try {
-    const cgroups = parts.cgroups ?? findCgroups(parts.root, identify(spawner.pid));
+    const keeper = parts.options.lasting === undefined ? parts.self : named(spawner);
+    const cgroups = parts.cgroups ?? findCgroups(parts.root, keeper);
     const facts = await spawner.configure(configuration(parts, cgroups));
-    return { spawner, cgroups, facts, adopted: [] };
+    return { spawner, keeper, cgroups, facts, adopted: [] };
   } catch (error) {
     await spawner.close();
     throw error;

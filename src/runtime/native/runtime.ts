@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { CorralError, errorCode } from "../../api/errors.ts";
 import type { RuntimeUsage } from "../../api/corral.ts";
 import type { RuntimeName } from "../../api/sandbox.ts";
+import { identify, type ProcessIdentity } from "../../base/process-identity.ts";
 import type { IdMap, RunTool } from "../../view/view.ts";
 import type { AttachSpec, Container, ContainerSpec, Runtime, RuntimeProbe } from "../runtime.ts";
 import { removeCgroups } from "./cgroup-leftovers.ts";
@@ -118,6 +119,7 @@ class NativeRuntime implements Runtime {
   readonly #parts: Parts;
   readonly #readBuffer = Buffer.allocUnsafeSlow(READ_BUFFER_BYTES);
   readonly #outside = ownNamespaces();
+  readonly #self = ownIdentity();
   readonly #containers = new Map<string, GuestContainer>();
   /** Ids whose create is under way, and what was told of them meanwhile. */
   readonly #creating = new Map<string, Death | undefined>();
@@ -145,6 +147,10 @@ class NativeRuntime implements Runtime {
   get probe(): RuntimeProbe {
     if (this.#probe === undefined) throw new CorralError("internal", "the runtime was asked before it was started");
     return this.#probe;
+  }
+
+  get keeper(): ProcessIdentity {
+    return this.#live?.keeper ?? this.#self;
   }
 
   get adopted(): ReadonlySet<string> {
@@ -309,6 +315,7 @@ class NativeRuntime implements Runtime {
       root: mode === "root",
       seccomp,
       cgroups: this.#cgroups,
+      self: this.#self,
     });
     return this.#live;
   }
@@ -328,6 +335,16 @@ class NativeRuntime implements Runtime {
     for (const container of [...this.#containers.values()])
       container.died({ id: container.id, step: 0, errno: 0, code: "create_failed", reason });
   }
+}
+
+function ownIdentity(): ProcessIdentity {
+  const self = identify(process.pid);
+  if (self === undefined)
+    throw new CorralError(
+      "internal",
+      "this process cannot read /proc/self/stat, so its sandboxes could not be told from leftovers; mount /proc",
+    );
+  return self;
 }
 
 function dirsOf({ v1, v2 }: CgroupParents): readonly string[] {

@@ -1,0 +1,54 @@
+// A container that stands, as a sandbox: what watches over it and what goes when it ends. Whether it was just made or taken over from an
+// earlier process makes no difference here. Invariant: the journal goes last, after everything that it would lead to.
+
+import type { CreateRequest, SandboxInfo } from "../api/sandbox.ts";
+import type { Clock } from "../base/clock.ts";
+import type { Container, Runtime } from "../runtime/runtime.ts";
+import { deltaDir, type KeptRecord, writeKept } from "../view/kept.ts";
+import { type DataDir, withReserve } from "./data-dir.ts";
+import { removeJournal } from "./journal.ts";
+import { heldLimits } from "./limits.ts";
+import { LocalSandbox } from "./sandbox.ts";
+import type { QuotaWatcher } from "./watcher.ts";
+
+/** What a sandbox stands in: the part of a workshop that outlives its making. */
+export interface Grounds {
+  readonly data: DataDir;
+  readonly clock: Clock;
+  readonly runtime: Runtime;
+  readonly watcher: QuotaWatcher;
+  /** Called when a sandbox of ours is no more. */
+  readonly onGone: (id: string) => void;
+}
+
+export interface Standing {
+  readonly container: Container;
+  readonly request: CreateRequest;
+  readonly info: Omit<SandboxInfo, "state">;
+  /** Of its delta. */
+  readonly record: KeptRecord;
+  readonly releaseView: () => void;
+}
+
+export function present(grounds: Grounds, { container, request, info, record, releaseView }: Standing): LocalSandbox {
+  const { id } = container;
+  const delta = deltaDir(grounds.data.deltas, id);
+  const { diskBytes, inodes } = heldLimits(request.limits);
+  const sandbox = new LocalSandbox({
+    container,
+    clock: grounds.clock,
+    watcher: grounds.watcher,
+    info,
+    scrub: request.delta === "keep" ? [] : [delta.path],
+    release: async (end) => {
+      releaseView();
+      const keep = { ...record, kept: true, cutOff: end === "lost" };
+      if (end === "lost" || request.delta === "keep") withReserve(grounds.data, () => writeKept(grounds.data.deltas, keep));
+      removeJournal(grounds.data.journal, id);
+      grounds.onGone(id);
+    },
+  });
+  const onRunaway = (limit: Parameters<LocalSandbox["runaway"]>[0]): void => sandbox.runaway(limit);
+  grounds.watcher.add({ id, dir: delta.upper, diskBytes, inodes, tool: grounds.runtime.tool, onRunaway });
+  return sandbox;
+}
