@@ -5,7 +5,17 @@
 import type { CallOptions, PageOptions } from "./calls.ts";
 import type { DeltaCalls, KeptDeltaCalls } from "./deltas.ts";
 import type { ExecResult } from "./sandbox.ts";
-import type { CreateSandboxBody, ExecBody, IssuedToken, IssueTokenBody, ListOf, SandboxResource, TokenResource } from "./server.ts";
+import type {
+  CreateSandboxBody,
+  ExecBody,
+  IssuedToken,
+  IssueTokenBody,
+  ListOf,
+  PauseBody,
+  ResumeBody,
+  SandboxResource,
+  TokenResource,
+} from "./server.ts";
 
 export interface ListOptions extends PageOptions {
   readonly state?: SandboxResource["state"];
@@ -28,6 +38,10 @@ export interface SandboxHandle extends AsyncDisposable {
   readonly delta: DeltaCalls;
   /** Moves its end to `timeoutMs` from now; `null` never ends by itself. */
   renew(timeoutMs: number | null, options?: CallOptions): Promise<SandboxResource>;
+  /** Whatever asks for it next resumes it. Throws `sandbox_state`, `runtime_unavailable`. */
+  pause(options?: PauseBody & CallOptions): Promise<SandboxResource>;
+  /** Nothing changes for one that runs. */
+  resume(options?: ResumeBody & CallOptions): Promise<SandboxResource>;
   /** Idempotent. */
   destroy(options?: CallOptions): Promise<void>;
 }

@@ -35,6 +35,17 @@ export interface Deltas {
   discard(sandboxId: string): Promise<void>;
 }
 
+/** Sandboxes whose processes were ended and whose delta waits for them: nothing of them is in the kernel. */
+export interface PausedSandboxes {
+  list(): Promise<readonly string[]>;
+  /** Makes it again over its delta, with the id, policy, limits and environment it had. Throws `sandbox_not_found`. */
+  resume(id: string): Promise<Sandbox>;
+  /** The delta follows `CreateRequest.delta`. Idempotent. */
+  destroy(id: string): Promise<void>;
+  /** Nobody will ask for it again: its delta is kept as that of a run that was cut off. */
+  abandon(id: string): Promise<void>;
+}
+
 export interface PolicyAdditions {
   /** Globs that become `write`, except where the preset hides. */
   readonly allowWrite?: readonly string[];
@@ -89,6 +100,7 @@ export interface Reaped {
 
 export interface Corral extends AsyncDisposable {
   create(request: CreateRequest): Promise<Sandbox>;
+  readonly paused: PausedSandboxes;
   readonly deltas: Deltas;
   readonly policies: {
     /** Reads a preset name (`agent-safe`, `agent-safe@1`) or a policy file. Throws `preset_unknown` or `policy_invalid`. */

@@ -88,6 +88,14 @@ export const MAX_SANDBOXES_PER_OWNER = 1_000;
 export const DEFAULT_SANDBOX_MS = 60 * 60 * 1000;
 /** Longest life that can be asked for at once, ms; it can be extended again. */
 export const MAX_SANDBOX_MS = 30 * 24 * 60 * 60 * 1000;
+/** How long a paused sandbox is kept, ms, unless it never ends by itself. */
+export const MAX_PAUSED_MS = 30 * 24 * 60 * 60 * 1000;
+/** Sandboxes of one node that are paused with their processes. Beyond it the oldest keep their delta alone. */
+export const MAX_FROZEN_SANDBOXES = 64;
+/** How long a paused sandbox keeps its processes, ms. */
+export const MAX_FROZEN_MS = 60 * 60 * 1000;
+/** Share of the node's memory that is free at least, or the processes of paused sandboxes end, the oldest first. */
+export const MIN_FREE_MEMORY_SHARE = 0.1;
 /** How often the server looks for sandboxes whose end has come, ms. */
 export const EXPIRY_SWEEP_MS = 500;
 /** How long requests under way may take when the server is asked to end, ms. */

@@ -99,6 +99,8 @@ export interface Process {
 export interface SandboxInfo {
   readonly id: string;
   readonly state: "created" | "running" | "paused" | "destroyed" | "failed";
+  /** Of a paused one: whether its processes are kept. */
+  readonly memory?: boolean;
   readonly runtime: RuntimeName;
   readonly engine: EngineName;
   /** Why this engine and runtime were taken. */
@@ -144,6 +146,13 @@ export interface Sandbox extends AsyncDisposable {
   info(): SandboxInfo;
   exec(request: ExecRequest): Promise<ExecResult>;
   start(request: ExecRequest): Promise<Process>;
+  /**
+   * `memory`: every process stands still where it is. Without: processes end and kernel objects go, the delta stays; this object is over
+   * then and `Corral.paused` knows the sandbox. Throws `sandbox_state`, and `runtime_unavailable` where nothing can freeze.
+   */
+  pause(memory: boolean): Promise<void>;
+  /** Of one that was paused with its memory. */
+  resume(): Promise<void>;
   /** Stops every process and takes the kernel objects away. The delta follows `CreateRequest.delta`. Idempotent. */
   destroy(): Promise<void>;
 }

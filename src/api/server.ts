@@ -18,18 +18,32 @@ export interface CreateSandboxBody {
   readonly delta?: CreateRequest["delta"];
   /** Life from now, ms; `null` never ends by itself. */
   readonly timeoutMs?: number | null;
+  /** What the end of its life does. Default `kill`; `pause` keeps its processes where the machine can, else its delta. */
+  readonly onTimeout?: "kill" | "pause";
+}
+
+export interface PauseBody {
+  /** Keep the processes, standing still (default); else they end and only files stay. */
+  readonly memory?: boolean;
+}
+
+export interface ResumeBody {
+  /** Life from now, ms; absent: that of its creation. */
+  readonly timeoutMs?: number | null;
 }
 
 export interface SandboxResource {
   readonly id: string;
   readonly ownerId: string;
   readonly state: SandboxInfo["state"];
+  /** Of a paused one: whether its processes are kept. */
+  readonly memory?: boolean;
   readonly metadata: Readonly<Record<string, string>>;
   readonly createdAt: string;
   /** `null` never ends by itself. */
   readonly endAt: string | null;
   /** Absent until it was made. */
-  readonly info?: Omit<SandboxInfo, "id" | "state">;
+  readonly info?: Omit<SandboxInfo, "id" | "state" | "memory">;
   /** Why it failed. */
   readonly reason?: string;
 }

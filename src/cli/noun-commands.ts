@@ -16,6 +16,7 @@ export interface NounSession {
 
 export function addNouns(corral: Command, session: NounSession): void {
   addSandboxes(corral, session);
+  addLife(corral, session);
   addTokens(corral, session);
 }
 
@@ -43,6 +44,7 @@ function addSandboxes(corral: Command, session: NounSession): void {
     .option("--policy <policy>", "preset (default: agent-safe over a directory, else full-access)")
     .addOption(new Option("--runtime <runtime>", "what contains the processes").choices(["native", "bwrap"]))
     .option("--timeout <time>", "its life: 90s, 5m, 2h, never (default: 1h)")
+    .addOption(new Option("--on-timeout <act>", "what the end of its life does").choices(["kill", "pause"]))
     .option("--memory <size>", "memory limit: 512M, 2G")
     .option("--env <pair>", "NAME=VALUE for every command in it; repeat it for more", collect)
     .option("--label <pair>", "NAME=VALUE to find it by; repeat it for more", collect)
@@ -73,6 +75,9 @@ function addSandboxes(corral: Command, session: NounSession): void {
       const { exec } = await import("./nouns/sandboxes.ts");
       await act(session, options, exec, id, [...words, ...(session.rest ?? [])], options);
     });
+}
+
+function addLife(corral: Command, session: NounSession): void {
   onServer(corral.command("renew"))
     .summary("move the end of a sandbox")
     .argument("<SB>", "id of the sandbox, or its beginning")
@@ -80,6 +85,21 @@ function addSandboxes(corral: Command, session: NounSession): void {
     .action(async (id: string, time: string, options: ServerOptions) => {
       const { renew } = await import("./nouns/sandboxes.ts");
       await act(session, options, renew, id, time);
+    });
+  onServer(corral.command("pause"))
+    .summary("pause a sandbox; whatever asks for it next resumes it")
+    .argument("<SB>", "id of the sandbox, or its beginning")
+    .option("--no-memory", "end its processes and keep its files alone")
+    .action(async (id: string, options: { memory: boolean } & ServerOptions) => {
+      const { pause } = await import("./nouns/sandboxes.ts");
+      await act(session, options, pause, id, options);
+    });
+  onServer(corral.command("resume"))
+    .summary("let a paused sandbox go on")
+    .argument("<SB>", "id of the sandbox, or its beginning")
+    .action(async (id: string, options: ServerOptions) => {
+      const { resume } = await import("./nouns/sandboxes.ts");
+      await act(session, options, resume, id);
     });
   onServer(corral.command("rm"))
     .summary("destroy sandboxes of a server")

@@ -6,6 +6,7 @@ import { rmSync } from "node:fs";
 import { readKept } from "../view/kept.ts";
 import type { Workshop } from "./create.ts";
 import { type FoundEntry, listJournal, type MadeRecord } from "./journal.ts";
+import { isPaused } from "./paused-record.ts";
 import { present } from "./present.ts";
 import type { LocalSandbox } from "./sandbox.ts";
 
@@ -38,6 +39,8 @@ async function adoptOne(
   uses: Map<string, number>,
 ): Promise<LocalSandbox | undefined> {
   if (entry?.made === undefined || entry.runtime !== shop.runtime.name) return undefined;
+  // Frozen, it would not answer; it is paused all the same once its processes have ended.
+  if (isPaused(shop.data.deltas, id)) return undefined;
   const { request, info, use }: MadeRecord = entry.made;
   try {
     const record = readKept(shop.data.deltas, id);

@@ -11,6 +11,7 @@ import { listKept } from "../view/kept.ts";
 import { cgroupIds, cgroupParents } from "../runtime/native/cgroup-leftovers.ts";
 import type { DataDir } from "./data-dir.ts";
 import { listJournal } from "./journal.ts";
+import { isPaused } from "./paused-record.ts";
 
 export function takeCensus(data: DataDir): readonly CensusEntry[] {
   const { entries, broken } = listJournal(data.journal);
@@ -47,7 +48,7 @@ function deltas(data: DataDir, owned: (id: string) => boolean): readonly CensusE
   );
   return readdirSync(data.deltas)
     .filter((name) => isId("sandbox", name))
-    .map((id) => ({ kind: "delta", name: id, sandboxId: id, owned: kept.has(id) || owned(id) }));
+    .map((id) => ({ kind: "delta", name: id, sandboxId: id, owned: kept.has(id) || owned(id) || isPaused(data.deltas, id) }));
 }
 
 function cgroups(): readonly CensusEntry[] {

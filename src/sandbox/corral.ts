@@ -2,7 +2,7 @@
 // Invariant: before the first sandbox is made, what runs that were cut off left behind is cleared or adopted; when it is disposed
 // of, every sandbox of it is gone.
 
-import type { CensusEntry, Corral, Deltas, DoctorReport, Reaped, RuntimeUsage } from "../api/corral.ts";
+import type { CensusEntry, Corral, Deltas, DoctorReport, PausedSandboxes, Reaped, RuntimeUsage } from "../api/corral.ts";
 import { CorralError } from "../api/errors.ts";
 import type { CreateRequest, RuntimeName, Sandbox } from "../api/sandbox.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
@@ -13,6 +13,7 @@ import { LocalDeltas } from "./deltas.ts";
 import { adopt } from "./adopt.ts";
 import { createSandbox } from "./create.ts";
 import { type DataDir, openDataDir } from "./data-dir.ts";
+import { LocalPaused } from "./paused.ts";
 import { loadPolicy } from "./policies.ts";
 import { NOTHING_REAPED, settle } from "./settle.ts";
 import { type WorkshopOptions, Workshops } from "./workshops.ts";
@@ -62,6 +63,7 @@ class LocalCorral implements HostCorral {
     check: async (policy, dir) => (await import("./policy-questions.ts")).checkDir(policy, dir),
   };
   readonly deltas: Deltas;
+  readonly paused: PausedSandboxes;
   readonly #data: DataDir;
   readonly #clock: Clock;
   readonly #options: WorkshopOptions;
@@ -78,6 +80,12 @@ class LocalCorral implements HostCorral {
     const onGone = (id: string): void => void this.#sandboxes.delete(id);
     this.#options = { data, clock: this.#clock, guestFile, env, uid, weaken, lasting, ...known, onGone };
     this.#workshops = new Workshops(this.#options);
+    this.paused = new LocalPaused({
+      data,
+      openTool: () => this.#openTool(),
+      isLive: (id) => this.#sandboxes.has(id),
+      remake: (request) => this.#make(request, true),
+    });
     this.deltas = new LocalDeltas({ data, ...known, openTool: () => this.#openTool(), isLive: (id) => this.#sandboxes.has(id) });
   }
 
@@ -106,12 +114,16 @@ class LocalCorral implements HostCorral {
     });
   }
 
-  async create(request: CreateRequest): Promise<Sandbox> {
+  create(request: CreateRequest): Promise<Sandbox> {
+    return this.#make(request, false);
+  }
+
+  async #make(request: CreateRequest, again: boolean): Promise<Sandbox> {
     const startedMs = this.#clock.monotonicMs();
     const engineReason = chooseEngine(request);
     const { shop, reasons } = await this.#workshops.choose(request.runtime);
     const timings = { probeMs: this.#clock.monotonicMs() - startedMs };
-    const sandbox = await createSandbox(shop, request, { engine: "kernel", reasons: [...reasons, engineReason], timings });
+    const sandbox = await createSandbox(shop, request, { engine: "kernel", reasons: [...reasons, engineReason], timings }, again);
     this.#sandboxes.set(sandbox.id, sandbox);
     return sandbox;
   }

@@ -10,7 +10,7 @@ import type { CreateRequest, EngineName, SandboxInfo } from "../api/sandbox.ts";
 import type { Clock } from "../base/clock.ts";
 import { randomText } from "../base/random-text.ts";
 import type { Container } from "../runtime/runtime.ts";
-import { type DeltaDir, deltaDir, type KeptRecord, makeKept } from "../view/kept.ts";
+import { type DeltaDir, deltaDir, type KeptRecord, makeKept, readKept } from "../view/kept.ts";
 import type { KernelView, PreparedView } from "../view/kernel.ts";
 import type { StoredCodebases, StoredTree } from "../view/stored.ts";
 import { refuseOverlap } from "./data-dir.ts";
@@ -51,10 +51,11 @@ interface Draft {
   readonly journalFile: string;
 }
 
-export async function createSandbox(shop: Workshop, request: CreateRequest, choice: Choice): Promise<LocalSandbox> {
+/** `again`: over the delta of a paused sandbox, which is then as it was, should this fail. */
+export async function createSandbox(shop: Workshop, request: CreateRequest, choice: Choice, again = false): Promise<LocalSandbox> {
   const timings: Record<string, number> = { ...choice.timings };
   const stage = stopwatch(shop.clock, timings);
-  const draft = writeDown(shop, request);
+  const draft = writeDown(shop, request, again);
   stage("journalMs");
   let prepared: PreparedView | undefined;
   try {
@@ -66,7 +67,8 @@ export async function createSandbox(shop: Workshop, request: CreateRequest, choi
     prepared = await preparing;
     timings["walkMs"] = prepared.stats.walkMs;
     timings["maskMs"] = prepared.stats.maskMs;
-    makeKept(shop.data.deltas, draft.record, prepared.manifestFile);
+    // One that is made again keeps the record of the codebase that it was first made over: commit judges against that.
+    if (!again) makeKept(shop.data.deltas, draft.record, prepared.manifestFile);
     stage("viewMs");
     const container = await contain(shop, draft, plan, prepared);
     stage("containMs");
@@ -75,7 +77,8 @@ export async function createSandbox(shop: Workshop, request: CreateRequest, choi
     return await finish({ shop, draft, choice, plan, prepared, container, timings: { ...timings, ...parts } });
   } catch (error) {
     prepared?.release();
-    await undo(shop, draft);
+    if (again) removeJournal(shop.data.journal, draft.id);
+    else await undo(shop, draft);
     throw asDiskFull(error);
   }
 }
@@ -99,15 +102,16 @@ function stopwatch(clock: Clock, timings: Record<string, number>): (stage: strin
 }
 
 /** Checks what was asked and writes down what is about to be made. */
-function writeDown(shop: Workshop, request: CreateRequest): Draft {
+function writeDown(shop: Workshop, request: CreateRequest, again: boolean): Draft {
   const limits = heldLimits(request.limits);
   const { dir, base } = baseOf(shop, request);
   const id = request.id ?? `${ID_PREFIX.sandbox}${randomText(ID_BODY_LENGTH)}`;
-  const createdAt = new Date(shop.clock.wallMs()).toISOString();
+  const before = again ? readKept(shop.data.deltas, id) : undefined;
+  const createdAt = before?.createdAt ?? new Date(shop.clock.wallMs()).toISOString();
   const delta = request.delta ?? "ephemeral";
   const entry: JournalEntry = { version: 2, id, maker: shop.runtime.keeper, runtime: shop.runtime.name, createdAt, delta };
   const journalFile = writeJournal(shop.data.journal, entry);
-  const record: KeptRecord = {
+  const record: KeptRecord = before ?? {
     sandboxId: id,
     codebaseDir: typeof base === "string" ? base : "",
     ...(request.stored === undefined ? {} : { stored: request.stored }),

@@ -13,6 +13,7 @@ import { shownMode } from "../view/plan.ts";
 import type { StoredCodebases } from "../view/stored.ts";
 import type { RunTool } from "../view/view.ts";
 import type { DataDir } from "./data-dir.ts";
+import { isPaused } from "./paused-record.ts";
 import { isEmptyDir, removeDelta } from "./settle.ts";
 
 export interface LocalDeltasOptions {
@@ -87,7 +88,7 @@ export class LocalDeltas implements Deltas {
 
   async discard(sandboxId: string): Promise<void> {
     if (this.#discardable(sandboxId)?.kept === false) {
-      throw new CorralError("sandbox_state", `the sandbox ${sandboxId} still runs; its delta goes when it is destroyed`);
+      throw new CorralError("sandbox_state", `the sandbox ${sandboxId} runs or is paused; its delta goes when it is destroyed`);
     }
     const tool = await this.#options.openTool();
     // A commit that was cut off is ended first: only the delta's record names what it left in the codebase.
@@ -112,7 +113,7 @@ export class LocalDeltas implements Deltas {
   #readable(sandboxId: string): KeptRecord {
     const { data, isLive } = this.#options;
     const record = readKept(data.deltas, sandboxId);
-    if (!record.kept && !isLive(sandboxId))
+    if (!record.kept && !isLive(sandboxId) && !isPaused(data.deltas, sandboxId))
       throw new CorralError("sandbox_state", `the sandbox ${sandboxId} belongs to another process that still runs; wait for it to end`);
     return record;
   }

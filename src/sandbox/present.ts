@@ -8,6 +8,7 @@ import { deltaDir, type KeptRecord, writeKept } from "../view/kept.ts";
 import { type DataDir, withReserve } from "./data-dir.ts";
 import { removeJournal } from "./journal.ts";
 import { heldLimits } from "./limits.ts";
+import { removePaused, writePaused } from "./paused-record.ts";
 import { LocalSandbox } from "./sandbox.ts";
 import type { QuotaWatcher } from "./watcher.ts";
 
@@ -40,10 +41,13 @@ export function present(grounds: Grounds, { container, request, info, record, re
     watcher: grounds.watcher,
     info,
     scrub: request.delta === "keep" ? [] : [delta.path],
+    hold: (paused) => (paused ? writePaused(grounds.data.deltas, id, request) : removePaused(grounds.data.deltas, id)),
     release: async (end) => {
       releaseView();
       const keep = { ...record, kept: true, cutOff: end === "lost" };
-      if (end === "lost" || request.delta === "keep") withReserve(grounds.data, () => writeKept(grounds.data.deltas, keep));
+      if (end !== "paused") removePaused(grounds.data.deltas, id);
+      if (end === "lost" || (end === "destroyed" && request.delta === "keep"))
+        withReserve(grounds.data, () => writeKept(grounds.data.deltas, keep));
       removeJournal(grounds.data.journal, id);
       grounds.onGone(id);
     },

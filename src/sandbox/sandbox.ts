@@ -17,14 +17,21 @@ export interface SandboxParts {
   readonly watcher: QuotaWatcher;
   /** Trees that go with it when it is destroyed. */
   readonly scrub: readonly string[];
+  /** Writes down, or forgets, that it is paused and what making it again takes. */
+  readonly hold: (paused: boolean) => void;
   /** Releases what lies outside of the container: delta, view, journal. Called once, after the container is gone. */
-  readonly release: (end: "destroyed" | "lost") => Promise<void>;
+  readonly release: (end: End) => Promise<void>;
 }
+
+/** `paused`: the delta waits for a sandbox that is made again over it. */
+export type End = "destroyed" | "lost" | "paused";
 
 export class LocalSandbox implements Sandbox {
   readonly id: string;
   readonly #parts: SandboxParts;
   #state: SandboxInfo["state"] = "running";
+  /** While paused: whether its processes are kept. */
+  #memory = false;
   #lostReason = "";
   #execs = 0;
   #ending: Promise<void> | undefined;
@@ -36,7 +43,8 @@ export class LocalSandbox implements Sandbox {
   }
 
   info(): SandboxInfo {
-    return { ...this.#parts.info, state: this.#state };
+    const memory = this.#state === "paused" ? { memory: this.#memory } : {};
+    return { ...this.#parts.info, state: this.#state, ...memory };
   }
 
   async exec(request: ExecRequest): Promise<ExecResult> {
@@ -59,7 +67,45 @@ export class LocalSandbox implements Sandbox {
     return startExec({ container, clock, guard, isDiskFull: () => watcher.isDiskFull() }, request);
   }
 
+  async pause(memory: boolean): Promise<void> {
+    const refusal = this.#state === "paused" ? undefined : this.#refusal();
+    if (refusal !== undefined) throw refusal;
+    const isPaused = this.#state === "paused";
+    if (isPaused && this.#memory === memory) return await this.#ending;
+    if (isPaused && memory)
+      throw new CorralError("sandbox_state", `the sandbox ${this.id} is paused without its processes; resume it first`);
+    this.#parts.hold(true);
+    this.#state = "paused";
+    this.#memory = memory;
+    await (memory ? this.#freeze() : this.#end("paused"));
+  }
+
+  async resume(): Promise<void> {
+    if (this.#state === "running") return;
+    if (this.#state !== "paused" || !this.#memory)
+      throw this.#refusal() ?? new CorralError("sandbox_state", `the sandbox ${this.id} cannot go on; it is to be made again`);
+    await this.#parts.container.thaw();
+    this.#goOn();
+  }
+
+  async #freeze(): Promise<void> {
+    try {
+      await this.#parts.container.freeze();
+    } catch (error) {
+      this.#goOn();
+      throw error;
+    }
+  }
+
+  /** Unless it was lost or destroyed meanwhile. */
+  #goOn(): void {
+    if (this.#state !== "paused" || !this.#memory) return;
+    this.#state = "running";
+    this.#parts.hold(false);
+  }
+
   #refusal(): CorralError | undefined {
+    if (this.#state === "paused") return new CorralError("sandbox_state", `the sandbox ${this.id} is paused; resume it first`);
     if (this.#state === "failed") return new CorralError("sandbox_lost", `the sandbox ${this.id} is gone: ${this.#lostReason}`);
     if (this.#state === "destroyed") return new CorralError("sandbox_not_found", `the sandbox ${this.id} was destroyed`);
     if (this.#execs >= MAX_EXECS)
@@ -68,7 +114,8 @@ export class LocalSandbox implements Sandbox {
   }
 
   destroy(): Promise<void> {
-    if (this.#state === "running") this.#state = "destroyed";
+    if (this.#state === "running" || this.#memory) this.#state = "destroyed";
+    this.#memory = false;
     return this.#end("destroyed");
   }
 
@@ -82,6 +129,12 @@ export class LocalSandbox implements Sandbox {
   }
 
   #lose(reason: string): void {
+    if (this.#state === "paused" && this.#memory) {
+      // Its processes are gone, its delta is not: still paused.
+      this.#memory = false;
+      this.#end("paused").catch(() => undefined);
+      return;
+    }
     if (this.#state !== "running") return;
     this.#state = "failed";
     this.#lostReason = reason;
@@ -90,7 +143,7 @@ export class LocalSandbox implements Sandbox {
   }
 
   /** One ending for all who ask; a failed one may be asked for again. */
-  #end(end: "destroyed" | "lost"): Promise<void> {
+  #end(end: End): Promise<void> {
     this.#ending ??= this.#takeApart(end).catch((error: unknown) => {
       this.#ending = undefined;
       throw error;
@@ -98,9 +151,10 @@ export class LocalSandbox implements Sandbox {
     return this.#ending;
   }
 
-  async #takeApart(end: "destroyed" | "lost"): Promise<void> {
+  async #takeApart(end: End): Promise<void> {
     this.#parts.watcher.remove(this.id);
-    await this.#parts.container.destroy(end === "destroyed" ? this.#parts.scrub : []);
+    const why = end === "paused" ? "the sandbox was paused without its processes" : undefined;
+    await this.#parts.container.destroy(end === "destroyed" ? this.#parts.scrub : [], why);
     await this.#parts.release(end);
   }
 }

@@ -16,6 +16,7 @@ import type { RunTool } from "../view/view.ts";
 import { cgroupParents } from "../runtime/native/cgroup-leftovers.ts";
 import { type DataDir, withReserve } from "./data-dir.ts";
 import { listJournal } from "./journal.ts";
+import { isPaused } from "./paused-record.ts";
 import { type LockState, reap } from "./reaper.ts";
 
 export interface SettleRequest {
@@ -84,7 +85,9 @@ function orphansOf(data: DataDir, records: Survey["records"]): readonly string[]
   if (unkept.length === 0) return [];
   const known = new Set(readdirSync(data.journal).map((name) => name.split(".")[0]));
   // Looked at once more: its sandbox may have ended, and kept or removed it, between the two listings.
-  return unkept.filter((id) => !known.has(id) && existsSync(deltaDir(data.deltas, id).path) && recordOf(data, id)?.kept !== true);
+  return unkept.filter(
+    (id) => !known.has(id) && existsSync(deltaDir(data.deltas, id).path) && recordOf(data, id)?.kept !== true && !isPaused(data.deltas, id),
+  );
 }
 
 function recordOf(data: DataDir, id: string): KeptRecord | undefined {
@@ -118,7 +121,9 @@ async function endCommits(tool: RunTool, data: DataDir, ids: readonly string[]):
   return failures;
 }
 
-async function adoptDelta(tool: RunTool, data: DataDir, id: string): Promise<KeptDelta | undefined> {
+/** Keeps what a run that was cut off wrote for a day; nothing of it when it wrote nothing. */
+export async function adoptDelta(tool: RunTool, data: DataDir, id: string): Promise<KeptDelta | undefined> {
+  if (isPaused(data.deltas, id)) return undefined;
   const record = recordOf(data, id);
   if (record === undefined || isEmptyDir(deltaDir(data.deltas, id).upper)) {
     await removeDelta(tool, data, id);

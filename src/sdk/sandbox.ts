@@ -23,6 +23,8 @@ export function remoteSandbox(http: Http, id: string): SandboxHandle {
     exec: (request) => exec(http, path, request),
     delta: remoteDelta(http, path),
     renew: (timeoutMs, options) => http.get(`${path}/renew`, { method: "POST", body: { timeoutMs }, ...options }),
+    pause: ({ signal, ...body } = {}) => http.get(`${path}/pause`, { method: "POST", body, ...(signal === undefined ? {} : { signal }) }),
+    resume: ({ signal, ...body } = {}) => http.get(`${path}/resume`, { method: "POST", body, ...(signal === undefined ? {} : { signal }) }),
     destroy,
     [Symbol.asyncDispose]: () => destroy(),
   };

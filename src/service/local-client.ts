@@ -49,6 +49,8 @@ function localSandbox(service: Service, token: Token, id: string): SandboxHandle
     exec: async (request: ClientExecRequest): Promise<ExecResult> => await (await sandboxes.open(token, id)).exec(request),
     delta: localDelta(service, token, id),
     renew: (timeoutMs) => sandboxes.renew(token, id, timeoutMs),
+    pause: (body) => sandboxes.pause(token, id, body),
+    resume: (body) => sandboxes.resume(token, id, body),
     destroy,
     [Symbol.asyncDispose]: destroy,
   };

@@ -13,6 +13,16 @@ export interface ServiceParts {
   readonly nodeId: string;
   readonly quotas: Quotas;
   readonly meter: Meter;
+  /** Absent: those of api/limits.ts. */
+  readonly frozen?: FrozenBounds;
+}
+
+/** Which paused sandboxes of this node keep their processes. */
+export interface FrozenBounds {
+  readonly most: number;
+  readonly longestMs: number;
+  /** Of the node's memory, 0 to 1. */
+  readonly leastFreeShare: number;
 }
 
 /** Of each owner. */

@@ -6,22 +6,23 @@ import { createHash } from "node:crypto";
 import type { Corral } from "../api/corral.ts";
 import { CorralError, errorCode } from "../api/errors.ts";
 import { ID_BODY_LENGTH, ID_PREFIX, isId } from "../api/ids.ts";
-import { DEFAULT_SANDBOX_MS, EXPIRY_SWEEP_MS, MAX_SANDBOX_MS } from "../api/limits.ts";
+import { EXPIRY_SWEEP_MS } from "../api/limits.ts";
 import type { CreateRequest, RuntimeName, Sandbox, SandboxInfo } from "../api/sandbox.ts";
-import type { CreateSandboxBody, ListOf, SandboxResource } from "../api/server.ts";
+import type { CreateSandboxBody, ListOf, PauseBody, ResumeBody, SandboxResource } from "../api/server.ts";
 import { randomText } from "../base/random-text.ts";
 import type { ListRequest, SandboxRecord } from "../store/sandboxes.ts";
 import type { Token } from "../store/tokens.ts";
+import { Held } from "./held.ts";
 import type { ServiceParts } from "./parts.ts";
-
-type Info = Pick<SandboxResource, "info" | "reason">;
+import { endOf, gone, type Info, notFound, Pausing } from "./pausing.ts";
 
 const SWEEP_BATCH = 100;
 const ALIVE = ["created", "running", "paused"] as const;
 
 export class Sandboxes implements AsyncDisposable {
   readonly #parts: ServiceParts;
-  readonly #live = new Map<string, { readonly sandbox: Sandbox; readonly ownerId: string }>();
+  readonly #held = new Held();
+  readonly #pausing: Pausing;
   /** Creates under way, by owner: they count before they are there. */
   readonly #creating = new Map<string, number>();
   #timer: NodeJS.Timeout | undefined;
@@ -29,12 +30,13 @@ export class Sandboxes implements AsyncDisposable {
 
   private constructor(parts: ServiceParts) {
     this.#parts = parts;
+    this.#pausing = new Pausing({ ...parts, held: this.#held, tell: (...event) => this.#event(...event) });
   }
 
-  /** What the store believes to live is gone: opening the local client has cleared its kernel objects. */
+  /** What the store believes to run is gone: opening the local client has cleared its kernel objects. What is paused is there. */
   static async open(parts: ServiceParts): Promise<Sandboxes> {
     const service = new Sandboxes(parts);
-    await service.#failAllLive("the server that held it ended");
+    await service.#takeOver();
     service.#timer = setInterval(() => service.#sweep(), EXPIRY_SWEEP_MS);
     return service;
   }
@@ -82,16 +84,25 @@ export class Sandboxes implements AsyncDisposable {
     return await this.get(token, id);
   }
 
-  /** The live sandbox behind an id, to run commands in. */
+  /** The running sandbox behind an id, to use it; one that is paused is resumed. */
   async open(token: Token, id: string): Promise<Sandbox> {
     // Commands come often: what this process holds itself is asked of no database.
-    const live = this.#live.get(id);
-    if (live !== undefined && live.sandbox.info().state !== "failed" && reaches(token, id, live.ownerId)) return live.sandbox;
-    const { state, info, nodeId } = await this.#record(token, id);
-    if (state === "failed") throw new CorralError("sandbox_lost", `the sandbox ${id} is gone: ${(info as Info).reason ?? "it was lost"}`);
-    if (state === "created") throw new CorralError("sandbox_state", `the sandbox ${id} is still being made; try again`);
-    this.#demandOwn(id, nodeId);
-    throw notFound(id);
+    const held = this.#held.get(id);
+    if (held?.sandbox?.info().state === "running" && reaches(token, id, held.ownerId)) return held.sandbox;
+    this.#demandAlive(await this.#record(token, id));
+    return await this.#pausing.resume(id);
+  }
+
+  async pause(token: Token, id: string, { memory = true }: PauseBody = {}): Promise<SandboxResource> {
+    this.#demandAlive(await this.#record(token, id));
+    await this.#pausing.pause(id, { memory });
+    return await this.get(token, id);
+  }
+
+  async resume(token: Token, id: string, { timeoutMs }: ResumeBody = {}): Promise<SandboxResource> {
+    this.#demandAlive(await this.#record(token, id));
+    await this.#pausing.resume(id, timeoutMs);
+    return await this.get(token, id);
   }
 
   /** The row behind an id, also of one that ended: what it left may be asked for, but not by a key for it alone, which ended with it. */
@@ -103,14 +114,14 @@ export class Sandboxes implements AsyncDisposable {
   }
 
   lives(id: string): boolean {
-    return this.#live.has(id);
+    return this.#held.get(id) !== undefined;
   }
 
   /** How many this server holds. */
   counts(): readonly { readonly state: SandboxInfo["state"]; readonly runtime: RuntimeName; readonly count: number }[] {
     const counts = new Map<string, { readonly state: SandboxInfo["state"]; readonly runtime: RuntimeName; count: number }>();
-    for (const { sandbox } of this.#live.values()) {
-      const { state, runtime } = sandbox.info();
+    for (const [, { sandbox, runtime }] of this.#held.all()) {
+      const state = sandbox?.info().state ?? "paused";
       const known = counts.get(`${state} ${runtime}`);
       if (known === undefined) counts.set(`${state} ${runtime}`, { state, runtime, count: 1 });
       else known.count += 1;
@@ -126,17 +137,20 @@ export class Sandboxes implements AsyncDisposable {
   /** Idempotent: whoever comes second is told `false`. */
   async destroy(token: Token, id: string): Promise<boolean> {
     const record = await this.#record(token, id);
-    if (record.state === "created") throw new CorralError("sandbox_state", `the sandbox ${id} is still being made; try again`);
+    if (record.state === "created") throw gone(id, record);
     this.#demandOwn(id, record.nodeId);
-    const mine = await this.#parts.store.sandboxes.change({
-      id,
-      from: ["running", "paused"],
-      to: "destroyed",
-      now: this.#parts.clock.wallMs(),
+    return await this.#held.inTurn(id, async () => {
+      const now = this.#parts.clock.wallMs();
+      const mine = await this.#parts.store.sandboxes.change({ id, from: ["running", "paused"], to: "destroyed", now });
+      await this.#take(id);
+      if (mine) await this.#event(record.ownerId, "sandbox-destroy", id, {});
+      return mine;
     });
-    await this.#take(id);
-    if (mine) await this.#event(record.ownerId, "sandbox-destroy", id, {});
-    return mine;
+  }
+
+  #demandAlive(record: SandboxRecord): void {
+    if (record.state === "created" || record.state === "failed") throw gone(record.id, record);
+    this.#demandOwn(record.id, record.nodeId);
   }
 
   #demandOwn(id: string, nodeId: string): void {
@@ -147,9 +161,10 @@ export class Sandboxes implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#timer);
     await this.#sweeping;
+    await this.#pausing.settle();
     const { store, clock } = this.#parts;
-    const ids = [...this.#live.keys()];
-    await Promise.allSettled(ids.map((id) => this.#take(id)));
+    const ids = this.#held.all().flatMap(([id, { sandbox }]) => (sandbox === undefined ? [] : [id]));
+    await Promise.allSettled(ids.map((id) => this.#held.inTurn(id, () => this.#take(id))));
     for (const id of ids) await store.sandboxes.change({ id, from: ALIVE, to: "destroyed", now: clock.wallMs() });
   }
 
@@ -157,7 +172,7 @@ export class Sandboxes implements AsyncDisposable {
     const { ownerId } = token;
     const { store, clock, nodeId, quotas } = this.#parts;
     const creating = this.#creating.get(ownerId) ?? 0;
-    const alive = [...this.#live.values()].filter((live) => live.ownerId === ownerId).length;
+    const alive = this.#held.countOf(ownerId);
     if (alive + creating >= quotas.sandboxes)
       throw new CorralError("limit_reached", `${ownerId} has ${quotas.sandboxes} sandboxes, which is the limit; destroy one first`);
     this.#creating.set(ownerId, creating + 1);
@@ -194,8 +209,8 @@ export class Sandboxes implements AsyncDisposable {
     const { corral, store, clock, meter } = this.#parts;
     try {
       const sandbox = await corral.create(request);
-      this.#live.set(id, { sandbox, ownerId });
-      const { id: _, state: __, ...info } = sandbox.info();
+      this.#held.add(id, { ownerId, runtime: sandbox.info().runtime, sandbox });
+      const { id: _, state: __, memory: ___, ...info } = sandbox.info();
       await store.sandboxes.setInfo(id, { info } satisfies Info, clock.wallMs());
       await store.sandboxes.change({ id, from: ["created"], to: "running", now: clock.wallMs() });
       await this.#event(ownerId, "sandbox-create", id, {});
@@ -228,7 +243,7 @@ export class Sandboxes implements AsyncDisposable {
     const { store } = this.#parts;
     // An id that is spelled like none is asked of no database: some refuse bytes that others keep.
     if (!isId("sandbox", id) || (token.scope === "sandbox" && token.sandboxId !== id)) throw notFound(id);
-    if (this.#live.get(id)?.sandbox.info().state === "failed") await this.#noteLoss(id);
+    if (this.#held.get(id)?.sandbox?.info().state === "failed") await this.#noteLoss(id);
     const ownerId = token.scope === "admin" ? undefined : token.ownerId;
     const record = how === undefined ? (await store.sandboxes.some([id], ownerId)).get(id) : await store.sandboxes.get(id, ownerId);
     if (record === undefined) throw notFound(id);
@@ -236,7 +251,7 @@ export class Sandboxes implements AsyncDisposable {
   }
 
   async #noteLoss(id: string): Promise<void> {
-    this.#live.delete(id);
+    this.#held.remove(id);
     await this.#fail(id, "it died without being asked to");
   }
 
@@ -248,21 +263,35 @@ export class Sandboxes implements AsyncDisposable {
     await this.#event(record.ownerId, "sandbox-fail", id, { reason });
   }
 
-  async #failAllLive(reason: string): Promise<void> {
-    const { store, nodeId } = this.#parts;
+  /** Rows of this node as an earlier server left them, and what only the disk knows. */
+  async #takeOver(): Promise<void> {
+    const { store, nodeId, corral } = this.#parts;
+    const onDisk = new Set(await corral.paused.list());
     let page = await store.sandboxes.list({ nodeId });
     for (;;) {
-      for (const { id } of page.items) await this.#fail(id, reason);
-      if (page.next === undefined) return;
+      for (const record of page.items) await this.#takeOverOne(record, onDisk.delete(record.id));
+      if (page.next === undefined) break;
       page = await store.sandboxes.list({ nodeId, cursor: page.next });
     }
+    // Another database, or a destroy that was cut off.
+    for (const id of onDisk) await corral.paused.abandon(id);
   }
 
+  async #takeOverOne({ id, ownerId, state, memory, info }: SandboxRecord, isOnDisk: boolean): Promise<void> {
+    if (state !== "paused" || !isOnDisk) return await this.#fail(id, "the server that held it ended");
+    // Its processes ended with the server that held them.
+    const now = this.#parts.clock.wallMs();
+    if (memory === true) await this.#parts.store.sandboxes.change({ id, from: ["paused"], to: "paused", now, memory: false });
+    this.#held.add(id, { ownerId, runtime: (info as Info).info?.runtime ?? "native", sandbox: undefined });
+  }
+
+  /** Within its turn. */
   async #take(id: string): Promise<void> {
-    const live = this.#live.get(id);
-    if (live === undefined) return;
-    await live.sandbox.destroy();
-    this.#live.delete(id);
+    const held = this.#held.get(id);
+    if (held === undefined) return;
+    await held.sandbox?.destroy();
+    await this.#parts.corral.paused.destroy(id);
+    this.#held.remove(id);
   }
 
   #sweep(): void {
@@ -273,14 +302,22 @@ export class Sandboxes implements AsyncDisposable {
   async #endOverdue(): Promise<void> {
     const { store, clock, nodeId } = this.#parts;
     const now = clock.wallMs();
-    for (const [id, { sandbox }] of this.#live) if (sandbox.info().state === "failed") await this.#noteLoss(id);
-    for (const id of await store.sandboxes.ended(nodeId, now, SWEEP_BATCH)) {
-      if (!(await store.sandboxes.change({ id, from: ["running", "paused"], to: "destroyed", now, ifEnded: true }))) continue;
-      const owner = this.#live.get(id)?.ownerId;
-      await this.#take(id);
-      if (owner !== undefined) await this.#event(owner, "sandbox-expire", id, {});
-    }
+    for (const [id, { sandbox }] of this.#held.all()) if (sandbox?.info().state === "failed") await this.#noteLoss(id);
+    for (const id of await store.sandboxes.ended(nodeId, now, SWEEP_BATCH)) await this.#end(id).catch(() => undefined); // and the next one's turn
+    await this.#pausing.relieve();
     await store.idempotency.sweep(now);
+  }
+
+  async #end(id: string): Promise<void> {
+    const { store, clock } = this.#parts;
+    const record = await store.sandboxes.get(id);
+    if (record?.onTimeout === "pause" && record.state === "running") return await this.#pausing.pauseAtEnd(id);
+    await this.#held.inTurn(id, async () => {
+      const now = clock.wallMs();
+      if (!(await store.sandboxes.change({ id, from: ["running", "paused"], to: "destroyed", now, ifEnded: true }))) return;
+      await this.#take(id);
+      await this.#event(record?.ownerId ?? "", "sandbox-expire", id, {});
+    });
   }
 
   async #event(ownerId: string, kind: string, subjectId: string, data: Readonly<Record<string, unknown>>): Promise<void> {
@@ -289,24 +326,16 @@ export class Sandboxes implements AsyncDisposable {
 }
 
 function newRecord(token: Token, id: string, body: CreateSandboxBody, now: number): Omit<SandboxRecord, "nodeId"> {
-  const { metadata = {}, timeoutMs = DEFAULT_SANDBOX_MS, env: _, ...request } = body; // an environment may hold secrets
-  const base = { id, ownerId: token.ownerId, state: "created", request, info: {}, onTimeout: "kill", metadata } as const;
-  return { ...base, createdAt: now, updatedAt: now, endAt: endOf(timeoutMs, now) };
-}
-
-function endOf(timeoutMs: number | null, now: number): number | null {
-  return timeoutMs === null ? null : now + Math.min(timeoutMs, MAX_SANDBOX_MS);
+  const { metadata = {}, onTimeout = "kill", env: _, ...request } = body; // an environment may hold secrets
+  const base = { id, ownerId: token.ownerId, state: "created", memory: null, request, info: {}, onTimeout, metadata } as const;
+  return { ...base, createdAt: now, updatedAt: now, endAt: endOf(body.timeoutMs, now) };
 }
 
 function reaches(token: Token, id: string, ownerId: string): boolean {
   return token.scope === "admin" || (token.ownerId === ownerId && (token.scope === "user" || token.sandboxId === id));
 }
 
-function notFound(id: string): CorralError {
-  return new CorralError("sandbox_not_found", `there is no sandbox ${JSON.stringify(id)}: it never was, was destroyed, or expired`);
-}
-
-function resource({ id, ownerId, state, metadata, createdAt, endAt, info }: SandboxRecord): SandboxResource {
+function resource({ id, ownerId, state, memory, metadata, createdAt, endAt, info }: SandboxRecord): SandboxResource {
   const times = { createdAt: new Date(createdAt).toISOString(), endAt: endAt === null ? null : new Date(endAt).toISOString() };
-  return { id, ownerId, state, metadata, ...times, ...(info as Info) };
+  return { id, ownerId, state, ...(memory === null ? {} : { memory }), metadata, ...times, ...(info as Info) };
 }

@@ -33,7 +33,7 @@ async function filled(store: Store, id: string, at = T0): Promise<void> {
 
 function sandbox(id: string): SandboxRecord {
   const fixed = { ownerId: "ann", nodeId: "node1", state: "running", request: {}, info: {}, onTimeout: "kill", metadata: {} } as const;
-  return { id, ...fixed, createdAt: T0, updatedAt: T0, endAt: null };
+  return { id, ...fixed, createdAt: T0, updatedAt: T0, endAt: null, memory: null };
 }
 
 describe.each(["sqlite", "postgres"] as const)("codebases in %s", (kind) => {

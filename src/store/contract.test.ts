@@ -43,7 +43,7 @@ function record(id: string, more: Partial<SandboxRecord> = {}): SandboxRecord {
     onTimeout: "kill",
     metadata: {},
   } as const;
-  return { id, ...base, createdAt: T0, updatedAt: T0, endAt: null, ...more };
+  return { id, ...base, createdAt: T0, updatedAt: T0, endAt: null, memory: null, ...more };
 }
 
 /** Every value of every table, as one text. */
@@ -184,6 +184,28 @@ describe.each(DATABASES)("a store in %s", (kind) => {
       expect(after?.endAt).toBe(renewed ? T0 + 1_000 : T0 + 10);
     }
   });
+
+  verifies(
+    "store/pause",
+    "a pause is told with what is kept, moves the end with it, and one of two who race comes too late",
+    async (context) => {
+      const { store } = given(context);
+      await store.sandboxes.add(record("sb1", { endAt: T0 + 10 }));
+      const pause = { id: "sb1", from: ["running"], to: "paused", now: T0 + 10, memory: true, endAt: T0 + 99, ifEnded: true } as const;
+      const raced = await Promise.all([
+        store.sandboxes.change(pause),
+        store.sandboxes.change({ id: "sb1", from: ["running"], to: "destroyed", now: T0 + 10, ifEnded: true }),
+      ]);
+      expect(raced.filter((won) => won)).toHaveLength(1);
+      await store.sandboxes.add(record("sb2", { endAt: T0 + 10 }));
+      expect(await store.sandboxes.change({ ...pause, id: "sb2" })).toBe(true);
+      expect(await store.sandboxes.get("sb2")).toMatchObject({ state: "paused", memory: true, endAt: T0 + 99 });
+      expect(await store.sandboxes.change({ id: "sb2", from: ["paused"], to: "paused", now: T0, memory: false })).toBe(true);
+      expect(await store.sandboxes.get("sb2")).toMatchObject({ state: "paused", memory: false, endAt: T0 + 99 });
+      expect(await store.sandboxes.change({ id: "sb2", from: ["paused"], to: "running", now: T0, endAt: null })).toBe(true);
+      expect(await store.sandboxes.get("sb2")).toMatchObject({ state: "running", memory: null, endAt: null });
+    },
+  );
 
   it("tells which have ended, the longest overdue first, and none that is gone or has no end", async (context) => {
     const { store } = given(context);

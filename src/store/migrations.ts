@@ -22,7 +22,13 @@ export async function migrate(db: Db, kind: StoreKind): Promise<void> {
 }
 
 function migrations(kind: StoreKind): Record<string, Migration> {
-  return { "001-tokens": tokens(), "002-sandboxes": sandboxes(), "003-records": records(kind), "004-codebases": codebases() };
+  return {
+    "001-tokens": tokens(),
+    "002-sandboxes": sandboxes(),
+    "003-records": records(kind),
+    "004-codebases": codebases(),
+    "005-pause": pause(),
+  };
 }
 
 // Migrations see no table types: those are of today, a migration is of its day.
@@ -110,6 +116,14 @@ function records(kind: StoreKind): Migration {
       await db.schema.createIndex("events_owner").on("events").columns(["owner_id", "seq"]).execute();
       await log("audit", ["token_id", "action", "subject_id", "outcome", "details"]);
       await db.schema.createIndex("audit_owner").on("audit").columns(["owner_id", "seq"]).execute();
+    },
+  };
+}
+
+function pause(): Migration {
+  return {
+    up: async (db: Schema) => {
+      await db.schema.alterTable("sandboxes").addColumn("memory", "integer").execute();
     },
   };
 }

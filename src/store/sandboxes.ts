@@ -25,6 +25,8 @@ export interface SandboxRecord {
   readonly updatedAt: number;
   /** Wall clock, ms; `null` never ends by itself. */
   readonly endAt: number | null;
+  /** Of a paused one: whether its processes are kept. `null`: not paused. */
+  readonly memory: boolean | null;
 }
 
 export interface ListRequest {
@@ -54,6 +56,10 @@ export interface StateChange {
   readonly now: number;
   /** Only when it has ended by `now`: what a reaper of expired ones asks for. */
   readonly ifEnded?: boolean;
+  /** Absent: the end stays. */
+  readonly endAt?: number | null;
+  /** Of a change to `paused`; every other state has none. */
+  readonly memory?: boolean;
 }
 
 export interface Sandboxes {
@@ -98,10 +104,11 @@ export function sandboxesOf(db: Db): Sandboxes {
       const query = db.selectFrom("sandboxes").select(({ fn }) => fn.countAll<number>().as("count"));
       return (await query.where("owner_id", "=", ownerId).where("live", "=", 1).executeTakeFirstOrThrow()).count;
     },
-    change: async ({ id, from, to, now, ifEnded = false }) => {
+    change: async ({ id, from, to, now, ifEnded = false, endAt, memory }) => {
+      const end = endAt === undefined ? {} : { end_at: endAt };
       const query = db
         .updateTable("sandboxes")
-        .set({ state: to, live: liveOf(to), updated_at: now })
+        .set({ state: to, live: liveOf(to), updated_at: now, memory: memory === undefined ? null : Number(memory), ...end })
         .where("id", "=", id)
         .where("state", "in", [...from]);
       const result = await (ifEnded ? query.where("end_at", "<=", now) : query).executeTakeFirst();
@@ -146,6 +153,7 @@ async function add(db: Db, record: SandboxRecord): Promise<void> {
       created_at: record.createdAt,
       updated_at: record.updatedAt,
       end_at: record.endAt,
+      memory: record.memory === null ? null : Number(record.memory),
     })
     .execute();
   const pairs = Object.entries(record.metadata).map(([key, value]) => ({ sandbox_id: record.id, key, value }));
@@ -224,5 +232,6 @@ function recordOf(row: Tables["sandboxes"], metadata: Readonly<Record<string, st
     createdAt: row.created_at,
     updatedAt: row.updated_at,
     endAt: row.end_at,
+    memory: row.memory === null ? null : row.memory === 1,
   };
 }

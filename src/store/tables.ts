@@ -31,6 +31,8 @@ export interface Tables {
     created_at: number;
     updated_at: number;
     end_at: number | null;
+    /** 1: paused with its processes, 0: paused without; null: not paused. */
+    memory: number | null;
   };
   sandbox_metadata: { sandbox_id: string; key: string; value: string };
   codebases: {

@@ -3,6 +3,7 @@
 import { describe } from "vitest";
 import { deltaRows } from "./client/deltas.ts";
 import { clientLab } from "./client/lab.ts";
+import { pauseRows } from "./client/pauses.ts";
 import { sandboxRows } from "./client/sandboxes.ts";
 
 describe.each(["local", "remote"] as const)("the %s client", (place) => {
@@ -10,5 +11,6 @@ describe.each(["local", "remote"] as const)("the %s client", (place) => {
     const lab = clientLab(place, runtime);
     sandboxRows(lab);
     deltaRows(lab);
+    pauseRows(lab);
   });
 });

@@ -38,21 +38,28 @@ function corral(words: readonly string[], env: Readonly<Record<string, string>> 
 }
 
 describe("commands over a server", () => {
-  verifies("cli/nouns", "sandboxes are made, listed, used, renewed and destroyed by the local server, without a key to type", () => {
-    const made = corral(["create", "--data", data, "--label", "job=7", "--env", "WHO=ann"]);
-    expect(made).toMatchObject({ status: 0, stdout: expect.stringMatching(SB) as string });
-    const id = made.stdout.trim();
-    const short = id.slice(0, 8);
-    expect(corral(["ps", "--data", data, "--label", "job=7"]).stdout).toContain(`${id}  running`);
-    const ran = corral(["exec", short, "--data", data, "-i", "--", "sh", "-c", "cat; echo $WHO >&2; exit 7"], {}, "in\n");
-    expect(ran).toEqual(expect.objectContaining({ status: 7, stdout: "in\n", stderr: "ann\n" }));
-    expect(corral(["renew", short, "never", "--data", data]).stderr).toContain("never ends");
-    expect(corral(["rm", short, "--data", data]).status).toBe(0);
-    expect(corral(["exec", id, "--data", data, "--", "true"])).toMatchObject({
-      status: 125,
-      stderr: expect.stringContaining("sandbox_not_found") as string,
-    });
-  });
+  verifies(
+    "cli/nouns",
+    "sandboxes are made, listed, used, renewed, paused and destroyed by the local server, without a key to type",
+    () => {
+      const made = corral(["create", "--data", data, "--label", "job=7", "--env", "WHO=ann"]);
+      expect(made).toMatchObject({ status: 0, stdout: expect.stringMatching(SB) as string });
+      const id = made.stdout.trim();
+      const short = id.slice(0, 8);
+      expect(corral(["ps", "--data", data, "--label", "job=7"]).stdout).toContain(`${id}  running`);
+      const ran = corral(["exec", short, "--data", data, "-i", "--", "sh", "-c", "cat; echo $WHO >&2; exit 7"], {}, "in\n");
+      expect(ran).toEqual(expect.objectContaining({ status: 7, stdout: "in\n", stderr: "ann\n" }));
+      expect(corral(["renew", short, "never", "--data", data]).stderr).toContain("never ends");
+      expect(corral(["pause", short, "--no-memory", "--data", data]).stderr).toContain("without its processes");
+      expect(corral(["ps", "--data", data]).stdout).toContain(`${id}  paused`);
+      expect(corral(["resume", short, "--data", data]).stderr).toContain("it runs");
+      expect(corral(["rm", short, "--data", data]).status).toBe(0);
+      expect(corral(["exec", id, "--data", data, "--", "true"])).toMatchObject({
+        status: 125,
+        stderr: expect.stringContaining("sandbox_not_found") as string,
+      });
+    },
+  );
 
   verifies("cli/server", "--server and CORRAL_URL name another server, whose key is in the environment and nowhere else", () => {
     const { url, key } = server;

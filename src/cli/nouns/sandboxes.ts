@@ -1,4 +1,4 @@
-// `corral create`, `ps`, `exec`, `renew` and `rm`: sandboxes of a server. Invariant: `exec` passes bytes unchanged and ends with the
+// `corral create`, `ps`, `exec`, `renew`, `pause`, `resume` and `rm`: sandboxes of a server. Invariant: `exec` passes bytes unchanged and ends with the
 // program's own exit code; ids go to stdout, one a line, so that they can be used by a script.
 
 import type { Client, ListOptions } from "../../api/client.ts";
@@ -15,6 +15,7 @@ export interface CreateOptions {
   readonly policy?: string;
   readonly runtime?: "native" | "bwrap";
   readonly timeout?: string;
+  readonly onTimeout?: "kill" | "pause";
   readonly memory?: string;
   readonly env?: readonly string[];
   readonly label?: readonly string[];
@@ -27,12 +28,13 @@ export async function create(client: Client, options: CreateOptions): Promise<nu
   return EXIT_OK;
 }
 
-function createBody({ dir, policy, runtime, timeout, memory, env, label }: CreateOptions): CreateSandboxBody {
+function createBody({ dir, policy, runtime, timeout, onTimeout, memory, env, label }: CreateOptions): CreateSandboxBody {
   return {
     ...(dir === undefined ? {} : { codebaseDir: dir }),
     ...(policy === undefined ? {} : { policy }),
     ...(runtime === undefined ? {} : { runtime }),
     ...(timeout === undefined ? {} : { timeoutMs: timeout === "never" ? null : parseDuration(timeout, "--timeout") }),
+    ...(onTimeout === undefined ? {} : { onTimeout }),
     ...(memory === undefined ? {} : { limits: { memoryBytes: parseSize(memory, "--memory") } }),
     ...(env === undefined ? {} : { env: pairs(env, "--env") }),
     ...(label === undefined ? {} : { metadata: pairs(label, "--label") }),
@@ -132,6 +134,18 @@ async function everything(stream: NodeJS.ReadStream): Promise<Uint8Array> {
 export async function renew(client: Client, id: string, time: string): Promise<number> {
   const { endAt } = await client.sandbox(await sandboxId(client, id)).renew(time === "never" ? null : parseDuration(time, "TIME"));
   tell(endAt === null ? "it never ends by itself" : `it ends at ${endAt}`);
+  return EXIT_OK;
+}
+
+export async function pause(client: Client, id: string, { memory }: { readonly memory: boolean }): Promise<number> {
+  const { endAt } = await client.sandbox(await sandboxId(client, id)).pause({ memory });
+  tell(`paused ${memory ? "with its processes" : "without its processes"}${endAt === null ? "" : `; it is kept until ${endAt}`}`);
+  return EXIT_OK;
+}
+
+export async function resume(client: Client, id: string): Promise<number> {
+  const { endAt } = await client.sandbox(await sandboxId(client, id)).resume();
+  tell(endAt === null ? "it runs and never ends by itself" : `it runs and ends at ${endAt}`);
   return EXIT_OK;
 }
 

@@ -5,7 +5,7 @@ import type { FastifyRequest } from "fastify";
 import { z } from "zod";
 import { MAX_PAGE_ITEMS } from "../../api/limits.ts";
 import { PERMISSIONS } from "../../api/policy.ts";
-import type { CreateSandboxBody, ExecBody } from "../../api/server.ts";
+import type { CreateSandboxBody, ExecBody, PauseBody, ResumeBody } from "../../api/server.ts";
 import type { Service } from "../../service/service.ts";
 import { streamExec } from "../exec-stream.ts";
 import { env, ms, noNul, pairs, sandboxParams as params, text, type ZodApp } from "../shapes.ts";
@@ -33,6 +33,7 @@ const createBody = z.strictObject({
   metadata: pairs.optional(),
   delta: z.enum(["ephemeral", "keep"]).optional(),
   timeoutMs: ms.nullable().optional(),
+  onTimeout: z.enum(["kill", "pause"]).optional(),
 });
 const execBody = z.strictObject({
   command: z.union([z.string().min(1).max(131_072), z.array(z.string().max(131_072)).min(1).max(4_096)]),
@@ -96,6 +97,18 @@ export function sandboxRoutes(app: ZodApp, { sandboxes }: Service): void {
     async (request) => {
       return await sandboxes.renew(request.token, request.params.id, request.body.timeoutMs);
     },
+  );
+  const pauseBody = z.strictObject({ memory: z.boolean().optional() });
+  app.post(
+    "/sandboxes/:id/pause",
+    { schema: { params, body: pauseBody, tags: ["sandboxes"], summary: "Pause it, with its processes or without" } },
+    async (request) => await sandboxes.pause(request.token, request.params.id, request.body as PauseBody),
+  );
+  const resumeBody = z.strictObject({ timeoutMs: ms.nullable().optional() });
+  app.post(
+    "/sandboxes/:id/resume",
+    { schema: { params, body: resumeBody, tags: ["sandboxes"], summary: "Resume it; so does whatever else asks for it" } },
+    async (request) => await sandboxes.resume(request.token, request.params.id, request.body as ResumeBody),
   );
   const summary = "Run a command; answers frames (1 byte kind, 4 bytes length, payload), or lines with Accept: application/x-ndjson";
   app.post("/sandboxes/:id/exec", { schema: { params, body: execBody, tags: ["processes"], summary } }, async (request, reply) => {
