@@ -6,11 +6,13 @@ import type { Corral } from "../api/corral.ts";
 import { errorCode } from "../api/errors.ts";
 import { DEFAULT_PORT } from "../api/limits.ts";
 import type { ServeOptions } from "./commands/serve.ts";
+import type { DeltaHolder } from "./delta-id.ts";
 import { EXIT_CORRAL, EXIT_FAILED, EXIT_OK, EXIT_USAGE } from "./exit-codes.ts";
 import type { BenchRequest, CliHost } from "./host.ts";
 import { inert } from "./inert.ts";
 import { addNouns } from "./noun-commands.ts";
 import type { RawRunOptions } from "./run-options.ts";
+import { chooseServer, type ServerOptions } from "./server-choice.ts";
 import { errorObject, tellError } from "./tell.ts";
 
 interface Session {
@@ -144,11 +146,14 @@ function addDeltas(corral: Command, session: Session): void {
     .argument("[PATH...]", "only these paths")
     .option("--stat", "names only")
     .option("--json", "print names as one object")
+    .addOption(deltaServerOption())
     .addOption(dataOption())
-    .action(async (id: string | undefined, paths: string[], options: { data?: string; json?: boolean; stat?: boolean }) => {
-      const { diff } = await import("./commands/diff.ts");
-      session.exitCode = await withCorral(session, options, (client) => diff(client, id, paths, options));
-    });
+    .action(
+      async (id: string | undefined, paths: string[], options: { server?: string; data?: string; json?: boolean; stat?: boolean }) => {
+        const { diff } = await import("./commands/diff.ts");
+        session.exitCode = await withDeltas(session, options, (holder) => diff(holder, id, paths, options));
+      },
+    );
   corral
     .command("commit")
     .summary("accept what a kept run changed")
@@ -158,20 +163,43 @@ function addDeltas(corral: Command, session: Session): void {
     .option("--partial", "apply what can be applied, leave out what is refused or in conflict")
     .option("--accept-flagged", "also accept what runs on this machine later (hooks, scripts, CI files)")
     .option("--json", "print the result as one object")
+    .addOption(deltaServerOption())
     .addOption(dataOption())
-    .action(async (id: string, paths: string[], options: { data?: string; json?: boolean; partial?: boolean; acceptFlagged?: boolean }) => {
-      const { commit } = await import("./commands/commit.ts");
-      session.exitCode = await withCorral(session, options, (client) => commit(client, id, paths, options));
-    });
+    .action(
+      async (
+        id: string,
+        paths: string[],
+        options: { server?: string; data?: string; json?: boolean; partial?: boolean; acceptFlagged?: boolean },
+      ) => {
+        const { commit } = await import("./commands/commit.ts");
+        session.exitCode = await withDeltas(session, options, (holder) => commit(holder, id, paths, options));
+      },
+    );
   corral
     .command("discard")
     .summary("throw away what a kept run changed")
     .description("Throw the changes of kept runs away. The codebase stays as it is.")
     .argument("<SB...>", "ids of the runs' sandboxes, or their beginnings")
+    .addOption(deltaServerOption())
     .addOption(dataOption())
-    .action(async (ids: string[], options: { data?: string }) => {
+    .action(async (ids: string[], options: { server?: string; data?: string }) => {
       const { discard } = await import("./commands/discard.ts");
-      session.exitCode = await withCorral(session, options, (client) => discard(client, ids));
+      session.exitCode = await withDeltas(session, options, (holder) => discard(holder, ids));
+    });
+  addExport(corral, session);
+}
+
+function addExport(corral: Command, session: Session): void {
+  corral
+    .command("export")
+    .summary("write the changed files of a kept run as a tar")
+    .description("Write the entries that a kept run changed to stdout, as a tar.")
+    .argument("<SB>", "id of the run's sandbox, or its beginning")
+    .addOption(deltaServerOption())
+    .addOption(dataOption())
+    .action(async (id: string, options: { server?: string; data?: string }) => {
+      const { exportDelta } = await import("./commands/export.ts");
+      session.exitCode = await withDeltas(session, options, (holder) => exportDelta(holder, id));
     });
 }
 
@@ -283,6 +311,10 @@ function collect(value: string, before: string[] | undefined): string[] {
   return [...(before ?? []), value];
 }
 
+function deltaServerOption(): Option {
+  return new Option("--server <url>", "a delta of this server (or CORRAL_URL); its key is in CORRAL_KEY");
+}
+
 function dataOption(): Option {
   return new Option("--data <dir>", "data directory (default: /var/lib/corral as root, else ~/.local/share/corral)");
 }
@@ -296,4 +328,10 @@ async function withCorral(
   const { tellReaped } = await import("./reaped.ts");
   tellReaped(client);
   return await act(client);
+}
+
+async function withDeltas(session: Session, options: ServerOptions, run: (holder: DeltaHolder) => Promise<number>): Promise<number> {
+  if (options.server === undefined && (process.env["CORRAL_URL"] ?? "") === "") return await withCorral(session, options, run);
+  const { deltasOf } = await import("./server-deltas.ts");
+  return await run({ deltas: deltasOf(await chooseServer(options, session.host)) });
 }

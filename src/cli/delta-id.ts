@@ -1,16 +1,21 @@
 // Finds the kept delta that a person means: its id, or the beginning of it. Invariant: a beginning that fits two is refused.
 
-import type { Corral, KeptDelta } from "../api/corral.ts";
+import type { Deltas, KeptDelta } from "../api/corral.ts";
 import { CorralError } from "../api/errors.ts";
 import { isId } from "../api/ids.ts";
+
+/** The local client, or a server's deltas in its form. */
+export interface DeltaHolder {
+  readonly deltas: Deltas;
+}
 
 /** Fewer characters than this name nothing: `s` would fit every id. */
 const MIN_PREFIX = 4;
 
-export async function deltaId(corral: Corral, text: string): Promise<string> {
+export async function deltaId(holder: DeltaHolder, text: string): Promise<string> {
   // Not looked up in the list: the delta of a sandbox that still runs is not kept yet.
   if (isId("sandbox", text)) return text;
-  const fitting = text.length < MIN_PREFIX ? [] : (await corral.deltas.list()).filter(({ sandboxId }) => sandboxId.startsWith(text));
+  const fitting = text.length < MIN_PREFIX ? [] : (await holder.deltas.list()).filter(({ sandboxId }) => sandboxId.startsWith(text));
   const [first, second] = fitting;
   if (first === undefined)
     throw new CorralError("delta_not_found", `there is no kept delta ${JSON.stringify(text)}; \`corral diff\` lists them`);

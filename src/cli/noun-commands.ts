@@ -48,6 +48,7 @@ function addSandboxes(corral: Command, session: NounSession): void {
     .option("--memory <size>", "memory limit: 512M, 2G")
     .option("--env <pair>", "NAME=VALUE for every command in it; repeat it for more", collect)
     .option("--label <pair>", "NAME=VALUE to find it by; repeat it for more", collect)
+    .option("--keep", "keep what it changed when it ends, for `corral diff`, `commit` or `discard`")
     .option("--json", "print what the server tells of it")
     .action(async (options: CreateOptions & ServerOptions) => {
       const { create } = await import("./nouns/sandboxes.ts");

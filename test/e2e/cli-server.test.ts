@@ -2,7 +2,7 @@
 // can hold no sandbox.
 
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect } from "vitest";
@@ -75,6 +75,29 @@ describe("commands over a server", () => {
     expect(corral(["ps", "--server", "http://127.0.0.1:9"], { CORRAL_KEY: "k" }).stderr).toContain("server_unreachable");
     expect(corral(["ps", "--data", join(dir, "none")]).stderr).toContain("no server runs over this data directory");
   });
+
+  verifies(
+    "cli/server-deltas",
+    "what a server's sandbox changed is shown, exported and committed by the commands that serve local runs",
+    () => {
+      const code = join(dir, "code");
+      mkdirSync(code);
+      writeFileSync(join(code, "a.txt"), "one\n");
+      const there = { CORRAL_URL: server.url, CORRAL_KEY: server.key ?? "" };
+      const id = corral(["create", "--dir", code, "--policy", "full-access", "--keep"], there).stdout.trim();
+      expect(corral(["exec", id, "--", "sh", "-c", "echo two > a.txt; echo new > b.txt"], there).status).toBe(0);
+      expect(corral(["diff", id, "--stat"], there).stdout).toMatch(/a\.txt[\s\S]*b\.txt/);
+      expect(corral(["diff", id], there).stdout).toContain("-one\n+two\n");
+      const tar = corral(["export", id], there).stdout;
+      expect(tar).toContain("b.txt");
+      expect(tar).toContain("ustar");
+      const committed = corral(["commit", id, "a.txt"], there);
+      expect(committed).toMatchObject({ status: 0, stderr: expect.stringContaining("accepted 1 change") as string });
+      expect(readFileSync(join(code, "a.txt"), "utf8")).toBe("two\n");
+      expect(existsSync(join(code, "b.txt"))).toBe(false);
+      expect(corral(["rm", id], there).status).toBe(0);
+    },
+  );
 
   verifies("cli/elsewhere", "on a machine that is not Linux the commands over a server work, and a local sandbox names them", () => {
     const bob = { CORRAL_URL: server.url, CORRAL_KEY: server.key ?? "" };

@@ -1,8 +1,7 @@
 // `corral commit SB [PATH…]`: accepts a kept delta into the codebase. Invariant: nothing is applied when anything is refused or in
 // conflict, unless --partial says so; what was left out is named.
 
-import type { Corral } from "../../api/corral.ts";
-import { deltaId, deltaPaths } from "../delta-id.ts";
+import { type DeltaHolder, deltaId, deltaPaths } from "../delta-id.ts";
 import { EXIT_FAILED, EXIT_OK } from "../exit-codes.ts";
 import { print } from "../streams.ts";
 import { changeLines, coloured, commitLines, committedWords } from "../summary.ts";
@@ -14,9 +13,9 @@ export interface CommitCommandOptions {
   readonly acceptFlagged?: boolean;
 }
 
-export async function commit(corral: Corral, id: string, paths: readonly string[], options: CommitCommandOptions): Promise<number> {
-  const sandboxId = await deltaId(corral, id);
-  const result = await corral.deltas.commit(sandboxId, {
+export async function commit(holder: DeltaHolder, id: string, paths: readonly string[], options: CommitCommandOptions): Promise<number> {
+  const sandboxId = await deltaId(holder, id);
+  const result = await holder.deltas.commit(sandboxId, {
     partial: options.partial === true,
     acceptFlagged: options.acceptFlagged === true,
     ...(paths.length === 0 ? {} : { paths: deltaPaths(paths) }),

@@ -1,8 +1,7 @@
 // `corral diff [SB] [PATH…]`: what a kept delta changed. Without an id, the list of kept deltas.
 // Invariant: to a pipe or file go the exact bytes, which `git apply` reads; to a terminal nothing that acts.
 
-import type { Corral } from "../../api/corral.ts";
-import { deltaId, deltaPaths, describeKept } from "../delta-id.ts";
+import { type DeltaHolder, deltaId, deltaPaths, describeKept } from "../delta-id.ts";
 import { EXIT_OK } from "../exit-codes.ts";
 import { inert, inertLines } from "../inert.ts";
 import { colourDiff } from "../review.ts";
@@ -15,18 +14,18 @@ export interface DiffOptions {
   readonly stat?: boolean;
 }
 
-export async function diff(corral: Corral, id: string | undefined, paths: readonly string[], options: DiffOptions): Promise<number> {
-  if (id === undefined) return await list(corral, options);
-  const sandboxId = await deltaId(corral, id);
-  if (options.json === true || options.stat === true) return await names(corral, sandboxId, options);
-  const text = corral.deltas.text(sandboxId, paths.length === 0 ? undefined : deltaPaths(paths));
+export async function diff(holder: DeltaHolder, id: string | undefined, paths: readonly string[], options: DiffOptions): Promise<number> {
+  if (id === undefined) return await list(holder, options);
+  const sandboxId = await deltaId(holder, id);
+  if (options.json === true || options.stat === true) return await names(holder, sandboxId, options);
+  const text = holder.deltas.text(sandboxId, paths.length === 0 ? undefined : deltaPaths(paths));
   if (process.stdout.isTTY) await toTerminal(text);
   else for await (const chunk of text) await print(chunk);
   return EXIT_OK;
 }
 
-async function names(corral: Corral, sandboxId: string, options: DiffOptions): Promise<number> {
-  const { changes, refused } = await corral.deltas.changes(sandboxId);
+async function names(holder: DeltaHolder, sandboxId: string, options: DiffOptions): Promise<number> {
+  const { changes, refused } = await holder.deltas.changes(sandboxId);
   if (options.json === true) {
     await print(`${JSON.stringify({ sandboxId, changes, refused })}\n`);
     return EXIT_OK;
@@ -36,8 +35,8 @@ async function names(corral: Corral, sandboxId: string, options: DiffOptions): P
   return EXIT_OK;
 }
 
-async function list(corral: Corral, options: DiffOptions): Promise<number> {
-  const kept = await corral.deltas.list();
+async function list(holder: DeltaHolder, options: DiffOptions): Promise<number> {
+  const kept = await holder.deltas.list();
   if (options.json === true) await print(`${JSON.stringify(kept)}\n`);
   else if (kept.length === 0) tell("no delta is kept; `corral run --keep` keeps one");
   else await print(kept.map((one) => `${inert(describeKept(one))}\n`).join(""));

@@ -1,15 +1,14 @@
 // `corral discard SB…`: throws kept deltas away. Invariant: every id is checked before the first delta goes.
 
-import type { Corral } from "../../api/corral.ts";
-import { deltaId } from "../delta-id.ts";
+import { type DeltaHolder, deltaId } from "../delta-id.ts";
 import { EXIT_OK } from "../exit-codes.ts";
 import { tell } from "../tell.ts";
 
-export async function discard(corral: Corral, ids: readonly string[]): Promise<number> {
+export async function discard(holder: DeltaHolder, ids: readonly string[]): Promise<number> {
   const found: string[] = [];
-  for (const id of ids) found.push(await deltaId(corral, id));
+  for (const id of ids) found.push(await deltaId(holder, id));
   for (const sandboxId of found) {
-    await corral.deltas.discard(sandboxId);
+    await holder.deltas.discard(sandboxId);
     tell(`discarded ${sandboxId}`);
   }
   return EXIT_OK;

@@ -19,6 +19,7 @@ export interface CreateOptions {
   readonly memory?: string;
   readonly env?: readonly string[];
   readonly label?: readonly string[];
+  readonly keep?: boolean;
   readonly json?: boolean;
 }
 
@@ -28,7 +29,8 @@ export async function create(client: Client, options: CreateOptions): Promise<nu
   return EXIT_OK;
 }
 
-function createBody({ dir, policy, runtime, timeout, onTimeout, memory, env, label }: CreateOptions): CreateSandboxBody {
+function createBody(options: CreateOptions): CreateSandboxBody {
+  const { dir, policy, runtime, timeout, onTimeout, memory, env, label, keep } = options;
   return {
     ...(dir === undefined ? {} : { codebaseDir: dir }),
     ...(policy === undefined ? {} : { policy }),
@@ -37,6 +39,7 @@ function createBody({ dir, policy, runtime, timeout, onTimeout, memory, env, lab
     ...(onTimeout === undefined ? {} : { onTimeout }),
     ...(memory === undefined ? {} : { limits: { memoryBytes: parseSize(memory, "--memory") } }),
     ...(env === undefined ? {} : { env: pairs(env, "--env") }),
+    ...(keep === true ? { delta: "keep" } : {}),
     ...(label === undefined ? {} : { metadata: pairs(label, "--label") }),
   };
 }
