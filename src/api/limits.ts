@@ -26,6 +26,8 @@ export const STDIN_WINDOW_BYTES = 256 * 1024;
 export const MAX_GUEST_CONNECTIONS = 8;
 /** Commands that one sandbox runs at once. */
 export const MAX_EXECS = 1_024;
+/** Processes and shells that one sandbox holds, running or ended; the oldest ended one makes room. The guest's number too. */
+export const MAX_KEPT_COMMANDS = 64;
 /** Rules of one policy. */
 export const MAX_RULES = 100_000;
 /** Bytes of one pattern. */

@@ -57,7 +57,25 @@ export interface ContainerSpec {
 /** What is compared with a container that is attached to. */
 export type AttachSpec = Pick<ContainerSpec, "id" | "root" | "weaken">;
 
-export interface GuestExec {
+/** Where what comes of a command goes. */
+export interface GuestSinks {
+  /** A chunk is valid until the call returns. Return `false` to withhold credit until `credit(n)` is called. */
+  readonly onOutput: (stream: "stdout" | "stderr", chunk: Uint8Array) => boolean;
+  /** Bytes of its control channel, behind all output that it wrote before them; valid until the call returns. */
+  readonly onControl?: (chunk: Uint8Array) => void;
+  readonly onExit: (exit: GuestExit) => void;
+  /** The container is gone, it broke the protocol, or somebody else attached to the command. */
+  readonly onLost: (reason: string) => void;
+}
+
+export interface GuestExec extends GuestSinks {
+  /**
+   * Keeps the command beyond this process, for `attach` by a later one: 1 to 64 of `[a-z0-9-]`. A key that is taken is startErrno
+   * EEXIST, too many kept ones EAGAIN.
+   */
+  readonly key?: string;
+  /** Descriptors 3 (in) and 4 (out) of the command are its control channel. Not with a terminal. */
+  readonly control?: boolean;
   readonly argv: readonly string[];
   readonly env: Readonly<Record<string, string>>;
   readonly cwd: string;
@@ -71,11 +89,23 @@ export interface GuestExec {
   /** Bytes of output to pass on; 0 = all. */
   readonly outputBytes: number;
   readonly onStarted: (pid: number) => void;
-  /** A chunk is valid until the call returns. Return `false` to withhold credit until `credit(n)` is called. */
-  readonly onOutput: (stream: "stdout" | "stderr", chunk: Uint8Array) => boolean;
-  readonly onExit: (exit: GuestExit) => void;
-  /** The container is gone or broke the protocol. */
-  readonly onLost: (reason: string) => void;
+}
+
+export interface GuestAttach extends GuestSinks {
+  /** Before anything else. `offset` is the one asked for, or the first that is still there: bytes of stdout, stderr and control together. */
+  readonly onAttached: (command: { readonly pid: number; readonly offset: number }) => void;
+  /** The container keeps no such command, or no longer. Nothing follows. */
+  readonly onUnknown: () => void;
+}
+
+/** A kept command as its container tells of it. */
+export interface KeptCommand {
+  readonly key: string;
+  readonly pid: number;
+  readonly isRunning: boolean;
+  /** Offsets of the first byte of output that is still there, and of the next one to come. */
+  readonly from: number;
+  readonly to: number;
 }
 
 export interface GuestExit {
@@ -99,6 +129,10 @@ export interface GuestExit {
 export interface GuestProcess {
   write(chunk: Uint8Array): Promise<void>;
   closeStdin(): void;
+  /** Throws away what of stdin was not read, also what still waits here, and opens it again. With `control` alone. */
+  restartStdin(): void;
+  /** Towards descriptor 3. */
+  control(chunk: Uint8Array): Promise<void>;
   credit(bytes: number): void;
   /** To the command's process group, or with `tree` to everything it started (SIGNAL scope 1). */
   signal(number: number, tree?: boolean): void;
@@ -112,6 +146,12 @@ export interface Container {
   readonly timings: Readonly<Record<string, number>>;
   readonly weakenings: readonly string[];
   exec(request: GuestExec): GuestProcess;
+  /** Kept commands, running or ended, oldest first. */
+  kept(): Promise<readonly KeptCommand[]>;
+  /** Hears a kept command from `offset` on, up to its end, whoever heard it before. */
+  attach(key: string, offset: number, sinks: GuestAttach): GuestProcess;
+  /** Lets go of a kept command that ended and whose end was told; harmless for any other. */
+  forget(key: string): void;
   /**
    * Every process stands still, PID 1 too, until `thaw`; the time limits of commands stand still with them. What is asked of it
    * meanwhile waits. Throws `runtime_unavailable` where no cgroup can freeze, `sandbox_state` when it does not come to rest.

@@ -128,6 +128,38 @@ function takesOver(hold: Hold, succeed: Succeed): void {
     },
   );
 
+  verifies(
+    "runtime/adoption-kept",
+    "a command that was kept goes on: its output has no hole, its stdin takes more, its end is told",
+    async () => {
+      const held = await hold();
+      await kill(held);
+      const lab = await succeed(held);
+      for (const id of held.ids) {
+        const container = await lab.runtime.attach({ id });
+        await expect
+          .poll(async () => (await container.kept()).map(({ key, isRunning, to }) => [key, isRunning, to]), SOON)
+          .toEqual([["counter", true, "line 1\nline 2\n".length]]);
+        const told: string[] = [];
+        const { promise, resolve, reject } = Promise.withResolvers<number>();
+        const attached = container.attach("counter", 0, {
+          onAttached: ({ offset }) => told.push(`from ${offset}\n`),
+          onUnknown: () => reject(new Error("the command is not known")),
+          onOutput: (_, chunk) => told.push(Buffer.from(chunk).toString()) > 0,
+          onExit: ({ code }) => resolve(code),
+          onLost: (reason) => reject(new Error(reason)),
+        });
+        await expect.poll(() => told.length, SOON).toBeGreaterThan(1);
+        await attached.write(Buffer.from("\n"));
+        attached.closeStdin();
+        expect(await promise).toBe(7);
+        expect(told.join("")).toBe("from 0\nline 1\nline 2\nline 3\nend\n");
+        container.forget("counter");
+        expect(await container.kept()).toEqual([]);
+      }
+    },
+  );
+
   verifies("runtime/adoption", "one server after the other takes them over, and the last one's graceful end leaves nothing", async () => {
     const held = await hold();
     await kill(held);

@@ -1,148 +1,8 @@
-import { mkdtempSync, rmSync } from "node:fs";
-import { createServer, type Server, type Socket } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { describe, expect, it, vi } from "vitest";
+import { EXITED, exec, fakeGuest, frame, NOT_FOUND, u32 } from "../../../test/fixtures/fake-guest.ts";
 import { verifies } from "../../../test/verifies.ts";
 import { MAX_FRAME_BYTES, STDIN_WINDOW_BYTES, STREAM_WINDOW_BYTES } from "../../api/limits.ts";
-import type { GuestExec, GuestExit, GuestProcess } from "../runtime.ts";
-import { GuestContainer } from "./container.ts";
-import { FrameReader, GUEST, HEADER_BYTES, records } from "./frames.ts";
-
-/** A guest that says what the test wants: nothing of ours is on the other end. */
-interface FakeGuest {
-  readonly container: GuestContainer;
-  /** Trees that the spawner was asked to remove, one entry for each time it was asked. */
-  readonly ends: (readonly string[])[];
-  readonly requests: { type: number; id: number; payload: Buffer }[];
-  send(type: number, id: number, payload?: Buffer): void;
-  raw(bytes: Buffer): void;
-  close(): void;
-  /** Resolves when the guest has had a request of that type. */
-  asked(type: number): Promise<{ id: number; payload: Buffer }>;
-}
-
-const state: { dir: string; servers: Server[]; sockets: Socket[] } = { dir: "", servers: [], sockets: [] };
-
-beforeEach(() => {
-  state.dir = mkdtempSync(join(tmpdir(), "corral-fake-"));
-});
-afterEach(() => {
-  vi.useRealTimers();
-  for (const socket of state.sockets.splice(0)) socket.destroy();
-  for (const server of state.servers.splice(0)) server.close();
-  rmSync(state.dir, { recursive: true, force: true });
-});
-
-function frame(type: number, id: number, payload: Buffer = Buffer.alloc(0)): Buffer {
-  const bytes = Buffer.alloc(HEADER_BYTES + payload.length);
-  bytes.writeUInt32LE(payload.length, 0);
-  bytes.writeUInt32LE(id, 4);
-  bytes[8] = type;
-  payload.copy(bytes, HEADER_BYTES);
-  return bytes;
-}
-
-function u32(...values: number[]): Buffer {
-  const bytes = Buffer.alloc(4 * values.length);
-  values.forEach((value, index) => bytes.writeUInt32LE(value, 4 * index));
-  return bytes;
-}
-
-const EXITED = Buffer.concat([u32(0, 0, 0, 0), Buffer.alloc(24)]);
-const NOT_FOUND = Buffer.concat([u32(0xffff_ffff, 0, 2, 0), Buffer.alloc(24)]);
-
-async function fakeGuest(
-  name = "a",
-  ready: Buffer | null = frame(
-    GUEST.ready,
-    0,
-    records([
-      ["version", "fake"],
-      ["ns", "mnt", "1"],
-    ]),
-  ),
-): Promise<FakeGuest> {
-  const path = join(state.dir, name);
-  const requests: FakeGuest["requests"] = [];
-  const waiting: (() => void)[] = [];
-  const connected = Promise.withResolvers<Socket>();
-  const server = createServer((socket) => {
-    state.sockets.push(socket);
-    const reader = new FrameReader(({ type, id, buffer, start, end }) => {
-      requests.push({ type, id, payload: Buffer.from(buffer.subarray(start, end)) });
-      for (const look of waiting) look();
-    });
-    socket.on("data", (chunk: Buffer) => reader.push(chunk, chunk.length));
-    socket.on("error", () => undefined);
-    if (ready !== null) socket.write(ready);
-    connected.resolve(socket);
-  });
-  state.servers.push(server);
-  await new Promise<void>((resolve) => server.listen(path, resolve));
-  const ends: (readonly string[])[] = [];
-  const container = new GuestContainer({
-    id: name,
-    socketPath: path,
-    readBuffer: Buffer.alloc(64 * 1024),
-    timings: {},
-    weakenings: [],
-    end: async (scrub) => void ends.push(scrub),
-    freeze: () => Promise.resolve(true),
-    onGone: () => undefined,
-  });
-  const socket = await connected.promise;
-  const asked: FakeGuest["asked"] = async (type) => {
-    const { promise, resolve } = Promise.withResolvers<{ id: number; payload: Buffer }>();
-    const look = (): void => {
-      const found = requests.find((request) => request.type === type);
-      if (found !== undefined) resolve(found);
-    };
-    waiting.push(look);
-    look();
-    return promise;
-  };
-  return {
-    container,
-    ends,
-    requests,
-    asked,
-    send: (type, id, payload) => socket.write(frame(type, id, payload)),
-    raw: (bytes) => socket.write(bytes),
-    close: () => socket.end(),
-  };
-}
-
-interface Watched {
-  readonly process: GuestProcess;
-  readonly output: string[];
-  readonly ended: Promise<GuestExit | string>;
-}
-
-function exec(container: GuestContainer, changes: Partial<GuestExec> = {}): Watched {
-  const output: string[] = [];
-  const { promise, resolve } = Promise.withResolvers<GuestExit | string>();
-  const process = container.exec({
-    argv: ["x"],
-    env: {},
-    cwd: "/",
-    stdin: false,
-    pty: null,
-    timeoutMs: 0,
-    idleTimeoutMs: 0,
-    graceMs: 0,
-    outputBytes: 0,
-    onStarted: (pid) => output.push(`pid ${pid}`),
-    onOutput: (stream, chunk) => {
-      output.push(`${stream} ${Buffer.from(chunk).toString()}`);
-      return true;
-    },
-    onExit: resolve,
-    onLost: resolve,
-    ...changes,
-  });
-  return { process, output, ended: promise };
-}
+import { GUEST, records } from "./frames.ts";
 
 describe("a guest's connection", () => {
   it("carries a command from its start to its end", async () => {
@@ -187,6 +47,10 @@ describe("a guest's connection", () => {
     ["two exits", (id) => Buffer.concat([frame(GUEST.started, id, u32(1)), frame(GUEST.exit, id, EXITED), frame(GUEST.exit, id, EXITED)])],
     ["an exit that is too short", (id) => Buffer.concat([frame(GUEST.started, id, u32(1)), frame(GUEST.exit, id, u32(0))])],
     ["credit for stdin that was not sent", (id) => frame(GUEST.stdinCredit, id, u32(1))],
+    ["credit for control bytes of a command without", (id) => frame(GUEST.controlCredit, id, u32(0))],
+    ["control bytes of a command without", (id) => Buffer.concat([frame(GUEST.started, id, u32(1)), frame(GUEST.control, id, u32(1))])],
+    ["an ATTACHED for a command that was started", (id) => frame(GUEST.attached, id, Buffer.alloc(28))],
+    ["a list that nobody asked for", (id) => frame(GUEST.kept, id + 5, records([["forgotten", "0"]]))],
     ["a pong that nobody asked for", (id) => frame(GUEST.pong, id + 5)],
     ["a type that no guest has", (id) => frame(200, id)],
     ["a request of ours", (id) => frame(GUEST.exec, id)],

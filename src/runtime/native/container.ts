@@ -6,10 +6,11 @@ import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CorralError } from "../../api/errors.ts";
 import { MAX_EXECS } from "../../api/limits.ts";
-import type { Container, GuestExec, GuestProcess } from "../runtime.ts";
-import { Exec, type ExecOwner } from "./exec.ts";
+import type { Container, GuestAttach, GuestExec, GuestProcess, KeptCommand } from "../runtime.ts";
+import { Attached, checkKey, Exec, type ExecOwner } from "./exec.ts";
 import { type Frame, FrameReader, FrameWriter, GUEST, strings } from "./frames.ts";
 import { type Handshake, parseReady } from "./handshake.ts";
+import { parseKept } from "./kept.ts";
 import type { Death } from "./spawner.ts";
 
 /** What a guest may leave unread of what we sent, bytes: one that stops reading is broken. */
@@ -38,6 +39,12 @@ export interface ContainerParts {
   readonly onGone: () => void;
 }
 
+/** A request of the container itself. `take` is called once: with its answer, or with nothing when the sandbox is gone. */
+interface Asked {
+  readonly answer: number;
+  readonly take: (frame: Frame | undefined) => void;
+}
+
 export class GuestContainer implements Container, ExecOwner {
   readonly id: string;
   readonly timings: Readonly<Record<string, number>>;
@@ -47,8 +54,8 @@ export class GuestContainer implements Container, ExecOwner {
   readonly ready: Promise<Handshake>;
   readonly #parts: ContainerParts;
   readonly #socket: Socket;
-  readonly #execs = new Map<number, Exec>();
-  readonly #pings = new Map<number, () => void>();
+  readonly #execs = new Map<number, Exec | Attached>();
+  readonly #asked = new Map<number, Asked>();
   readonly #lost = Promise.withResolvers<string>();
   readonly #ready = Promise.withResolvers<Handshake>();
   readonly #death = Promise.withResolvers<Death>();
@@ -88,22 +95,42 @@ export class GuestContainer implements Container, ExecOwner {
   }
 
   exec(request: GuestExec): GuestProcess {
+    return this.#hear((id) => new Exec(id, request, this));
+  }
+
+  attach(key: string, offset: number, sinks: GuestAttach): GuestProcess {
+    checkKey(key);
+    return this.#hear((id) => new Attached(id, { key, offset }, sinks, this));
+  }
+
+  async kept(): Promise<readonly KeptCommand[]> {
+    const list = await this.#answered(GUEST.list, GUEST.kept, (frame) => parseKept(strings(frame)));
+    this.#refuseIfOver();
+    return list ?? [];
+  }
+
+  forget(key: string): void {
+    this.#refuseIfOver();
+    this.writer.send(GUEST.forget, this.#id(), Buffer.from(`${checkKey(key)}\0`, "latin1"));
+  }
+
+  #hear<T extends Exec | Attached>(make: (id: number) => T): T {
     this.#refuseIfOver();
     if (this.#execs.size >= MAX_EXECS)
       throw new CorralError("limit_reached", `the sandbox runs ${MAX_EXECS} commands already; wait for one to end`);
-    const exec = new Exec(this.#id(), request, this);
+    const exec = make(this.#id());
     this.#execs.set(exec.id, exec);
     return exec;
   }
 
   /** Resolves when the guest has answered, after all that was asked before. */
   ping(): Promise<void> {
-    return this.#answered(GUEST.ping);
+    return this.#answered(GUEST.ping, GUEST.pong);
   }
 
   async freeze(): Promise<void> {
     // A guest that does not answer is not waited for: it is then frozen in the middle of its time.
-    await Promise.race([this.#answered(GUEST.hold), sleep(HOLD_MS, undefined, { ref: false })]);
+    await Promise.race([this.#answered(GUEST.hold, GUEST.pong), sleep(HOLD_MS, undefined, { ref: false })]);
     const deadline = performance.now() + FREEZE_MS;
     let pause = 1;
     while (!(await this.#parts.freeze(true))) {
@@ -119,7 +146,7 @@ export class GuestContainer implements Container, ExecOwner {
 
   async thaw(): Promise<void> {
     await this.#parts.freeze(false);
-    await this.#answered(GUEST.release);
+    await this.#answered(GUEST.release, GUEST.pong);
   }
 
   destroy(scrub: readonly string[] = [], why = "the sandbox was destroyed"): Promise<void> {
@@ -134,7 +161,7 @@ export class GuestContainer implements Container, ExecOwner {
     this.#lose(death.reason);
   }
 
-  forget(id: number): void {
+  ended(id: number): void {
     this.#execs.delete(id);
   }
 
@@ -142,12 +169,15 @@ export class GuestContainer implements Container, ExecOwner {
     this.#lose(`its guest broke the protocol: ${what}`);
   }
 
-  /** Resolves with its PONG, or when it is gone. */
-  #answered(type: number): Promise<void> {
+  /** Resolves with its answer, or with nothing when it is gone. */
+  #answered(type: number, answer: number): Promise<undefined>;
+  #answered<T>(type: number, answer: number, read: (frame: Frame) => T): Promise<T | undefined>;
+  #answered<T>(type: number, answer: number, read?: (frame: Frame) => T): Promise<T | undefined> {
     this.#refuseIfOver();
     const id = this.#id();
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#pings.set(id, resolve);
+    const { promise, resolve } = Promise.withResolvers<T | undefined>();
+    // What `read` throws ends the connection, as all that a guest may not send.
+    this.#asked.set(id, { answer, take: (frame) => resolve(frame === undefined ? undefined : read?.(frame)) });
     this.writer.send(type, id);
     return promise;
   }
@@ -159,7 +189,7 @@ export class GuestContainer implements Container, ExecOwner {
   #id(): number {
     const id = this.#nextId;
     this.#nextId = id === 0xffff_ffff ? 1 : id + 1;
-    return this.#execs.has(id) || this.#pings.has(id) ? this.#id() : id;
+    return this.#execs.has(id) || this.#asked.has(id) ? this.#id() : id;
   }
 
   #write(bytes: Uint8Array): void {
@@ -177,28 +207,24 @@ export class GuestContainer implements Container, ExecOwner {
       return;
     }
     const exec = this.#execs.get(id);
-    if (exec === undefined) return this.#onOther(type, id);
+    if (exec === undefined) return this.#onOther(frame);
     switch (type) {
       case GUEST.stdout:
         return exec.output("stdout", buffer.subarray(start, end));
       case GUEST.stderr:
         return exec.output("stderr", buffer.subarray(start, end));
-      case GUEST.exit:
-        return exec.exit(frame);
-      case GUEST.started:
-        return end - start === 4 ? exec.started(buffer.readUInt32LE(start)) : this.broke("STARTED of a wrong length");
-      case GUEST.stdinCredit:
-        return end - start === 4 ? exec.stdinCredit(buffer.readUInt32LE(start)) : this.broke("STDIN_CREDIT of a wrong length");
+      case GUEST.control:
+        return exec.output("control", buffer.subarray(start, end));
       default:
-        return this.broke(`a frame of type ${type} for a command`);
+        return exec.frame(frame);
     }
   }
 
-  #onOther(type: number, id: number): void {
-    const pong = this.#pings.get(id);
-    if (type !== GUEST.pong || pong === undefined) return this.broke(`a frame of type ${type} that belongs to no command`);
-    this.#pings.delete(id);
-    pong();
+  #onOther(frame: Frame): void {
+    const asked = this.#asked.get(frame.id);
+    if (asked?.answer !== frame.type) return this.broke(`a frame of type ${frame.type} that belongs to no command`);
+    asked.take(frame);
+    this.#asked.delete(frame.id);
   }
 
   async #closed(): Promise<void> {
@@ -230,8 +256,8 @@ export class GuestContainer implements Container, ExecOwner {
     this.#socket.destroy();
     if (!this.#isReady) this.#ready.reject(new CorralError(this.#deathCode, `the sandbox ended before it was ready: ${reason}`));
     for (const exec of [...this.#execs.values()]) exec.lost(reason);
-    for (const pong of this.#pings.values()) pong();
-    this.#pings.clear();
+    for (const { take } of this.#asked.values()) take(undefined);
+    this.#asked.clear();
     try {
       await this.#parts.end(scrub);
     } finally {

@@ -40,6 +40,11 @@ export const GUEST = {
   credit: 7,
   ping: 8,
   killAll: 9,
+  controlIn: 10,
+  stdinAgain: 11,
+  list: 12,
+  attach: 13,
+  forget: 14,
   hold: 20,
   release: 21,
   ready: 64,
@@ -50,6 +55,11 @@ export const GUEST = {
   exit: 69,
   stdinCredit: 70,
   pong: 71,
+  control: 72,
+  controlCredit: 73,
+  kept: 74,
+  attached: 75,
+  detached: 76,
 } as const;
 
 /** A frame inside a buffer of somebody else: payload from `start` to `end`. Object and buffer are used again when the call returns. */
