@@ -61,6 +61,15 @@ export const ERROR_KINDS = {
   },
   sandbox_lost: { status: 410, fault: "node", retry: "never", meaning: "The sandbox died without being asked to." },
   sandbox_state: { status: 409, fault: "state", retry: "later", meaning: "The sandbox is not in a state that allows this call." },
+  port_closed: { status: 502, fault: "state", retry: "later", meaning: "Nothing listens on that port of the sandbox." },
+  port_reply_invalid: { status: 502, fault: "caller", retry: "never", meaning: "What a port of a sandbox answered is no HTTP." },
+  port_timeout: { status: 504, fault: "caller", retry: "later", meaning: "A port of a sandbox did not answer in time." },
+  ticket_invalid: {
+    status: 401,
+    fault: "caller",
+    retry: "never",
+    meaning: "The ticket is unknown, was used, or is too old; ask for a new one.",
+  },
   delta_not_found: { status: 404, fault: "caller", retry: "never", meaning: "There is no kept delta of that sandbox." },
   delta_malformed: {
     status: 422,

@@ -84,6 +84,8 @@ export const TOKEN_WINDOW_MS = 10_000;
 /** Requests of one address in `ADDRESS_WINDOW_MS` that carry no key that holds. */
 export const ADDRESS_REQUESTS = 200;
 export const ADDRESS_WINDOW_MS = 10_000;
+/** Bytes of one connection to a port that wait for a slow reader, in each direction. */
+export const PORT_BUFFER_BYTES = 64 * 1024;
 /** Living sandboxes of one owner. */
 export const MAX_SANDBOXES_PER_OWNER = 1_000;
 /** Life of a sandbox when nothing else is said, ms. */

@@ -96,6 +96,13 @@ export interface Process {
   stop(): void;
 }
 
+/** A connection to a port inside. Each direction ends by itself; a slow reader slows the program. */
+export interface PortConnection {
+  /** Errors with `port_closed`, `sandbox_lost`, `stream_cut`. */
+  readonly readable: ReadableStream<Uint8Array>;
+  readonly writable: WritableStream<Uint8Array>;
+}
+
 export interface SandboxInfo {
   readonly id: string;
   readonly state: "created" | "running" | "paused" | "destroyed" | "failed";
@@ -146,6 +153,8 @@ export interface Sandbox extends AsyncDisposable {
   info(): SandboxInfo;
   exec(request: ExecRequest): Promise<ExecResult>;
   start(request: ExecRequest): Promise<Process>;
+  /** To a port that a program listens on, on the loopback inside. That nothing listens there is told by the connection's error. */
+  connect(port: number): Promise<PortConnection>;
   /**
    * `memory`: every process stands still where it is. Without: processes end and kernel objects go, the delta stays; this object is over
    * then and `Corral.paused` knows the sandbox. Throws `sandbox_state`, and `runtime_unavailable` where nothing can freeze.

@@ -77,6 +77,8 @@ export interface GuestExec extends GuestSinks {
   /** Descriptors 3 (in) and 4 (out) of the command are its control channel. Not with a terminal. */
   readonly control?: boolean;
   readonly argv: readonly string[];
+  /** A built-in of the guest instead of a program (guest/PROTOCOL.md, Workers). */
+  readonly worker?: boolean;
   readonly env: Readonly<Record<string, string>>;
   readonly cwd: string;
   /** As uid 0 inside, where the container offers it. */

@@ -4,9 +4,10 @@
 
 import { CorralError } from "../api/errors.ts";
 import { MAX_EXECS } from "../api/limits.ts";
-import type { ExecRequest, ExecResult, Process, Sandbox, SandboxInfo } from "../api/sandbox.ts";
+import type { ExecRequest, ExecResult, PortConnection, Process, Sandbox, SandboxInfo } from "../api/sandbox.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Container } from "../runtime/runtime.ts";
+import { dialPort } from "./dial.ts";
 import { startExec } from "./exec.ts";
 import type { QuotaHit, QuotaWatcher } from "./watcher.ts";
 
@@ -56,15 +57,23 @@ export class LocalSandbox implements Sandbox {
     const refusal = this.#refusal();
     if (refusal !== undefined) return Promise.reject(refusal);
     const { container, clock, watcher } = this.#parts;
-    const guard = (hit: (limit: QuotaHit) => void): (() => void) => {
-      const release = watcher.guard(this.id, hit);
-      this.#execs += 1;
-      return () => {
-        this.#execs -= 1;
-        release();
-      };
+    return startExec({ container, clock, guard: (hit) => this.#guard(hit), isDiskFull: () => watcher.isDiskFull() }, request);
+  }
+
+  connect(port: number): Promise<PortConnection> {
+    const refusal = this.#refusal();
+    if (refusal !== undefined) return Promise.reject(refusal);
+    return dialPort({ container: this.#parts.container, guard: (hit) => this.#guard(hit) }, port);
+  }
+
+  /** What runs counts, and is told when the delta passes a limit. Returns what is called at its end. */
+  #guard(hit: (limit: QuotaHit) => void): () => void {
+    const release = this.#parts.watcher.guard(this.id, hit);
+    this.#execs += 1;
+    return () => {
+      this.#execs -= 1;
+      release();
     };
-    return startExec({ container, clock, guard, isDiskFull: () => watcher.isDiskFull() }, request);
   }
 
   async pause(memory: boolean): Promise<void> {

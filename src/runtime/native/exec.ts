@@ -11,6 +11,7 @@ import { Inlet } from "./inlet.ts";
 const FLAG_PTY = 1;
 const FLAG_STDIN = 2;
 const FLAG_ROOT = 16;
+const FLAG_WORKER = 128;
 const FLAG_KEEP = 32;
 const FLAG_CONTROL = 64;
 const HEAD_BYTES = 32;
@@ -254,6 +255,7 @@ function sendExec(writer: FrameWriter, id: number, request: GuestExec): void {
   const { pty } = request;
   let flags = (pty === null ? 0 : FLAG_PTY) | (request.stdin ? FLAG_STDIN : 0);
   if (request.root === true) flags |= FLAG_ROOT;
+  if (request.worker === true) flags |= FLAG_WORKER;
   if (key !== undefined) flags |= FLAG_KEEP;
   if (request.control === true) flags |= FLAG_CONTROL;
   page.writeUInt32LE(flags, at);
