@@ -29,6 +29,7 @@ struct kept *kept_heard(const struct client *client, uint32_t id) {
 void kept_unmake(struct kept *kept) {
     if (!kept) return;
     ring_free(&kept->ring);
+    free(kept->note);
     free(kept);
 }
 
@@ -58,8 +59,8 @@ struct kept *kept_make(struct exec *exec, const struct exec_request *request, in
     struct guest *guest = exec->guest;
     *error = find(guest, request->key) ? EEXIST : make_room(guest) ? 0 : EAGAIN;
     struct kept *kept = *error == 0 ? calloc(1, sizeof *kept) : NULL;
-    if (*error == 0 && (!kept || !ring_open(&kept->ring))) {
-        free(kept);
+    if (*error == 0 && (!kept || !ring_open(&kept->ring) || !(kept->note = strdup(request->note)))) {
+        kept_unmake(kept);
         kept = NULL;
         *error = ENOMEM;
     }
@@ -150,7 +151,7 @@ void kept_client_room(const struct client *client) {
 static bool list_one(struct buffer *out, const struct kept *kept) {
     bool runs = kept->exec && kept->exec->phase == EXEC_RUNNING;
     return record_put(out, "kept") && record_put(out, kept->key) && record_put_number(out, (uint64_t)kept->pid) &&
-           record_put(out, runs ? "running" : "ended") && record_put_number(out, kept->ring.start) && record_put_number(out, kept->ring.end);
+           record_put(out, runs ? "running" : "ended") && record_put_number(out, kept->ring.start) && record_put_number(out, kept->ring.end) && record_put(out, kept->note);
 }
 
 void kept_list(struct client *client, uint32_t id) {

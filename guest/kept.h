@@ -6,7 +6,7 @@
 #include "exec.h"
 #include "ring.h"
 
-/* MAX_KEPT * (RING_BYTES and a quarter) bounds what all of them together cost PID 1. */
+/* MAX_KEPT * (RING_BYTES and a quarter, MAX_NOTE_BYTES) bounds what all of them together cost PID 1. */
 enum { MAX_KEPT = 64 };
 
 struct kept {
@@ -21,6 +21,7 @@ struct kept {
     uint64_t sent; /* offset up to which `client`, or the last one, was sent it */
     struct ring ring;
     uint8_t exit[EXIT_BYTES];
+    char *note; /* the client's own words, told by LIST */
     char key[MAX_KEY_BYTES + 1];
 };
 

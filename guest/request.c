@@ -2,10 +2,10 @@
  * Invariant: lengths are exact - a body with a byte too many is refused like one with a byte too few. */
 #include "request.h"
 
-/* 1 to MAX_KEY_BYTES of [a-z0-9-], and nothing behind it. */
+/* 1 to MAX_KEY_BYTES of [a-z0-9-]. */
 static const char *parse_key(struct record_walk *walk) {
     const char *key = record_next(walk);
-    if (!key || walk->at != walk->end || !*key || walk->end - key > MAX_KEY_BYTES + 1) return NULL;
+    if (!key || !*key || walk->at - key > MAX_KEY_BYTES + 1) return NULL;
     for (const char *c = key; *c; c++)
         if (!((*c >= 'a' && *c <= 'z') || (*c >= '0' && *c <= '9') || *c == '-')) return NULL;
     return key;
@@ -39,7 +39,11 @@ static bool parse_exec(const struct frame *frame, struct exec_request *out) {
     out->argv = walk.at;
     for (uint32_t left = (uint32_t)out->argc + out->envc; left > 0; left--)
         if (!record_next(&walk)) return false;
-    if (out->flags & EXEC_KEEP) return (out->key = parse_key(&walk)) != NULL;
+    if (out->flags & EXEC_KEEP) {
+        out->key = parse_key(&walk);
+        out->note = out->key ? record_next(&walk) : NULL;
+        if (!out->note || walk.at - out->note > MAX_NOTE_BYTES + 1) return false;
+    }
     return walk.at == walk.end;
 }
 
@@ -49,7 +53,7 @@ static bool parse_kept(const struct frame *frame, size_t head, struct request *o
     out->kept.offset = head ? get_u64(frame->body) : 0;
     record_begin(&walk, frame->body + head, frame->length - head);
     out->kept.key = parse_key(&walk);
-    return out->kept.key != NULL;
+    return out->kept.key != NULL && walk.at == walk.end;
 }
 
 bool request_parse(const struct frame *frame, struct request *out) {

@@ -18,7 +18,7 @@ enum exec_flag {
     EXEC_PTY = 1, EXEC_STDIN = 2, EXEC_MERGE = 4, EXEC_TIED = 8, EXEC_ROOT = 16, EXEC_KEEP = 32, EXEC_CONTROL = 64, EXEC_WORKER = 128, EXEC_ALL_FLAGS = 255,
 };
 enum signal_scope { SCOPE_GROUP, SCOPE_TREE };
-enum { EXEC_HEAD_BYTES = 32, MAX_PING_BYTES = 64, MAX_SIGNAL = 64, MAX_KEY_BYTES = 64, ATTACH_HEAD_BYTES = 8 };
+enum { EXEC_HEAD_BYTES = 32, MAX_PING_BYTES = 64, MAX_SIGNAL = 64, MAX_KEY_BYTES = 64, MAX_NOTE_BYTES = 4096, ATTACH_HEAD_BYTES = 8 };
 
 struct exec_request {
     uint32_t flags, timeout_ms, idle_ms, grace_ms;
@@ -26,7 +26,7 @@ struct exec_request {
     uint16_t rows, cols, argc, envc;
     const char *cwd;
     const char *argv; /* the first of argc strings, one behind the other; the envc of the environment follow */
-    const char *key; /* with EXEC_KEEP, else NULL */
+    const char *key, *note; /* with EXEC_KEEP, else NULL */
 };
 
 struct request {

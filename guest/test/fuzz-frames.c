@@ -29,8 +29,9 @@ static void walk_exec(const struct frame *frame, const struct exec_request *exec
     must(exec->cwd == begin, "cwd is the first string");
     const char *text = begin;
     must((exec->key != NULL) == ((exec->flags & EXEC_KEEP) != 0), "a key is there when it was asked for");
-    for (uint32_t i = 0; i < 1u + exec->argc + exec->envc + (exec->key != NULL); i++) {
-        must(text != exec->key || i == 1u + exec->argc + exec->envc, "the key is the last string");
+    for (uint32_t i = 0; i < 1u + exec->argc + exec->envc + (exec->key ? 2 : 0); i++) {
+        must(text != exec->key || i == 1u + exec->argc + exec->envc, "the key is the last string but one");
+        must(text != exec->note || i == 2u + exec->argc + exec->envc, "the note is the last string");
         must(text < end, "a string begins inside the frame");
         size_t length = strnlen(text, (size_t)(end - text));
         must(text + length < end, "a string ends inside the frame");
@@ -123,7 +124,7 @@ static void mend_exec(uint8_t *body, size_t length, unsigned seed) {
     body[length - 1] = 0;
     for (size_t i = EXEC_HEAD_BYTES; i < length; i++) strings += body[i] == 0;
     put_u32(body, get_u32(body) & EXEC_ALL_FLAGS);
-    if (get_u32(body) & EXEC_KEEP && strings > 1) strings--;
+    if (get_u32(body) & EXEC_KEEP && strings > 2) strings -= 2;
     unsigned others = strings - 1, argc = others ? seed % (others + 1) : 0;
     put_u32(body + 28, (argc & 0xffff) | (others - argc) << 16);
 }

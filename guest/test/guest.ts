@@ -55,6 +55,7 @@ export interface Exec {
   cols?: number;
   /** Sets flag KEEP. */
   key?: string;
+  note?: string;
   /** false: no credit is given back by itself. */
   credit?: boolean;
 }
@@ -84,7 +85,7 @@ export function execBody(exec: Exec): Buffer {
   head.writeUInt16LE(exec.cols ?? 80, 26);
   head.writeUInt16LE(exec.argv.length, 28);
   head.writeUInt16LE(exec.env?.length ?? 0, 30);
-  const strings = [exec.cwd ?? "/", ...exec.argv, ...(exec.env ?? []), ...(exec.key === undefined ? [] : [exec.key])];
+  const strings = [exec.cwd ?? "/", ...exec.argv, ...(exec.env ?? []), ...(exec.key === undefined ? [] : [exec.key, exec.note ?? ""])];
   return Buffer.concat([head, Buffer.from(strings.map((text) => `${text}\0`).join(""), "latin1")]);
 }
 
@@ -270,7 +271,7 @@ export class Client {
     const strings = (await this.other()).body.toString("latin1").split("\0").slice(0, -1);
     const records = [];
     for (let at = 0; at < strings.length; ) {
-      const length = strings[at] === "kept" ? 6 : 2;
+      const length = strings[at] === "kept" ? 7 : 2;
       records.push(strings.slice(at, at + length));
       at += length;
     }

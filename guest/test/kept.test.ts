@@ -83,12 +83,13 @@ describe("a kept command", () => {
 
   verifies("guest/kept-held", "detached, it is read as far as half of the ring and then held; nothing of that is lost", async () => {
     const first = await guest.client();
-    const running = first.exec({ argv: ["/usr/bin/seq", "-w", "0", "199999"], key: "held" });
+    const running = first.exec({ argv: ["/usr/bin/seq", "-w", "0", "199999"], key: "held", note: `what {"it"} is` });
     await running.started;
     first.close();
     const at = await settled(() => written(running.pid));
     const [record] = (await client.list()).filter((words) => words[1] === "held");
     expect(record?.slice(0, 4)).toEqual(["kept", "held", String(running.pid), "running"]);
+    expect(record?.[6]).toBe(`what {"it"} is`);
     const [from, to] = [Number(record?.[4]), Number(record?.[5])];
     expect(at - to).toBeLessThanOrEqual(PIPE);
     const again = client.attach("held", from);
@@ -191,6 +192,7 @@ describe("a kept command", () => {
 
   verifies("guest/kept-bounds", "keys and flags that cannot be are refused", async () => {
     const bodies = ["", "A", "a_b", "a/b", "k".repeat(65), "a\0b"].map((key) => execBody({ argv: ["/bin/true"], key }));
+    bodies.push(execBody({ argv: ["/bin/true"], key: "x", note: "n".repeat(4097) }), execBody({ argv: ["/bin/true"], key: "x", note: "\0" }));
     bodies.push(execBody({ argv: ["/bin/true"], key: "x", flags: FLAG.tied }));
     bodies.push(execBody({ argv: ["/bin/true"], flags: FLAG.pty | FLAG.control }), execBody({ argv: ["/bin/true"], flags: 256 }));
     for (const body of bodies) {

@@ -74,6 +74,8 @@ export interface GuestExec extends GuestSinks {
    * EEXIST, too many kept ones EAGAIN.
    */
   readonly key?: string;
+  /** With `key`: at most 4 KiB that `kept` tells again, to whoever takes the command up. */
+  readonly note?: string;
   /** Descriptors 3 (in) and 4 (out) of the command are its control channel. Not with a terminal. */
   readonly control?: boolean;
   readonly argv: readonly string[];
@@ -103,6 +105,8 @@ export interface GuestAttach extends GuestSinks {
 /** A kept command as its container tells of it. */
 export interface KeptCommand {
   readonly key: string;
+  /** What it was started with, or what hostile code made of that. */
+  readonly note: string;
   readonly pid: number;
   readonly isRunning: boolean;
   /** Offsets of the first byte of output that is still there, and of the next one to come. */

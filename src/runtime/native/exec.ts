@@ -22,6 +22,7 @@ const ENOENT = 2;
 const CREDIT_BYTES = STREAM_WINDOW_BYTES / 4;
 /** Beyond the program's own time-out and the whole kill ladder: then the guest itself does not answer. */
 const BACKSTOP_MS = 5_000;
+const MAX_NOTE_BYTES = 4_096;
 const KEY = /^[a-z0-9-]{1,64}$/;
 
 /** What an exec needs of its connection. */
@@ -242,11 +243,13 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
 function sendExec(writer: FrameWriter, id: number, request: GuestExec): void {
   const env: string[] = [];
   for (const key in request.env) env.push(`${key}=${request.env[key]}`);
-  const { argv, cwd, key } = request;
+  const { argv, cwd, key, note = "" } = request;
   if (argv.length === 0 || argv.length > 0xffff || env.length > 0xffff)
     throw new CorralError("request_invalid", "a command needs 1 to 65,535 arguments");
-  const strings = [cwd, ...argv, ...env, ...(key === undefined ? [] : [checkKey(key)])];
+  const strings = [cwd, ...argv, ...env, ...(key === undefined ? [] : [checkKey(key), note])];
   const text = `${strings.join("\0")}\0`;
+  if (Buffer.byteLength(note) > MAX_NOTE_BYTES)
+    throw new CorralError("request_invalid", `the note of a kept command is longer than ${MAX_NOTE_BYTES} bytes`);
   if (countNuls(text) !== strings.length)
     throw new CorralError("request_invalid", "an argument, a variable or the directory holds a NUL byte; remove it");
   const textBytes = Buffer.byteLength(text);

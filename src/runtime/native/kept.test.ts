@@ -86,36 +86,36 @@ describe("kept commands of a guest", () => {
   }
 
   it("lists kept commands, and takes no list that a guest cannot have", async () => {
-    const one = ["kept", "proc-1", "7", "running", "3", "9"];
+    const one = ["kept", "proc-1", "7", "running", "3", "9", "a note"];
     const lists: (readonly (readonly string[])[])[] = [
       [],
       [["forgotten", "x"]],
       [["forgotten", "0"], one, one],
-      [["forgotten", "0"], one.slice(0, 5)],
+      [["forgotten", "0"], one.slice(0, 6)],
       [
         ["forgotten", "0"],
-        ["kept", "A", "7", "running", "3", "9"],
+        ["kept", "A", "7", "running", "3", "9", ""],
       ],
       [
         ["forgotten", "0"],
-        ["kept", "a", "7", "walking", "3", "9"],
+        ["kept", "a", "7", "walking", "3", "9", ""],
       ],
       [
         ["forgotten", "0"],
-        ["kept", "a", "7", "ended", "10", "9"],
+        ["kept", "a", "7", "ended", "10", "9", ""],
       ],
       [
         ["forgotten", "0"],
-        ["kept", "a", "7", "ended", "1", "9999999999999999"],
+        ["kept", "a", "7", "ended", "1", "9999999999999999", ""],
       ],
-      [["forgotten", "0"], ...Array.from({ length: 65 }, (_, n) => ["kept", `k${n}`, "7", "ended", "1", "9"])],
+      [["forgotten", "0"], ...Array.from({ length: 65 }, (_, n) => ["kept", `k${n}`, "7", "ended", "1", "9", ""])],
     ];
     for (const [n, list] of [[["forgotten", "2"], one], ...lists].entries()) {
       const guest = await fakeGuest(`g${n}`);
       await guest.container.ready;
       const asked = guest.container.kept();
       guest.send(GUEST.kept, (await guest.asked(GUEST.list)).id, records(list));
-      if (n === 0) expect(await asked).toEqual([{ key: "proc-1", pid: 7, isRunning: true, from: 3, to: 9 }]);
+      if (n === 0) expect(await asked).toEqual([{ key: "proc-1", note: "a note", pid: 7, isRunning: true, from: 3, to: 9 }]);
       else await expect(asked).rejects.toMatchObject({ code: "sandbox_lost" });
     }
   });

@@ -5,7 +5,8 @@ import { CorralError } from "../../api/errors.ts";
 import { MAX_KEPT_COMMANDS } from "../../api/limits.ts";
 import type { KeptCommand } from "../runtime.ts";
 
-const RECORD_WORDS = 6;
+const RECORD_WORDS = 7;
+const MAX_NOTE_CHARACTERS = 4_096;
 const KEY = /^[a-z0-9-]{1,64}$/;
 
 /** From the strings of a KEPT frame. */
@@ -18,10 +19,11 @@ export function parseKept(words: readonly string[]): readonly KeptCommand[] {
   return list;
 }
 
-function parseOne([verb, key = "", pid, state, from, to]: readonly string[]): KeptCommand {
+function parseOne([verb, key = "", pid, state, from, to, note]: readonly string[]): KeptCommand {
   if (verb !== "kept" || !KEY.test(key) || !isNumber(pid) || !isNumber(from) || !isNumber(to)) throw malformed();
   if ((state !== "running" && state !== "ended") || Number(from) > Number(to)) throw malformed();
-  return { key, pid: Number(pid), isRunning: state === "running", from: Number(from), to: Number(to) };
+  if (note === undefined || note.length > MAX_NOTE_CHARACTERS) throw malformed();
+  return { key, note, pid: Number(pid), isRunning: state === "running", from: Number(from), to: Number(to) };
 }
 
 function isNumber(text: string | undefined): text is string {
