@@ -192,7 +192,10 @@ describe("a kept command", () => {
 
   verifies("guest/kept-bounds", "keys and flags that cannot be are refused", async () => {
     const bodies = ["", "A", "a_b", "a/b", "k".repeat(65), "a\0b"].map((key) => execBody({ argv: ["/bin/true"], key }));
-    bodies.push(execBody({ argv: ["/bin/true"], key: "x", note: "n".repeat(4097) }), execBody({ argv: ["/bin/true"], key: "x", note: "\0" }));
+    bodies.push(
+      execBody({ argv: ["/bin/true"], key: "x", note: "n".repeat(4097) }),
+      execBody({ argv: ["/bin/true"], key: "x", note: "\0" }),
+    );
     bodies.push(execBody({ argv: ["/bin/true"], key: "x", flags: FLAG.tied }));
     bodies.push(execBody({ argv: ["/bin/true"], flags: FLAG.pty | FLAG.control }), execBody({ argv: ["/bin/true"], flags: 256 }));
     for (const body of bodies) {
