@@ -104,11 +104,10 @@ static int read_names(struct page *page, int dir) {
 
 static int by_bytes(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
-/* A name that vanished meanwhile is left out; one that cannot be looked at tells its errno. */
+/* A name that cannot be looked at, or has gone meanwhile, tells its errno: whoever pages must know how far this page went. */
 static bool put_name(struct buffer *out, int dir, const char *name) {
     struct stat st;
     if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) == 0) return entry_put(out, &st, dir, name);
-    if (errno == ENOENT) return true;
     uint8_t head[ENTRY_BYTES] = {6};
     put_u32(head + 2, (uint32_t)strlen(name));
     put_u32(head + 6, (uint32_t)errno & 0xffff);

@@ -10,3 +10,10 @@ export interface PageOptions extends CallOptions {
   /** `next` of the page before. */
   readonly cursor?: string;
 }
+
+/** One page. */
+export interface ListOf<T> {
+  readonly items: readonly T[];
+  /** Cursor of the next page. */
+  readonly next?: string;
+}

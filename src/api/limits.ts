@@ -116,3 +116,28 @@ export const MAX_CODEBASE_ENTRIES = 500_000;
 export const MAX_CODEBASE_VERSIONS = 100;
 /** How long an upload that nobody continues is kept, ms. */
 export const UPLOAD_MS = 24 * 60 * 60 * 1000;
+/** Bytes of a path in a sandbox. */
+export const MAX_PATH_BYTES = 4_095;
+/** Entries of one page of a directory's listing. */
+export const MAX_LISTED_FILES = 1_000;
+/** Body of one upload, bytes: of a file, and of an archive. */
+export const MAX_UPLOAD_BYTES = 64 * 1024 ** 3;
+/** Entries of one archive. */
+export const MAX_ARCHIVE_ENTRIES = 1_000_000;
+/** Bytes that travel to or from a file in one request inside. */
+export const FILE_CHUNK_BYTES = 256 * 1024;
+/** Calls of the files of one sandbox at once; more are refused. */
+export const MAX_FILE_CALLS = 1_024;
+/** Files of one sandbox that are open for reading or writing in pieces; more wait their turn. */
+export const MAX_OPEN_FILES = 48;
+/** Watches of one sandbox at once: each is a process in it. */
+export const MAX_WATCHES = 16;
+/** Events of one watch that wait for a slow reader; then some are told as lost. */
+export const MAX_WAITING_EVENTS = 10_000;
+/** How long the worker of a sandbox's files waits for the next call before it ends, ms. */
+export const FILE_WORKER_IDLE_MS = 30_000;
+/** How long one of its answers may take, ms. */
+export const FILE_WORKER_ANSWER_MS = 60_000;
+/** Metadata pairs of one file, and bytes of a value. */
+export const MAX_FILE_METADATA = 64;
+export const MAX_FILE_METADATA_BYTES = 4_096;

@@ -1,5 +1,6 @@
 // The sandbox as clients see it: what is asked for, what is told. Types alone; `Sandbox` has a local and a remote implementation.
 
+import type { FileCalls } from "./files.ts";
 import type { Policy } from "./policy.ts";
 
 export type RuntimeName = "native" | "bwrap";
@@ -150,6 +151,7 @@ export interface CommitResult {
 /** A live sandbox. Local in sandbox/, remote in sdk/ (later). */
 export interface Sandbox extends AsyncDisposable {
   readonly id: string;
+  readonly files: FileCalls;
   info(): SandboxInfo;
   exec(request: ExecRequest): Promise<ExecResult>;
   start(request: ExecRequest): Promise<Process>;

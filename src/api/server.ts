@@ -1,6 +1,8 @@
 // What crosses our own wire (`/v1`) beside the sandbox's own nouns: resources, lists, tokens, and the frames of an exec stream.
 // Types alone. Invariant: JSON in lowerCamelCase, times in ISO 8601, lists `{items, next?}`.
 
+export type { ListOf } from "./calls.ts";
+
 import type { ErrorBody } from "./errors.ts";
 import type { Policy } from "./policy.ts";
 import type { CreateRequest, ExecResult, RuntimeName, SandboxInfo, SandboxLimits } from "./sandbox.ts";
@@ -46,12 +48,6 @@ export interface SandboxResource {
   readonly info?: Omit<SandboxInfo, "id" | "state" | "memory">;
   /** Why it failed. */
   readonly reason?: string;
-}
-
-export interface ListOf<T> {
-  readonly items: readonly T[];
-  /** Cursor of the next page. */
-  readonly next?: string;
 }
 
 export interface ExecBody {

@@ -4,11 +4,13 @@
 
 import { CorralError } from "../api/errors.ts";
 import { MAX_EXECS } from "../api/limits.ts";
+import type { FileCalls } from "../api/files.ts";
 import type { ExecRequest, ExecResult, PortConnection, Process, Sandbox, SandboxInfo } from "../api/sandbox.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Container } from "../runtime/runtime.ts";
 import { dialPort } from "./dial.ts";
 import { startExec } from "./exec.ts";
+import { LocalFiles } from "./files/files.ts";
 import type { QuotaHit, QuotaWatcher } from "./watcher.ts";
 
 export interface SandboxParts {
@@ -29,6 +31,7 @@ export type End = "destroyed" | "lost" | "paused";
 
 export class LocalSandbox implements Sandbox {
   readonly id: string;
+  readonly files: FileCalls;
   readonly #parts: SandboxParts;
   #state: SandboxInfo["state"] = "running";
   /** While paused: whether its processes are kept. */
@@ -40,6 +43,12 @@ export class LocalSandbox implements Sandbox {
   constructor(parts: SandboxParts) {
     this.id = parts.container.id;
     this.#parts = parts;
+    this.files = new LocalFiles({
+      container: parts.container,
+      refusal: () => this.#refusal(),
+      guard: (hit) => parts.watcher.guard(this.id, hit),
+      over: () => parts.watcher.over(this.id),
+    });
     void parts.container.lost.then((reason) => this.#lose(reason));
   }
 

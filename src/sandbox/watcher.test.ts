@@ -66,6 +66,22 @@ it("a delta above its limit leaves the next command alone until it grows", async
   expect(await second.hit).toBe("disk");
 });
 
+it("a delta that a command left above its limit ends nothing while it stands still, and is told until there is room", async () => {
+  const told: QuotaHit[] = [];
+  void watched({ diskBytes: MIB, inodes: 1000 }).then((limit) => told.push(limit));
+  const first = command();
+  for (let i = 0; i < 4; i++) writeFileSync(join(dir, "upper", `big${i}`), Buffer.alloc(MIB, 1));
+  expect(await first.hit).toBe("disk");
+  first.end();
+  await new Promise((resolve) => setTimeout(resolve, 3_500));
+  expect([told, watcher.over(ID)]).toEqual([[], "disk"]);
+  for (let i = 0; i < 4; i++) rmSync(join(dir, "upper", `big${i}`));
+  while (watcher.over(ID) !== undefined) await new Promise((resolve) => setTimeout(resolve, 50));
+  writeFileSync(join(dir, "upper", "daemon"), Buffer.alloc(3 * MIB, 1));
+  while (told.length === 0) await new Promise((resolve) => setTimeout(resolve, 50));
+  expect(told).toEqual(["disk"]);
+}, 60_000);
+
 it("what grows past a limit while no command runs is told to the sandbox", async () => {
   const runaway = watched({ diskBytes: MIB, inodes: 1000 });
   writeFileSync(join(dir, "upper", "big"), Buffer.alloc(3 * MIB, 1));

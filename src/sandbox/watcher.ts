@@ -15,6 +15,10 @@ const IDLE_TICKS = 10;
 /** Longest and shortest time between two measurements of one delta, ms. */
 const MAX_PAUSE_MS = 30_000;
 const MIN_PAUSE_MS = 1_000;
+/** The same for a delta whose owner waits for room. */
+const AGAIN_MS = 200;
+/** Above a limit the count goes on to this share of what was counted, or growth could not be told from standing still. */
+const BEYOND = 2;
 /** A measurement may take this share of the time. */
 const MAX_SHARE = 0.05;
 /** A disk that lost less than this since the last measurement has no delta that grew much. */
@@ -68,6 +72,8 @@ interface Watched {
   measuring: boolean;
   /** A command ended since the last look. */
   stirred: boolean;
+  /** Measured since the last command ended: only what grows from there on is somebody's who was left behind. */
+  settled: boolean;
 }
 
 const EMPTY: Usage = { bytes: 0, entries: 0, whole: true };
@@ -99,6 +105,7 @@ export class QuotaWatcher {
       spoilt: 0,
       measuring: false,
       stirred: false,
+      settled: true,
     });
     if (this.#timer === undefined) {
       this.#timer = setInterval(() => void this.#tick(), TICK_MS);
@@ -122,7 +129,19 @@ export class QuotaWatcher {
     return () => {
       watched.guards.delete(guard);
       watched.stirred = true;
+      watched.settled = false;
     };
+  }
+
+  /** The limit that the delta of `id` was above when it was last measured; it is measured again at once, for whoever makes room. */
+  over(id: string): QuotaHit | undefined {
+    const watched = this.#watched.get(id);
+    const limit = watched === undefined ? undefined : passed(watched);
+    if (watched !== undefined && limit !== undefined) {
+      watched.stirred = true;
+      watched.pauseMs = Math.min(watched.pauseMs, AGAIN_MS);
+    }
+    return limit;
   }
 
   /** Whether the disk of the deltas has no room left: then a command that failed most likely failed for that. */
@@ -170,9 +189,10 @@ export class QuotaWatcher {
 
   async #measure(watched: Watched, free: Free): Promise<void> {
     const startedMs = this.#clock.monotonicMs();
-    // The count stops at a bound. Above a limit the bound is what it already held, or growth could not be told from standing still.
-    const bytes = Math.max(watched.delta.diskBytes, watched.usage.bytes);
-    const entries = Math.max(watched.delta.inodes, watched.usage.entries);
+    const { diskBytes, inodes } = watched.delta;
+    // The count stops at a bound.
+    const bytes = watched.usage.bytes > diskBytes ? watched.usage.bytes * BEYOND : diskBytes;
+    const entries = watched.usage.entries > inodes ? watched.usage.entries * BEYOND : inodes;
     const usage = await measure(watched.delta, { bytes, entries });
     if (usage === undefined || this.#watched.get(watched.delta.id) !== watched) return;
     const nowMs = this.#clock.monotonicMs();
@@ -182,8 +202,11 @@ export class QuotaWatcher {
     watched.usage = usage;
     watched.free = free;
     watched.measuredMs = nowMs;
+    const idle = watched.guards.size === 0;
     const limit = passed(watched);
-    if (limit !== undefined) strike(watched, limit);
+    // Without a command only what grew since the last one ended, and not what that one left.
+    if (limit !== undefined && (!idle || (watched.settled && (grew || !usage.whole)))) strike(watched, limit);
+    if (idle) watched.settled = true;
   }
 }
 
