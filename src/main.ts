@@ -7,6 +7,7 @@ import { join, resolve } from "node:path";
 import type { Corral } from "./api/corral.ts";
 import { CorralError } from "./api/errors.ts";
 import type { ReadConfig } from "./config/read.ts";
+import type { StoredCodebases } from "./view/stored.ts";
 import type { CliHost, LocalServer, OpenOptions, RunningServer, ServeRequest } from "./cli/host.ts";
 
 const ROOT = join(import.meta.dirname, "..");
@@ -24,7 +25,7 @@ const host: CliHost = {
 };
 
 /** Corral in this process over a data directory, no HTTP between. */
-async function openHere({ dataDir }: OpenOptions): Promise<Corral> {
+async function openHere({ dataDir }: OpenOptions, stored?: StoredCodebases): Promise<Corral> {
   demandLinux();
   const { openLocalCorral } = await import("./sandbox/corral.ts");
   return await openLocalCorral({
@@ -32,6 +33,7 @@ async function openHere({ dataDir }: OpenOptions): Promise<Corral> {
     env: process.env,
     uid: process.getuid?.() ?? 0,
     ...(dataDir === undefined ? {} : { dataDir }),
+    ...(stored === undefined ? {} : { stored }),
   });
 }
 
@@ -71,6 +73,9 @@ async function serveHere(request: ServeRequest): Promise<RunningServer> {
     { holdOwnerLock },
     { openStore },
     { openService },
+    { CodebaseStore },
+    { storedCodebases },
+    { codebaseHeads },
     { openLocalDoor },
     { startServer },
     { openLog },
@@ -81,6 +86,9 @@ async function serveHere(request: ServeRequest): Promise<RunningServer> {
     import("./store/owner-lock.ts"),
     import("./store/store.ts"),
     import("./service/service.ts"),
+    import("./codebases/store.ts"),
+    import("./codebases/stored.ts"),
+    import("./service/codebase-heads.ts"),
     import("./service/local-door.ts"),
     import("./server/serve.ts"),
     import("./server/log.ts"),
@@ -101,9 +109,10 @@ async function serveHere(request: ServeRequest): Promise<RunningServer> {
         : { kind: "postgres", url: config.store.url, pool: config.store.pool },
     ),
   );
-  const corral = parts.use(await openHere({ dataDir: root }));
+  const codebases = new CodebaseStore(data.codebases, { quotaBytes: config.quotas.codebaseBytes });
+  const corral = parts.use(await openHere({ dataDir: root }, storedCodebases(codebases, codebaseHeads({ store, clock }))));
   const nodeId = nodeIdOf(data);
-  const service = parts.use(await openService({ corral, store, clock, nodeId, quotas: config.quotas, meter: metrics }));
+  const service = parts.use(await openService({ corral, store, clock, nodeId, codebases, quotas: config.quotas, meter: metrics }));
   const { url, localUrl, key } = parts.use(await startServer({ store, service, clock, version: host.version, log, metrics, config }));
   parts.use(await openLocalDoor(localUrl, { root, store, clock, nodeId }));
   const owned = parts.move();

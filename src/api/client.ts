@@ -3,6 +3,7 @@
 // every call takes an AbortSignal.
 
 import type { CallOptions, PageOptions } from "./calls.ts";
+import type { CodebaseCalls } from "./codebases.ts";
 import type { DeltaCalls, KeptDeltaCalls } from "./deltas.ts";
 import type { ExecResult } from "./sandbox.ts";
 import type {
@@ -59,6 +60,7 @@ export interface Client {
   sandbox(id: string): SandboxHandle;
   /** Newest first. */
   list(options?: ListOptions): Promise<ListOf<SandboxResource>>;
+  readonly codebases: CodebaseCalls;
   readonly deltas: KeptDeltaCalls;
   readonly tokens: TokenCalls;
 }

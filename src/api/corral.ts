@@ -2,7 +2,7 @@
 // Invariant: a command that needs more than this means that the API lacks something.
 
 import type { Policy, PolicyProblem } from "./policy.ts";
-import type { Change, CommitResult, CreateRequest, RuntimeName, Sandbox } from "./sandbox.ts";
+import type { Change, CommitResult, CreateRequest, RuntimeName, Sandbox, StoredBase } from "./sandbox.ts";
 
 export interface CommitOptions {
   /** Apply what can be applied and leave out what is refused or in conflict. */
@@ -18,6 +18,7 @@ export interface KeptDelta {
   readonly sandboxId: string;
   /** Empty when it was made over a version of a stored codebase. */
   readonly codebaseDir: string;
+  readonly stored?: StoredBase;
   readonly createdAt: string;
   /** True when the run did not end by itself. */
   readonly cutOff: boolean;

@@ -47,6 +47,18 @@ export const ERROR_KINDS = {
   },
   preset_unknown: { status: 422, fault: "caller", retry: "never", meaning: "No preset or policy file has that name." },
   codebase_not_found: { status: 404, fault: "caller", retry: "never", meaning: "The directory or codebase does not exist." },
+  codebase_state: {
+    status: 409,
+    fault: "state",
+    retry: "never",
+    meaning: "The codebase is in use, or not in the version that the call expected, or lies on another server.",
+  },
+  upload_not_found: {
+    status: 404,
+    fault: "caller",
+    retry: "never",
+    meaning: "There is no such upload: it was committed, abandoned, or forgotten.",
+  },
   codebase_unreadable: {
     status: 422,
     fault: "caller",
@@ -122,7 +134,12 @@ export const ERROR_KINDS = {
     retry: "never",
     meaning: "A command could not be started for a reason that is not the command's own.",
   },
-  file_not_found: { status: 404, fault: "caller", retry: "never", meaning: "Nothing that the sandbox can see stands at that path." },
+  file_not_found: {
+    status: 404,
+    fault: "caller",
+    retry: "never",
+    meaning: "Nothing stands at that path, or nothing that the sandbox can see.",
+  },
   file_exists: { status: 409, fault: "caller", retry: "never", meaning: "Something stands at that path already." },
   file_denied: {
     status: 403,

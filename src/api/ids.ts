@@ -5,6 +5,7 @@
 export const ID_PREFIX = {
   sandbox: "sb",
   codebase: "cb",
+  upload: "up",
   snapshot: "snap",
   shell: "sh",
   session: "ses",

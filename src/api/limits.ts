@@ -114,6 +114,12 @@ export const MAX_CODEBASE_BYTES_PER_OWNER = 64 * 1024 ** 3;
 export const MAX_CODEBASE_ENTRIES = 500_000;
 /** Versions of a codebase that are remembered beside those that a sandbox stands on. */
 export const MAX_CODEBASE_VERSIONS = 100;
+/** Entries of one page of a listing of a codebase. */
+export const MAX_ENTRIES_PAGE = 10_000;
+/** Uploads of one owner that are under way. */
+export const MAX_UPLOADS_PER_OWNER = 32;
+/** The list of an upload's entries, bytes of JSON. */
+export const MAX_UPLOAD_LIST_BYTES = 128 * 1024 ** 2;
 /** How long an upload that nobody continues is kept, ms. */
 export const UPLOAD_MS = 24 * 60 * 60 * 1000;
 /** Bytes of a path in a sandbox. */

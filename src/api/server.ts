@@ -10,6 +10,8 @@ import type { CreateRequest, ExecResult, RuntimeName, SandboxInfo, SandboxLimits
 export interface CreateSandboxBody {
   /** Directory of the server's machine; asks for a key of scope `admin`. Absent: an empty codebase. */
   readonly codebaseDir?: string;
+  /** A stored codebase, in its current version or in another. */
+  readonly codebase?: { readonly id: string; readonly version?: number };
   /** Name of a preset, or rules. Default: `agent-safe` over a codebase, `full-access` without one. */
   readonly policy?: string | Policy;
   readonly runtime?: RuntimeName;
@@ -40,6 +42,8 @@ export interface SandboxResource {
   readonly state: SandboxInfo["state"];
   /** Of a paused one: whether its processes are kept. */
   readonly memory?: boolean;
+  /** The stored codebase that it stands on. */
+  readonly codebase?: { readonly id: string; readonly version: number };
   readonly metadata: Readonly<Record<string, string>>;
   readonly createdAt: string;
   /** `null` never ends by itself. */

@@ -27,16 +27,24 @@ export interface PlacedNode {
   readonly node: TreeNode;
 }
 
-/** Everything below `dir`, in order; with `deep` false its own entries alone. */
-export async function* entriesBelow(
-  objects: ObjectStore,
-  dir: DirNode,
-  at: { readonly path: string; readonly deep: boolean },
-): AsyncGenerator<PlacedNode> {
+export interface Below {
+  /** Of the directory itself. */
+  readonly path: string;
+  /** False: its own entries alone. */
+  readonly deep: boolean;
+  /** Names of the entry behind which it begins, below the directory. */
+  readonly after?: readonly string[];
+}
+
+/** Everything below `dir`, in order. */
+export async function* entriesBelow(objects: ObjectStore, dir: DirNode, at: Below): AsyncGenerator<PlacedNode> {
+  const [first, ...rest] = at.after ?? [];
   for (const [name, node] of await listingOf(objects, dir)) {
+    if (first !== undefined && name < first) continue;
     const path = at.path === "" ? name : `${at.path}/${name}`;
-    yield { path, node };
-    if (node.kind === "dir" && at.deep) yield* entriesBelow(objects, node, { path, deep: true });
+    const isPassed = name === first;
+    if (!isPassed) yield { path, node };
+    if (node.kind === "dir" && at.deep) yield* entriesBelow(objects, node, { path, deep: true, ...(isPassed ? { after: rest } : {}) });
   }
 }
 

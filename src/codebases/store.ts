@@ -49,11 +49,11 @@ export class CodebaseStore {
   }
 
   /** Removes what cannot be reached from the roots; `roots` is asked when nobody writes any more. */
-  async sweep(ownerId: string, roots: () => Promise<readonly string[]>): Promise<void> {
+  async sweep(ownerId: string, roots: (owner: OwnerObjects) => Promise<readonly string[]>): Promise<void> {
     const owner = this.#owner(ownerId);
     await owner.gate.alone(async () => {
       const needed = { blobs: new Set<string>(), listings: new Set<string>() };
-      for (const root of await roots()) await mark(owner.objects, root, needed);
+      for (const root of await roots(owner)) await mark(owner.objects, root, needed);
       await owner.objects.sweep(needed);
     });
   }
@@ -62,6 +62,12 @@ export class CodebaseStore {
   async forgetOthers(ownerIds: readonly string[]): Promise<void> {
     const known = new Set(ownerIds.map(directoryOf));
     for (const name of await readdir(this.#root)) if (!known.has(name)) await rm(join(this.#root, name), { recursive: true, force: true });
+  }
+
+  /** Whether a directory holds the stores, or lies in them. */
+  overlaps(dir: string): boolean {
+    const slashed = (path: string): string => `${path}/`.replace(/\/+$/, "/");
+    return slashed(this.#root).startsWith(slashed(dir)) || slashed(dir).startsWith(slashed(this.#root));
   }
 
   #owner(ownerId: string): Owner {

@@ -13,6 +13,8 @@ import {
   HTTP_IDLE_MS,
   HTTP_REQUEST_MS,
   MAX_BODY_BYTES,
+  MAX_CODEBASE_BYTES_PER_OWNER,
+  MAX_CODEBASES_PER_OWNER,
   MAX_SANDBOXES_PER_OWNER,
   STORE_POOL_ACQUIRE_MS,
   STORE_POOL_MAX,
@@ -115,7 +117,14 @@ export const serverConfig = z.strictObject({
   http: http.prefault({}),
   store: store.prefault({}),
   /** Of each owner. */
-  quotas: z.strictObject({ sandboxes: count.max(1_000_000).default(MAX_SANDBOXES_PER_OWNER) }).prefault({}),
+  quotas: z
+    .strictObject({
+      sandboxes: count.max(1_000_000).default(MAX_SANDBOXES_PER_OWNER),
+      codebases: count.max(1_000_000).default(MAX_CODEBASES_PER_OWNER),
+      /** Content of all of an owner's codebases; equal files count once. */
+      codebaseBytes: z.int().min(1).max(Number.MAX_SAFE_INTEGER).default(MAX_CODEBASE_BYTES_PER_OWNER),
+    })
+    .prefault({}),
   rateLimits: z
     .strictObject({
       perToken: rate(TOKEN_REQUESTS, TOKEN_WINDOW_MS).prefault({}),

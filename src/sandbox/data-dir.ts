@@ -18,6 +18,8 @@ export interface DataDir {
   readonly deltas: string;
   /** Compiled masks, shared by all sandboxes of one codebase and policy. */
   readonly masks: string;
+  /** Stored codebases: blobs and listings by owner. */
+  readonly codebases: string;
   /** The codebase of sandboxes that have none. Nothing is ever committed to it. */
   readonly empty: string;
   /** Disk space set aside, given up when the disk is full: what must be written down at an end can be. */
@@ -62,6 +64,7 @@ export function openDataDir(options: DataDirOptions): DataDir {
     journal: join(root, "journal"),
     deltas: join(root, "deltas"),
     masks: join(root, "masks"),
+    codebases: join(root, "codebases"),
     empty: join(root, "empty"),
     reserve: join(root, "reserve"),
   };

@@ -140,6 +140,6 @@ export class LocalDeltas implements Deltas {
   }
 }
 
-function publicRecord({ sandboxId, codebaseDir, createdAt, cutOff }: KeptRecord): KeptDelta {
-  return { sandboxId, codebaseDir, createdAt, cutOff };
+function publicRecord({ sandboxId, codebaseDir, stored, createdAt, cutOff }: KeptRecord): KeptDelta {
+  return { sandboxId, codebaseDir, ...(stored === undefined ? {} : { stored }), createdAt, cutOff };
 }

@@ -6,20 +6,25 @@ import type { Client, ListOptions, SandboxHandle, TokenCalls } from "../api/clie
 import type { CreateSandboxBody, ListOf, SandboxResource } from "../api/server.ts";
 import type { KeptDeltaCalls } from "../api/deltas.ts";
 import { remoteDeltas } from "./deltas.ts";
+import type { CodebaseCalls } from "../api/codebases.ts";
+import { remoteCodebases } from "./codebases.ts";
 import { type ConnectOptions, type Http, httpOf } from "./http.ts";
 import { remoteSandbox } from "./sandbox.ts";
 import { remoteTokens } from "./tokens.ts";
 
 export { CorralError } from "../api/errors.ts";
+export { type TreeEntry, uploadTree } from "./upload.ts";
 
 export class Corral implements Client {
   readonly deltas: KeptDeltaCalls;
+  readonly codebases: CodebaseCalls;
   readonly tokens: TokenCalls;
   readonly #http: Http;
 
   constructor(options: ConnectOptions) {
     this.#http = httpOf(options);
     this.deltas = remoteDeltas(this.#http);
+    this.codebases = remoteCodebases(this.#http);
     this.tokens = remoteTokens(this.#http);
   }
 

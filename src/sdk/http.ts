@@ -15,6 +15,8 @@ export interface Call extends CallOptions {
   readonly method?: string;
   /** Sent as JSON. */
   readonly body?: unknown;
+  /** Sent as it is, instead. */
+  readonly raw?: Uint8Array;
   readonly headers?: Readonly<Record<string, string>>;
 }
 
@@ -27,10 +29,11 @@ export interface Http {
 
 export function httpOf({ url, key }: ConnectOptions): Http {
   const base = url.replace(/\/+$/, "");
-  const ask: Http["ask"] = async (path, { method = "GET", body, headers = {}, signal } = {}) => {
-    const json = body === undefined ? {} : { "content-type": "application/json" };
-    const init = { method, headers: { authorization: `Bearer ${key}`, ...json, ...headers } };
-    const content = body === undefined ? {} : { body: JSON.stringify(body) };
+  const ask: Http["ask"] = async (path, { method = "GET", body, raw, headers = {}, signal } = {}) => {
+    const type = raw !== undefined ? "application/octet-stream" : body === undefined ? undefined : "application/json";
+    const typed = type === undefined ? {} : { "content-type": type };
+    const init = { method, headers: { authorization: `Bearer ${key}`, ...typed, ...headers } };
+    const content = type === undefined ? {} : { body: (raw as Uint8Array<ArrayBuffer> | undefined) ?? JSON.stringify(body) };
     const response = await reach(`${base}/v1${path}`, { ...init, ...content, ...(signal === undefined ? {} : { signal }) });
     if (!response.ok) throw await refusal(response);
     return response;

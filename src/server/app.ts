@@ -21,6 +21,7 @@ import { observe } from "./observe.ts";
 import { rateLimits } from "./rate-limits.ts";
 import { deltaRoutes } from "./routes/deltas.ts";
 import { metricsRoute } from "./routes/metrics.ts";
+import { codebaseRoutes } from "./routes/codebases.ts";
 import { sandboxRoutes } from "./routes/sandboxes.ts";
 import { tokenRoutes } from "./routes/tokens.ts";
 import type { ZodApp } from "./shapes.ts";
@@ -95,6 +96,7 @@ export async function buildApp(parts: AppParts): Promise<ZodApp> {
     keyed.get("/v1/openapi.json", { schema: { hide: true } }, () => app.swagger());
     keyed.register(
       (v1, _none, ready) => {
+        codebaseRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts.service);
         sandboxRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts.service);
         deltaRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts.service);
         tokenRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts.service);

@@ -6,7 +6,9 @@ import type { DeltaCalls } from "../api/deltas.ts";
 import { CorralError } from "../api/errors.ts";
 import type { ExecResult } from "../api/sandbox.ts";
 import type { Token } from "../store/tokens.ts";
+import { localCodebases } from "./local-codebases.ts";
 import type { Service } from "./service.ts";
+import { demandWanted, whileWanted } from "./wanted.ts";
 
 export function localClient(service: Service, token: Token): Client {
   const { sandboxes, deltas, tokens } = service;
@@ -20,6 +22,7 @@ export function localClient(service: Service, token: Token): Client {
       demandWanted(signal);
       return await sandboxes.list(token, { ...request, ...(state === undefined ? {} : { states: [state] }) });
     },
+    codebases: localCodebases(service, token),
     deltas: {
       list: async ({ signal, ...request } = {}) => {
         demandWanted(signal);
@@ -67,16 +70,4 @@ function localDelta({ deltas }: Service, token: Token, id: string): DeltaCalls {
     },
     discard: () => deltas.discard(token, id),
   };
-}
-
-async function* whileWanted<T>(source: AsyncIterable<T>, signal: AbortSignal | undefined): AsyncGenerator<T> {
-  demandWanted(signal);
-  for await (const item of source) {
-    yield item;
-    demandWanted(signal);
-  }
-}
-
-function demandWanted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted === true) throw new CorralError("canceled", "the call was canceled");
 }

@@ -2,6 +2,7 @@
 
 import type { Corral } from "../api/corral.ts";
 import type { Clock } from "../base/clock.ts";
+import type { CodebaseStore } from "../codebases/store.ts";
 import type { Store } from "../store/store.ts";
 import type { Meter } from "./meter.ts";
 
@@ -11,6 +12,8 @@ export interface ServiceParts {
   readonly clock: Clock;
   /** Of the data directory: several servers may share one store, and each acts on its own sandboxes alone. */
   readonly nodeId: string;
+  /** Their bytes, in the data directory. */
+  readonly codebases: CodebaseStore;
   readonly quotas: Quotas;
   readonly meter: Meter;
   /** Absent: those of api/limits.ts. */
@@ -29,4 +32,5 @@ export interface FrozenBounds {
 export interface Quotas {
   /** That live or are being made. */
   readonly sandboxes: number;
+  readonly codebases: number;
 }

@@ -9,6 +9,7 @@ import { verifies } from "../../test/verifies.ts";
 import type { Corral } from "../api/corral.ts";
 import type { Client, SandboxHandle } from "../api/client.ts";
 import { systemClock } from "../base/clock.ts";
+import { CodebaseStore } from "../codebases/store.ts";
 import { openLocalCorral } from "../sandbox/corral.ts";
 import { openStore } from "../store/store.ts";
 import { localClient } from "./local-client.ts";
@@ -35,7 +36,8 @@ async function open(frozen: FrozenBounds): Promise<{ readonly client: Client; re
       store,
       clock: systemClock,
       nodeId: "node",
-      quotas: { sandboxes: 10 },
+      codebases: new CodebaseStore(join(dir, "codebases")),
+      quotas: { sandboxes: 10, codebases: 10 },
       meter: { started: () => undefined },
       frozen,
     }),

@@ -7,11 +7,12 @@ import type { Corral } from "../api/corral.ts";
 import { CorralError, errorCode } from "../api/errors.ts";
 import { ID_BODY_LENGTH, ID_PREFIX, isId } from "../api/ids.ts";
 import { EXPIRY_SWEEP_MS } from "../api/limits.ts";
-import type { CreateRequest, RuntimeName, Sandbox, SandboxInfo } from "../api/sandbox.ts";
+import type { CreateRequest, RuntimeName, Sandbox, SandboxInfo, StoredBase } from "../api/sandbox.ts";
 import type { CreateSandboxBody, ListOf, PauseBody, ResumeBody, SandboxResource } from "../api/server.ts";
 import { randomText } from "../base/random-text.ts";
 import type { ListRequest, SandboxRecord } from "../store/sandboxes.ts";
 import type { Token } from "../store/tokens.ts";
+import type { Codebases } from "./codebases.ts";
 import { Held } from "./held.ts";
 import type { ServiceParts } from "./parts.ts";
 import { endOf, gone, type Info, notFound, Pausing } from "./pausing.ts";
@@ -21,6 +22,7 @@ const ALIVE = ["created", "running", "paused"] as const;
 
 export class Sandboxes implements AsyncDisposable {
   readonly #parts: ServiceParts;
+  readonly #codebases: Codebases;
   readonly #held = new Held();
   readonly #pausing: Pausing;
   /** Creates under way, by owner: they count before they are there. */
@@ -28,14 +30,15 @@ export class Sandboxes implements AsyncDisposable {
   #timer: NodeJS.Timeout | undefined;
   #sweeping: Promise<void> = Promise.resolve();
 
-  private constructor(parts: ServiceParts) {
+  private constructor(parts: ServiceParts, codebases: Codebases) {
     this.#parts = parts;
+    this.#codebases = codebases;
     this.#pausing = new Pausing({ ...parts, held: this.#held, tell: (...event) => this.#event(...event) });
   }
 
   /** What the store believes to run is gone: opening the local client has cleared its kernel objects. What is paused is there. */
-  static async open(parts: ServiceParts): Promise<Sandboxes> {
-    const service = new Sandboxes(parts);
+  static async open(parts: ServiceParts, codebases: Codebases): Promise<Sandboxes> {
+    const service = new Sandboxes(parts, codebases);
     await service.#takeOver();
     service.#timer = setInterval(() => service.#sweep(), EXPIRY_SWEEP_MS);
     return service;
@@ -43,6 +46,8 @@ export class Sandboxes implements AsyncDisposable {
 
   async create(token: Token, body: CreateSandboxBody, key?: string): Promise<SandboxResource> {
     if (token.scope === "sandbox") throw new CorralError("forbidden", "a key for one sandbox makes no other; use a key of scope user");
+    if (body.codebaseDir !== undefined && body.codebase !== undefined)
+      throw new CorralError("request_invalid", "codebaseDir and codebase: a sandbox stands on one of them");
     // SAFETY: whoever may name a directory reads it with the server's rights.
     if (body.codebaseDir !== undefined && token.scope !== "admin")
       throw new CorralError("forbidden", "codebaseDir names a directory of the server's machine, which takes a key of scope admin");
@@ -177,8 +182,15 @@ export class Sandboxes implements AsyncDisposable {
       throw new CorralError("limit_reached", `${ownerId} has ${quotas.sandboxes} sandboxes, which is the limit; destroy one first`);
     this.#creating.set(ownerId, creating + 1);
     try {
-      const request = await this.#request(id, body);
-      await store.transaction(({ sandboxes }) => sandboxes.add({ ...newRecord(token, id, body, clock.wallMs()), nodeId }));
+      const stored = body.codebase === undefined ? undefined : await this.#codebases.base(token, body.codebase);
+      const request = { ...(await this.#request(id, body)), ...(stored === undefined ? {} : { stored }) };
+      const record = { ...newRecord(token, id, standingOn(body, stored), clock.wallMs()), nodeId };
+      await store.transaction(async ({ sandboxes, codebases }) => {
+        await sandboxes.add(record);
+        // In one transaction: whoever removes the codebase comes before it or sees it.
+        if (stored !== undefined && !(await codebases.use({ sandboxId: id, codebaseId: stored.codebaseId, number: stored.version })))
+          throw new CorralError("codebase_not_found", `the codebase ${stored.codebaseId} was deleted`);
+      });
       await this.#make(request, id, ownerId);
       return await this.get(token, id);
     } finally {
@@ -189,7 +201,15 @@ export class Sandboxes implements AsyncDisposable {
   }
 
   async #request(id: string, body: CreateSandboxBody): Promise<CreateRequest> {
-    const { codebaseDir, policy = codebaseDir === undefined ? "full-access" : "agent-safe", runtime, limits, env, delta } = body;
+    const {
+      codebaseDir,
+      codebase,
+      policy = (codebaseDir ?? codebase) === undefined ? "full-access" : "agent-safe",
+      runtime,
+      limits,
+      env,
+      delta,
+    } = body;
     // SAFETY: `load` also reads policy files of this machine, so a name from the wire must be that of a preset.
     if (typeof policy === "string" && !/^[a-z-]+(@\d+)?$/.test(policy))
       throw new CorralError("preset_unknown", "policy: no preset has that name; send one of the presets, or rules");
@@ -331,11 +351,18 @@ function newRecord(token: Token, id: string, body: CreateSandboxBody, now: numbe
   return { ...base, createdAt: now, updatedAt: now, endAt: endOf(body.timeoutMs, now) };
 }
 
+/** The body with the version that it means. */
+function standingOn(body: CreateSandboxBody, stored: StoredBase | undefined): CreateSandboxBody {
+  return stored === undefined ? body : { ...body, codebase: { id: stored.codebaseId, version: stored.version } };
+}
+
 function reaches(token: Token, id: string, ownerId: string): boolean {
   return token.scope === "admin" || (token.ownerId === ownerId && (token.scope === "user" || token.sandboxId === id));
 }
 
-function resource({ id, ownerId, state, memory, metadata, createdAt, endAt, info }: SandboxRecord): SandboxResource {
+function resource({ id, ownerId, state, memory, metadata, createdAt, endAt, info, request }: SandboxRecord): SandboxResource {
+  const { codebase } = request as Pick<SandboxResource, "codebase">;
   const times = { createdAt: new Date(createdAt).toISOString(), endAt: endAt === null ? null : new Date(endAt).toISOString() };
-  return { id, ownerId, state, ...(memory === null ? {} : { memory }), metadata, ...times, ...(info as Info) };
+  const more = { ...(memory === null ? {} : { memory }), ...(codebase === undefined ? {} : { codebase }) };
+  return { id, ownerId, state, ...more, metadata, ...times, ...(info as Info) };
 }

@@ -3,29 +3,37 @@
 
 import { Keys } from "./keys.ts";
 import type { ServiceParts } from "./parts.ts";
+import { CodebaseReads } from "./codebase-reads.ts";
+import { Codebases } from "./codebases.ts";
 import { Deltas } from "./deltas.ts";
 import { Sandboxes } from "./sandboxes.ts";
 import { Tokens } from "./tokens.ts";
+import { Uploads } from "./uploads.ts";
 
 export interface Service extends AsyncDisposable {
   readonly sandboxes: Sandboxes;
+  readonly codebases: Codebases;
+  readonly codebaseReads: CodebaseReads;
+  readonly uploads: Uploads;
   readonly deltas: Deltas;
   readonly keys: Keys;
   readonly tokens: Tokens;
 }
 
 export async function openService(parts: ServiceParts): Promise<Service> {
-  const sandboxes = await Sandboxes.open(parts);
-  const deltas = new Deltas(parts, sandboxes);
-  const keys = new Keys(parts);
+  await using opened = new AsyncDisposableStack();
+  const keys = opened.use(new Keys(parts));
+  const codebases = opened.use(await Codebases.open(parts));
+  const sandboxes = opened.use(await Sandboxes.open(parts, codebases));
+  const owned = opened.move();
   return {
     sandboxes,
-    deltas,
+    codebases,
+    codebaseReads: new CodebaseReads(parts, codebases),
+    uploads: new Uploads(parts, codebases),
+    deltas: new Deltas(parts, sandboxes),
     keys,
     tokens: new Tokens(parts, keys),
-    [Symbol.asyncDispose]: async () => {
-      keys[Symbol.dispose]();
-      await sandboxes[Symbol.asyncDispose]();
-    },
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }

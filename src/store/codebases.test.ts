@@ -84,8 +84,9 @@ describe.each(["sqlite", "postgres"] as const)("codebases in %s", (kind) => {
       expect(await use("sb1")).toBe(true);
       for (const expected of [1, 2, 3])
         await store.codebases.addVersion({ id: "cb1", expected, version: version(`v${expected + 1}`), now: T0 });
-      expect(await store.codebases.prune("cb1", 2)).toBe(1); // 2; 1 is used, 3 and 4 are the newest
+      expect(await store.codebases.prune("cb1", 2, [])).toBe(1); // 2; 1 is used, 3 and 4 are the newest
       expect((await store.codebases.versions("cb1", { limit: 9 })).map(({ number }) => number)).toEqual([4, 3, 1]);
+      expect(await store.codebases.prune("cb1", 1, [3])).toBe(0);
       expect(await remove()).toBe(1);
       await store.sandboxes.change({ id: "sb1", from: ["running"], to: "destroyed", now: T0 });
       expect(await remove()).toBe(0);

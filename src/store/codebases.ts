@@ -64,12 +64,12 @@ export interface Codebases {
   versions(id: string, page: { readonly limit: number; readonly before?: number }): Promise<readonly VersionRecord[]>;
   /** Call it in a transaction. The new number, or `undefined` when another version came first or the codebase is gone. */
   addVersion(request: AddVersion): Promise<number | undefined>;
-  /** Call it in a transaction with the sandbox's row. False: the codebase is gone. */
+  /** Call it in a transaction with the sandbox's row. False: the codebase or the version is gone. */
   use(use: { readonly sandboxId: string; readonly codebaseId: string; readonly number: number }): Promise<boolean>;
   /** Call it in a transaction. How many living sandboxes keep it from being removed; 0: it is gone, and its versions. */
   remove(id: string): Promise<number>;
-  /** Forgets versions but the newest `keep` and those that a living sandbox stands on; returns how many. */
-  prune(id: string, keep: number): Promise<number>;
+  /** Forgets versions but the newest `keep`, those that a living sandbox stands on, and `used`; returns how many. */
+  prune(id: string, keep: number, used: readonly number[]): Promise<number>;
   /** Roots of all versions of an owner that lie on a node. */
   roots(nodeId: string, ownerId: string): Promise<readonly string[]>;
   owners(nodeId: string): Promise<readonly string[]>;
@@ -101,6 +101,12 @@ export function codebasesOf(db: Db): Codebases {
     addVersion: (request) => addVersion(db, request),
     use: async ({ sandboxId, codebaseId, number }) => {
       if (!(await lock(db, codebaseId))) return false;
+      const version = db
+        .selectFrom("codebase_versions")
+        .select("number")
+        .where("codebase_id", "=", codebaseId)
+        .where("number", "=", number);
+      if ((await version.executeTakeFirst()) === undefined) return false;
       await db.insertInto("codebase_uses").values({ sandbox_id: sandboxId, codebase_id: codebaseId, number }).execute();
       return true;
     },
@@ -113,7 +119,7 @@ export function codebasesOf(db: Db): Codebases {
       }
       return users.length;
     },
-    prune: (id, keep) => prune(db, id, keep),
+    prune: (id, keep, used) => prune(db, id, keep, used),
     roots: async (nodeId, ownerId) => {
       const query = db.selectFrom("codebase_versions").innerJoin("codebases", "codebases.id", "codebase_versions.codebase_id");
       const rows = await query.select("root").distinct().where("node_id", "=", nodeId).where("owner_id", "=", ownerId).execute();
@@ -170,15 +176,15 @@ async function addVersion(db: Db, { id, expected, version, now }: AddVersion): P
   return expected + 1;
 }
 
-async function prune(db: Db, id: string, keep: number): Promise<number> {
-  const used = await liveUses(db, id);
+async function prune(db: Db, id: string, keep: number, others: readonly number[]): Promise<number> {
+  const used = [...(await liveUses(db, id)), ...others];
   const row = await db.selectFrom("codebases").select("version").where("id", "=", id).executeTakeFirst();
   if (row === undefined) return 0;
   let query = db
     .deleteFrom("codebase_versions")
     .where("codebase_id", "=", id)
     .where("number", "<=", row.version - keep);
-  if (used.length > 0) query = query.where("number", "not in", [...used]);
+  if (used.length > 0) query = query.where("number", "not in", used);
   return Number((await query.executeTakeFirst()).numDeletedRows);
 }
 

@@ -14,7 +14,6 @@ import type { KeptDelta } from "../api/corral.ts";
 import { CorralError } from "../api/errors.ts";
 import { isId } from "../api/ids.ts";
 import type { EntryKind, Policy } from "../api/policy.ts";
-import type { StoredBase } from "../api/sandbox.ts";
 import { writeFileAtomic } from "../base/atomic-file.ts";
 import type { ProcessIdentity } from "../base/process-identity.ts";
 import type { Signature } from "./stage.ts";
@@ -24,8 +23,6 @@ const VERSION = 1;
 
 export interface KeptRecord extends KeptDelta {
   readonly policy: Policy;
-  /** The version of a stored codebase that it was made over; `codebaseDir` is empty then. */
-  readonly stored?: StoredBase;
   /** Form of the overlay marks: `trusted.*` as root, `user.*` rootless. */
   readonly trusted: boolean;
   /** False while its sandbox lives, and for good when the delta goes with it. */

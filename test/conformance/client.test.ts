@@ -1,6 +1,7 @@
 // What a client of Corral may count on: the same rows for the local client and the SDK, on each runtime. A file of rows a noun.
 
 import { describe } from "vitest";
+import { codebaseRows } from "./client/codebases.ts";
 import { deltaRows } from "./client/deltas.ts";
 import { clientLab } from "./client/lab.ts";
 import { pauseRows } from "./client/pauses.ts";
@@ -12,5 +13,6 @@ describe.each(["local", "remote"] as const)("the %s client", (place) => {
     sandboxRows(lab);
     deltaRows(lab);
     pauseRows(lab);
+    codebaseRows(lab);
   });
 });

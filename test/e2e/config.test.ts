@@ -174,6 +174,17 @@ const EFFECTS: Readonly<Record<string, () => Promise<void>>> = {
     expect(await server.admin.create({}).then(() => "passed", errorCode)).toBe("limit_reached");
     await one.destroy();
   },
+  "quotas.codebases": async () => {
+    await using server = await startServerHere({ "quotas.codebases": "1" });
+    await server.admin.codebases.create({ name: "one" });
+    expect(await server.admin.codebases.create({ name: "two" }).then(() => "passed", errorCode)).toBe("limit_reached");
+  },
+  "quotas.codebaseBytes": async () => {
+    await using server = await startServerHere({ "quotas.codebaseBytes": "10" });
+    const { id } = await server.admin.codebases.create({ name: "small" });
+    expect((await server.admin.codebases.put(id, "ten", new Uint8Array(10))).version.bytes).toBe(10);
+    expect(await server.admin.codebases.put(id, "more", new Uint8Array(1).fill(1)).then(() => "passed", errorCode)).toBe("limit_reached");
+  },
   "rateLimits.perToken.requests": async () => {
     await using server = await startServerHere({ "rateLimits.perToken.requests": "2", "rateLimits.perToken.windowMs": "3600000" });
     expect(

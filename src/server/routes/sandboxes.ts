@@ -26,6 +26,7 @@ const limits = z.strictObject({
 });
 const createBody = z.strictObject({
   codebaseDir: noNul.min(1).optional(),
+  codebase: z.strictObject({ id: z.string().max(64), version: z.int().min(1).optional() }).optional(),
   policy: z.union([text, z.strictObject({ rules: z.array(rule).max(10_000) })]).optional(),
   runtime: z.enum(["native", "bwrap"]).optional(),
   limits: limits.optional(),

@@ -16,9 +16,15 @@ import { Corral } from "../../../src/sdk/corral.ts";
 import { ServerMetrics } from "../../../src/server/metrics.ts";
 import { localClient } from "../../../src/service/local-client.ts";
 import { openService } from "../../../src/service/service.ts";
+import { CodebaseStore } from "../../../src/codebases/store.ts";
+import { storedCodebases } from "../../../src/codebases/stored.ts";
+import { codebaseHeads } from "../../../src/service/codebase-heads.ts";
 import { openStore } from "../../../src/store/store.ts";
 import { BWRAP_MISSING } from "../../bwrap.ts";
 import { startServerProcess } from "../../fixtures/server.ts";
+
+/** Of an owner's codebases. */
+const QUOTA_BYTES = 24 * 1024 ** 2;
 
 export type ClientPlace = "local" | "remote";
 
@@ -94,14 +100,19 @@ async function openHere(root: string): Promise<Opened> {
   const data = openDataDir({ env: {}, uid: process.getuid?.() ?? 0, path: root });
   const store = parts.use(await openStore({ kind: "sqlite", file: join(data.root, "corral.db") }));
   const guestFile = guestProgram();
-  const corral = parts.use(await openLocalCorral({ guestFile, env: process.env, uid: process.getuid?.() ?? 0, dataDir: data.root }));
+  const codebases = new CodebaseStore(data.codebases, { quotaBytes: QUOTA_BYTES });
+  const stored = storedCodebases(codebases, codebaseHeads({ store, clock: systemClock }));
+  const corral = parts.use(
+    await openLocalCorral({ guestFile, env: process.env, uid: process.getuid?.() ?? 0, dataDir: data.root, stored }),
+  );
   const service = parts.use(
     await openService({
       corral,
       store,
       clock: systemClock,
       nodeId: nodeIdOf(data),
-      quotas: { sandboxes: 100 },
+      codebases,
+      quotas: { sandboxes: 100, codebases: 100 },
       meter: new ServerMetrics(data.root),
     }),
   );
@@ -120,7 +131,7 @@ async function openHere(root: string): Promise<Opened> {
 }
 
 async function openServer(root: string): Promise<Opened> {
-  const server = await startServerProcess(root);
+  const server = await startServerProcess(root, ["--set", `quotas.codebaseBytes=${QUOTA_BYTES}`]);
   const { url, key } = server;
   return {
     admin: new Corral({ url, key: key ?? "" }),
