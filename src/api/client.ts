@@ -5,6 +5,7 @@
 import type { CallOptions, PageOptions } from "./calls.ts";
 import type { CodebaseCalls } from "./codebases.ts";
 import type { DeltaCalls, KeptDeltaCalls } from "./deltas.ts";
+import type { EventCalls } from "./events.ts";
 import type { ExecResult } from "./sandbox.ts";
 import type {
   CreateSandboxBody,
@@ -62,5 +63,6 @@ export interface Client {
   list(options?: ListOptions): Promise<ListOf<SandboxResource>>;
   readonly codebases: CodebaseCalls;
   readonly deltas: KeptDeltaCalls;
+  readonly events: EventCalls;
   readonly tokens: TokenCalls;
 }

@@ -44,6 +44,16 @@ export const KEY_MEMORY_MS = 500;
 export const KEY_MEMORY = 10_000;
 /** How often the keys of calls under way are asked for again, ms. */
 export const KEY_CHECK_MS = 200;
+/** Readers of one owner that follow events at once. */
+export const MAX_FOLLOWERS = 32;
+/** How often events that another server wrote are looked for, ms. */
+export const EVENT_POLL_MS = 1_000;
+/** How long a stream of events may be silent, ms. */
+export const EVENT_BEAT_MS = 15_000;
+/** How long a reader of events may take nothing before it is let go, ms. */
+export const EVENT_STALL_MS = 30_000;
+/** How long events are kept, ms. */
+export const EVENT_KEEP_MS = 7 * 24 * 60 * 60 * 1000;
 /** Entries of one list of changes that are told; counts tell of all. */
 export const MAX_TOLD_CHANGES = 10_000;
 /** Deltas of one owner that are read at once. */

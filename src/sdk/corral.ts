@@ -5,9 +5,11 @@ import type { CallOptions } from "../api/calls.ts";
 import type { Client, ListOptions, SandboxHandle, TokenCalls } from "../api/client.ts";
 import type { CreateSandboxBody, ListOf, SandboxResource } from "../api/server.ts";
 import type { KeptDeltaCalls } from "../api/deltas.ts";
+import type { EventCalls } from "../api/events.ts";
 import { remoteDeltas } from "./deltas.ts";
 import type { CodebaseCalls } from "../api/codebases.ts";
 import { remoteCodebases } from "./codebases.ts";
+import { remoteEvents } from "./events.ts";
 import { type ConnectOptions, type Http, httpOf } from "./http.ts";
 import { remoteSandbox } from "./sandbox.ts";
 import { remoteTokens } from "./tokens.ts";
@@ -18,6 +20,7 @@ export { type TreeEntry, uploadTree } from "./upload.ts";
 export class Corral implements Client {
   readonly deltas: KeptDeltaCalls;
   readonly codebases: CodebaseCalls;
+  readonly events: EventCalls;
   readonly tokens: TokenCalls;
   readonly #http: Http;
 
@@ -25,6 +28,7 @@ export class Corral implements Client {
     this.#http = httpOf(options);
     this.deltas = remoteDeltas(this.#http);
     this.codebases = remoteCodebases(this.#http);
+    this.events = remoteEvents(this.#http);
     this.tokens = remoteTokens(this.#http);
   }
 

@@ -54,7 +54,8 @@ async function refusal(response: Response): Promise<CorralError> {
   const body = (await response.json().catch(() => ({}))) as { readonly error?: Partial<WireError> };
   const { code, message, requestId, retryAfterMs, details } = body.error ?? {};
   const known = code !== undefined && Object.hasOwn(ERROR_KINDS, code);
-  const told: ErrorCode = known ? code : "internal";
+  // Without a code of the table it is no Corral that answers but a proxy before one.
+  const told: ErrorCode = known ? code : [502, 503, 504].includes(response.status) ? "server_unreachable" : "internal";
   return new CorralError(told, message ?? `the server answered ${response.status} without saying why`, {
     details: { ...details, status: response.status, requestId, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) },
   });

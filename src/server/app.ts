@@ -20,6 +20,7 @@ import type { ServerMetrics } from "./metrics.ts";
 import { observe } from "./observe.ts";
 import { rateLimits } from "./rate-limits.ts";
 import { deltaRoutes } from "./routes/deltas.ts";
+import { eventRoutes } from "./routes/events.ts";
 import { metricsRoute } from "./routes/metrics.ts";
 import { codebaseRoutes } from "./routes/codebases.ts";
 import { sandboxRoutes } from "./routes/sandboxes.ts";
@@ -50,6 +51,8 @@ function bare({ config, certificate }: AppParts): ZodApp {
     genReqId: () => `req${randomText(REQUEST_ID_LENGTH)}`,
     // What is under way may end; who holds a connection and asks nothing does not hold up the end.
     forceCloseConnections: "idle",
+    // What comes while it ends is told so by a code of the table, below.
+    return503OnClosing: false,
   }).withTypeProvider<ZodTypeProvider>();
 }
 
@@ -74,7 +77,7 @@ export async function buildApp(parts: AppParts): Promise<ZodApp> {
       reply,
     );
   });
-  app.addHook("onRequest", (request, _reply, done) => done(originProblem(request, parts.config.origins)));
+  refuseFirst(app, parts.config.origins);
   await app.register(swagger, {
     openapi: {
       openapi: "3.1.0",
@@ -99,6 +102,7 @@ export async function buildApp(parts: AppParts): Promise<ZodApp> {
         codebaseRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts.service);
         sandboxRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts.service);
         deltaRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts.service);
+        eventRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts.service);
         tokenRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts.service);
         ready();
       },
@@ -108,6 +112,19 @@ export async function buildApp(parts: AppParts): Promise<ZodApp> {
   });
   await app.ready();
   return app;
+}
+
+/** What comes while the server ends, and web pages of other origins. */
+function refuseFirst(app: ZodApp, origins: readonly string[]): void {
+  let ending = false;
+  app.addHook("preClose", (done) => {
+    ending = true;
+    done();
+  });
+  app.addHook("onRequest", (request, reply, done) => {
+    if (ending) void reply.header("connection", "close");
+    done(ending ? new CorralError("overloaded", "the server is ending; ask again") : originProblem(request, origins));
+  });
 }
 
 function originProblem(request: FastifyRequest, origins: readonly string[]): CorralError | undefined {

@@ -3,15 +3,17 @@
 
 import type { Client, ClientExecRequest, SandboxHandle } from "../api/client.ts";
 import type { DeltaCalls } from "../api/deltas.ts";
+import type { EventResource } from "../api/events.ts";
 import { CorralError } from "../api/errors.ts";
 import type { ExecResult } from "../api/sandbox.ts";
 import type { Token } from "../store/tokens.ts";
+import type { EventRequest } from "./events.ts";
 import { localCodebases } from "./local-codebases.ts";
 import type { Service } from "./service.ts";
 import { demandWanted, whileWanted } from "./wanted.ts";
 
 export function localClient(service: Service, token: Token): Client {
-  const { sandboxes, deltas, tokens } = service;
+  const { sandboxes, deltas, events, tokens } = service;
   return {
     create: async (body, { idempotencyKey, signal } = {}) => {
       demandWanted(signal);
@@ -28,6 +30,13 @@ export function localClient(service: Service, token: Token): Client {
         demandWanted(signal);
         return await deltas.list(token, request);
       },
+    },
+    events: {
+      list: async ({ signal, cursor, ...request } = {}) => {
+        demandWanted(signal);
+        return await events.list(token, { ...request, ...(cursor === undefined ? {} : { after: cursor }) });
+      },
+      follow: ({ signal, ...request } = {}) => followed(service, token, request, signal),
     },
     tokens: {
       issue: (body) => tokens.issue(token, body),
@@ -70,4 +79,14 @@ function localDelta({ deltas }: Service, token: Token, id: string): DeltaCalls {
     },
     discard: () => deltas.discard(token, id),
   };
+}
+
+async function* followed(
+  { events }: Service,
+  token: Token,
+  request: EventRequest,
+  signal: AbortSignal = new AbortController().signal,
+): AsyncGenerator<EventResource> {
+  for await (const event of events.follow(token, request, signal)) if (typeof event === "object") yield event;
+  demandWanted(signal);
 }

@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import type { Corral } from "../api/corral.ts";
 import { CorralError, errorCode } from "../api/errors.ts";
 import { ID_BODY_LENGTH, ID_PREFIX, isId } from "../api/ids.ts";
-import { EXPIRY_SWEEP_MS } from "../api/limits.ts";
+import { EVENT_KEEP_MS, EXPIRY_SWEEP_MS } from "../api/limits.ts";
 import type { CreateRequest, RuntimeName, Sandbox, SandboxInfo, StoredBase } from "../api/sandbox.ts";
 import type { CreateSandboxBody, ListOf, PauseBody, ResumeBody, SandboxResource } from "../api/server.ts";
 import { randomText } from "../base/random-text.ts";
@@ -86,7 +86,9 @@ export class Sandboxes implements AsyncDisposable {
     await this.#record(token, id);
     const now = this.#parts.clock.wallMs();
     if (!(await this.#parts.store.sandboxes.renew(id, endOf(timeoutMs, now), now))) throw notFound(id);
-    return await this.get(token, id);
+    const renewed = await this.get(token, id);
+    await this.#event(renewed.ownerId, "sandbox-renew", id, { endAt: renewed.endAt });
+    return renewed;
   }
 
   /** The running sandbox behind an id, to use it; one that is paused is resumed. */
@@ -326,6 +328,7 @@ export class Sandboxes implements AsyncDisposable {
     for (const id of await store.sandboxes.ended(nodeId, now, SWEEP_BATCH)) await this.#end(id).catch(() => undefined); // and the next one's turn
     await this.#pausing.relieve();
     await store.idempotency.sweep(now);
+    await store.events.cut(now - EVENT_KEEP_MS);
   }
 
   async #end(id: string): Promise<void> {

@@ -6,6 +6,7 @@ import type { ServiceParts } from "./parts.ts";
 import { CodebaseReads } from "./codebase-reads.ts";
 import { Codebases } from "./codebases.ts";
 import { Deltas } from "./deltas.ts";
+import { Events } from "./events.ts";
 import { Sandboxes } from "./sandboxes.ts";
 import { Tokens } from "./tokens.ts";
 import { Uploads } from "./uploads.ts";
@@ -16,12 +17,15 @@ export interface Service extends AsyncDisposable {
   readonly codebaseReads: CodebaseReads;
   readonly uploads: Uploads;
   readonly deltas: Deltas;
+  readonly events: Events;
   readonly keys: Keys;
   readonly tokens: Tokens;
 }
 
-export async function openService(parts: ServiceParts): Promise<Service> {
+export async function openService(given: ServiceParts): Promise<Service> {
   await using opened = new AsyncDisposableStack();
+  const events = opened.use(new Events(given));
+  const parts = { ...given, store: events.waking() };
   const keys = opened.use(new Keys(parts));
   const codebases = opened.use(await Codebases.open(parts));
   const sandboxes = opened.use(await Sandboxes.open(parts, codebases));
@@ -32,6 +36,7 @@ export async function openService(parts: ServiceParts): Promise<Service> {
     codebaseReads: new CodebaseReads(parts, codebases),
     uploads: new Uploads(parts, codebases),
     deltas: new Deltas(parts, sandboxes),
+    events,
     keys,
     tokens: new Tokens(parts, keys),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),

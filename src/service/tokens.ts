@@ -29,6 +29,7 @@ export class Tokens {
       ...(sandboxId === undefined ? {} : { sandboxId }),
       ...(expiresInMs === undefined ? {} : { expiresAt: now + expiresInMs }),
     });
+    await this.#event("token-issue", token.ownerId, token.id);
     return { ...resource(token), secret };
   }
 
@@ -41,7 +42,12 @@ export class Tokens {
     if (!isId("token", id)) return false;
     const revoked = await this.#store.tokens.revoke(owner, id, this.#clock.wallMs());
     this.#keys.forget(id);
+    if (revoked) await this.#event("token-revoke", owner, id);
     return revoked;
+  }
+
+  async #event(kind: string, ownerId: string, subjectId: string): Promise<void> {
+    await this.#store.events.append({ at: this.#clock.wallMs(), ownerId, kind, subjectId, data: {} });
   }
 }
 

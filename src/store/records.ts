@@ -38,6 +38,8 @@ export interface After {
   /** Absent: of all owners. */
   readonly ownerId?: string;
   readonly subjectId?: string;
+  /** Of events alone: only these. */
+  readonly kinds?: readonly string[];
   /** Records behind this one; 0 begins at the oldest. */
   readonly seq: number;
   readonly limit?: number;
@@ -45,6 +47,8 @@ export interface After {
 
 export interface Log<New, Stored> {
   append(record: New): Promise<number>;
+  /** `seq` of the newest, 0 when there is none. */
+  last(): Promise<number>;
   after(request: After): Promise<readonly Stored[]>;
   /** Removes what happened before; returns how many. */
   cut(before: number): Promise<number>;
@@ -56,10 +60,18 @@ export function eventsOf(db: Db): Log<NewEvent, StoredEvent> {
       const row = { at, owner_id: ownerId, kind, subject_id: subjectId, data: JSON.stringify(data) };
       return (await db.insertInto("events").values(row).returning("seq").executeTakeFirstOrThrow()).seq;
     },
-    after: async ({ ownerId, subjectId, seq, limit }) => {
+    last: async () =>
+      (
+        await db
+          .selectFrom("events")
+          .select(({ fn }) => fn.max("seq").as("seq"))
+          .executeTakeFirst()
+      )?.seq ?? 0,
+    after: async ({ ownerId, subjectId, kinds, seq, limit }) => {
       let query = db.selectFrom("events").selectAll().where("seq", ">", seq).orderBy("seq").limit(pageOf(limit));
       if (ownerId !== undefined) query = query.where("owner_id", "=", ownerId);
       if (subjectId !== undefined) query = query.where("subject_id", "=", subjectId);
+      if (kinds !== undefined) query = query.where("kind", "in", [...kinds]);
       return (await query.execute()).map(({ owner_id, subject_id, data, ...row }) => ({
         ...row,
         ownerId: owner_id,
@@ -77,6 +89,13 @@ export function auditOf(db: Db): Log<NewAudit, StoredAudit> {
       const row = { at, owner_id: ownerId, token_id: tokenId, action, subject_id: subjectId, outcome, details: JSON.stringify(details) };
       return (await db.insertInto("audit").values(row).returning("seq").executeTakeFirstOrThrow()).seq;
     },
+    last: async () =>
+      (
+        await db
+          .selectFrom("audit")
+          .select(({ fn }) => fn.max("seq").as("seq"))
+          .executeTakeFirst()
+      )?.seq ?? 0,
     after: async ({ ownerId, subjectId, seq, limit }) => {
       let query = db.selectFrom("audit").selectAll().where("seq", ">", seq).orderBy("seq").limit(pageOf(limit));
       if (ownerId !== undefined) query = query.where("owner_id", "=", ownerId);

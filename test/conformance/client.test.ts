@@ -3,6 +3,7 @@
 import { describe } from "vitest";
 import { codebaseRows } from "./client/codebases.ts";
 import { deltaRows } from "./client/deltas.ts";
+import { eventRows } from "./client/events.ts";
 import { clientLab } from "./client/lab.ts";
 import { pauseRows } from "./client/pauses.ts";
 import { sandboxRows } from "./client/sandboxes.ts";
@@ -14,5 +15,6 @@ describe.each(["local", "remote"] as const)("the %s client", (place) => {
     deltaRows(lab);
     pauseRows(lab);
     codebaseRows(lab);
+    eventRows(lab);
   });
 });

@@ -213,6 +213,32 @@ describe("corral serve", () => {
     },
   );
 
+  verifies("server/events-resume", "a follower goes on behind the last event it saw, over an end and a start of the server", async () => {
+    const data = join(dir, "followed");
+    const first = await startServerProcess(data);
+    const client = new Corral({ url: first.url, key: first.key ?? "" });
+    const seen: string[] = [];
+    const kinds = ["sandbox-create"];
+    const stop = new AbortController();
+    const following = (async () => {
+      for await (const { subjectId } of client.events.follow({ kinds, after: "0", signal: stop.signal })) seen.push(subjectId);
+    })();
+    const one = await client.create({});
+    await expect.poll(() => seen).toEqual([one.id]);
+    // Nothing holds the end up that would go on for ever.
+    expect(await first.end("SIGTERM")).toBe(0);
+    await using second = await startServerProcess(data, ["--port", new URL(first.url).port]);
+    const two = await new Corral({ url: second.url, key: first.key ?? "" }).create({});
+    await expect.poll(() => seen, { timeout: 20_000 }).toEqual([one.id, two.id]);
+    stop.abort();
+    expect(await codeOf(following)).toBe("canceled");
+    const headers = { authorization: `Bearer ${first.key}`, accept: "text/event-stream", "last-event-id": "0" };
+    const response = await fetch(`${second.url}/v1/events`, { headers });
+    expect(response.headers.get("content-type")).toBe("text/event-stream");
+    const chunk = (await response.body?.getReader().read()) as { value: Uint8Array } | undefined;
+    expect(text(chunk?.value ?? new Uint8Array())).toMatch(/^id: 0\n\n/);
+  });
+
   verifies("server/one-owner", "a second server over the same data directory is refused", async () => {
     await expect(startServerProcess(join(dir, "data"))).rejects.toThrow(/data_locked/);
   });
