@@ -2,6 +2,7 @@
 // and the local client in the server's own process. Types alone. Invariant: what is refused is a CorralError with a code of the table;
 // every call takes an AbortSignal.
 
+import type { AuditCalls } from "./audit.ts";
 import type { CallOptions, PageOptions } from "./calls.ts";
 import type { CodebaseCalls } from "./codebases.ts";
 import type { DeltaCalls, KeptDeltaCalls } from "./deltas.ts";
@@ -63,6 +64,8 @@ export interface Client {
   list(options?: ListOptions): Promise<ListOf<SandboxResource>>;
   readonly codebases: CodebaseCalls;
   readonly deltas: KeptDeltaCalls;
+  /** Of calls over HTTP. */
+  readonly audit: AuditCalls;
   readonly events: EventCalls;
   readonly tokens: TokenCalls;
 }

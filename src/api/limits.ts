@@ -54,6 +54,12 @@ export const EVENT_BEAT_MS = 15_000;
 export const EVENT_STALL_MS = 30_000;
 /** How long events are kept, ms. */
 export const EVENT_KEEP_MS = 7 * 24 * 60 * 60 * 1000;
+/** How long a row of the audit log waits for others, ms: what a killed server may lose. */
+export const AUDIT_WRITE_MS = 50;
+/** Rows of the audit log that wait while the store takes none; then calls that change something are refused. */
+export const AUDIT_QUEUE = 10_000;
+/** How long the audit log is kept, ms. */
+export const AUDIT_KEEP_MS = 90 * 24 * 60 * 60 * 1000;
 /** Entries of one list of changes that are told; counts tell of all. */
 export const MAX_TOLD_CHANGES = 10_000;
 /** Deltas of one owner that are read at once. */

@@ -9,6 +9,8 @@ import type { EventCalls } from "../api/events.ts";
 import { remoteDeltas } from "./deltas.ts";
 import type { CodebaseCalls } from "../api/codebases.ts";
 import { remoteCodebases } from "./codebases.ts";
+import type { AuditCalls } from "../api/audit.ts";
+import { remoteAudit } from "./audit.ts";
 import { remoteEvents } from "./events.ts";
 import { type ConnectOptions, type Http, httpOf } from "./http.ts";
 import { remoteSandbox } from "./sandbox.ts";
@@ -20,6 +22,7 @@ export { type TreeEntry, uploadTree } from "./upload.ts";
 export class Corral implements Client {
   readonly deltas: KeptDeltaCalls;
   readonly codebases: CodebaseCalls;
+  readonly audit: AuditCalls;
   readonly events: EventCalls;
   readonly tokens: TokenCalls;
   readonly #http: Http;
@@ -28,6 +31,7 @@ export class Corral implements Client {
     this.#http = httpOf(options);
     this.deltas = remoteDeltas(this.#http);
     this.codebases = remoteCodebases(this.#http);
+    this.audit = remoteAudit(this.#http);
     this.events = remoteEvents(this.#http);
     this.tokens = remoteTokens(this.#http);
   }

@@ -13,7 +13,7 @@ import type { Service } from "./service.ts";
 import { demandWanted, whileWanted } from "./wanted.ts";
 
 export function localClient(service: Service, token: Token): Client {
-  const { sandboxes, deltas, events, tokens } = service;
+  const { sandboxes, deltas, events, audit, tokens } = service;
   return {
     create: async (body, { idempotencyKey, signal } = {}) => {
       demandWanted(signal);
@@ -29,6 +29,12 @@ export function localClient(service: Service, token: Token): Client {
       list: async ({ signal, ...request } = {}) => {
         demandWanted(signal);
         return await deltas.list(token, request);
+      },
+    },
+    audit: {
+      list: async ({ signal, cursor, ...request } = {}) => {
+        demandWanted(signal);
+        return await audit.list(token, { ...request, ...(cursor === undefined ? {} : { after: cursor }) });
       },
     },
     events: {

@@ -239,6 +239,45 @@ describe("corral serve", () => {
     expect(text(chunk?.value ?? new Uint8Array())).toMatch(/^id: 0\n\n/);
   });
 
+  verifies(
+    "server/audit",
+    "every call that may change something and every refusal is a row, which holds no secret and outlives an end",
+    async () => {
+      const data = join(dir, "audited");
+      const first = await startServerProcess(data);
+      const root = new Corral({ url: first.url, key: first.key ?? "" });
+      const { id: tokenId, secret } = await root.tokens.issue({ ownerId: "cat", scope: "user", name: "cat" });
+      const cat = new Corral({ url: first.url, key: secret });
+      const sandbox = await cat.create({ env: { PASSWORD: "hush" } });
+      await sandbox.exec({ command: "echo hush" });
+      expect(await codeOf(cat.create({ codebaseDir: dir }))).toBe("forbidden");
+      expect(await codeOf(cat.tokens.list({ ownerId: "admin" }))).toBe("forbidden");
+      for (let count = 0; count < 3; count++) await fetch(`${first.url}/v1/sandboxes`);
+      await sandbox.destroy();
+      expect(await first.end("SIGTERM")).toBe(0);
+      await using second = await startServerProcess(data);
+      const again = new Corral({ url: second.url, key: secret });
+      const { items } = await again.audit.list();
+      expect(items.map(({ action, outcome, subjectId }) => [action, outcome, subjectId])).toEqual([
+        ["sandbox-create", "ok", sandbox.id],
+        ["sandbox-exec", "ok", sandbox.id],
+        ["sandbox-create", "forbidden", ""],
+        ["token-read", "forbidden", ""],
+        ["sandbox-delete", "ok", sandbox.id],
+      ]);
+      for (const row of items) expect(row).toMatchObject({ ownerId: "cat", tokenId, requestId: expect.stringMatching(/^req/) as string });
+      const all = await new Corral({ url: second.url, key: first.key ?? "" }).audit.list();
+      expect(all.items.map(({ action, outcome }) => `${action} ${outcome}`)).toEqual(
+        expect.arrayContaining(["token-create ok", "sandbox-read unauthorized"]),
+      );
+      expect(JSON.stringify(all)).not.toMatch(/hush|ck[a-z0-9]{40}/);
+      const page = await again.audit.list({ limit: 2, subjectId: sandbox.id });
+      expect([page.items.length, (await again.audit.list({ cursor: page.next ?? "", subjectId: sandbox.id })).items.length]).toEqual([
+        2, 1,
+      ]);
+    },
+  );
+
   verifies("server/one-owner", "a second server over the same data directory is refused", async () => {
     await expect(startServerProcess(join(dir, "data"))).rejects.toThrow(/data_locked/);
   });
