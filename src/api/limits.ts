@@ -70,6 +70,8 @@ export const SUCCESSOR_WAIT_MS = 30_000;
 export const MAX_PAGE_ITEMS = 100;
 /** How long the key of a create is remembered, ms. */
 export const IDEMPOTENCY_MS = 24 * 60 * 60 * 1000;
+/** How often keys of creates and events that are too old are swept, ms: they hold nothing but room. */
+export const OLD_ROWS_SWEEP_MS = 60 * 60 * 1000;
 /** How long a query waits for another process's lock on the SQLite file, ms. */
 export const STORE_BUSY_MS = 5_000;
 /** Page cache of SQLite, KiB. */

@@ -1,10 +1,11 @@
 // `corral serve` as a client meets it: a real process, real sandboxes, the SDK and plain HTTP.
 
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { errorCode } from "../../src/api/errors.ts";
 import type { Client } from "../../src/api/client.ts";
+import { openDataDir } from "../../src/sandbox/data-dir.ts";
 import { Corral } from "../../src/sdk/corral.ts";
 import { Postgres, postgresMissing } from "../fixtures/postgres.ts";
 import { type ServerProcess, startServerProcess } from "../fixtures/server.ts";
@@ -32,6 +33,27 @@ afterAll(async () => {
   await server.end("SIGTERM");
   rmSync(dir, { recursive: true, force: true });
 });
+
+/** What a server that has ended left of itself, but for its records. */
+function remainsOf(data: string): readonly string[] {
+  const { run, journal, deltas } = openDataDir({ path: data, env: process.env, uid: process.getuid?.() ?? 0 });
+  return [run, journal, deltas].flatMap((place) => readdirSync(place).map((name) => join(place, name)));
+}
+
+/** The spawner that holds the sandboxes of a server. */
+function spawnerOf(data: string): number {
+  const { run } = openDataDir({ path: data, env: process.env, uid: process.getuid?.() ?? 0 });
+  const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name) && name !== "1");
+  return Number(pids.find((pid) => readText(`/proc/${pid}/cmdline`).includes(join(run, "native.spawner"))));
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, "latin1");
+  } catch {
+    return ""; // it ended meanwhile
+  }
+}
 
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString();
 const codeOf = (call: Promise<unknown>): Promise<string | undefined> => call.then(() => "passed", errorCode);
@@ -304,20 +326,59 @@ describe("corral serve", () => {
 
   verifies(
     "server/restart",
-    "a killed server loses no record: its keys hold, its sandboxes are told as failed and nothing of them runs",
+    "a killed server loses nothing: its keys hold, the next one goes on with its sandboxes, and each ends at its time",
     async () => {
       const data = join(dir, "killed");
       const first = await startServerProcess(data);
       const client = new Corral({ url: first.url, key: first.key ?? "" });
-      const sandbox = await client.create({});
+      const sandbox = await client.create({ env: { WHO: "ann" } });
+      const gone = await client.create({});
+      await sandbox.exec({ command: "echo kept > file; setsid sleep 300 > /dev/null 2>&1 &" });
+      const { endAt } = await sandbox.info();
+      const short = await client.create({ timeoutMs: 1_000 });
+      await gone.destroy();
       expect(await first.end("SIGKILL")).toBe("SIGKILL");
       await using second = await startServerProcess(data);
       expect(second.key).toBeNull();
       const again = new Corral({ url: second.url, key: first.key ?? "" });
-      expect(await again.sandbox(sandbox.id).info()).toMatchObject({ state: "failed" });
-      expect(await codeOf(again.sandbox(sandbox.id).exec({ command: "true" }))).toBe("sandbox_lost");
+      const same = again.sandbox(sandbox.id);
+      expect(await same.info()).toMatchObject({ state: "running", endAt });
+      const seen = await same.exec({ command: "cat file; echo $WHO; cat /proc/[0-9]*/comm | grep -c sleep" });
+      expect(text(seen.stdout)).toBe("kept\nann\n1\n");
+      expect(await codeOf(again.sandbox(gone.id).info())).toBe("sandbox_not_found");
+      await expect.poll(() => codeOf(again.sandbox(short.id).info()), { timeout: 10_000 }).toBe("sandbox_not_found");
+      await same.destroy();
       expect((await (await again.create({})).exec({ command: "true" })).exitCode).toBe(0);
       expect(await second.end("SIGTERM")).toBe(0);
+      expect(remainsOf(data)).toEqual([]);
     },
   );
+
+  verifies("server/restart-lost", "what the next server finds dead is told as failed, and what was written is kept", async () => {
+    const data = join(dir, "lost");
+    const first = await startServerProcess(data);
+    const client = new Corral({ url: first.url, key: first.key ?? "" });
+    const sandbox = await client.create({});
+    await sandbox.exec({ command: "echo kept > file" });
+    process.kill(spawnerOf(data), "SIGKILL");
+    expect(await first.end("SIGKILL")).toBe("SIGKILL");
+    await using second = await startServerProcess(data);
+    const again = new Corral({ url: second.url, key: first.key ?? "" });
+    expect(await again.sandbox(sandbox.id).info()).toMatchObject({ state: "failed" });
+    expect(await codeOf(again.sandbox(sandbox.id).exec({ command: "true" }))).toBe("sandbox_lost");
+    expect(readdirSync(join(data, "deltas"))).toEqual([sandbox.id]);
+  });
+
+  verifies("server/failed-start", "a start that fails ends nothing: the next one goes on with what the killed server left", async () => {
+    const data = join(dir, "failing");
+    const first = await startServerProcess(data);
+    const client = new Corral({ url: first.url, key: first.key ?? "" });
+    const sandbox = await client.create({});
+    expect(await first.end("SIGKILL")).toBe("SIGKILL");
+    // The port of the server that the whole file runs against.
+    await expect(startServerProcess(data, ["--port", new URL(server.url).port])).rejects.toThrow(/port_unavailable/);
+    await using second = await startServerProcess(data);
+    const again = new Corral({ url: second.url, key: first.key ?? "" });
+    expect((await again.sandbox(sandbox.id).exec({ command: "true" })).exitCode).toBe(0);
+  });
 });
