@@ -60,6 +60,8 @@ export const AUDIT_WRITE_MS = 50;
 export const AUDIT_QUEUE = 10_000;
 /** How long the audit log is kept, ms. */
 export const AUDIT_KEEP_MS = 90 * 24 * 60 * 60 * 1000;
+/** Sandboxes of one batch. */
+export const MAX_BATCH = 100;
 /** Entries of one list of changes that are told; counts tell of all. */
 export const MAX_TOLD_CHANGES = 10_000;
 /** Deltas of one owner that are read at once. */

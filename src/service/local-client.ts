@@ -4,9 +4,10 @@
 import type { Client, ClientExecRequest, SandboxHandle } from "../api/client.ts";
 import type { DeltaCalls } from "../api/deltas.ts";
 import type { EventResource } from "../api/events.ts";
-import { CorralError } from "../api/errors.ts";
+import { CorralError, type ErrorBody } from "../api/errors.ts";
 import type { ExecResult } from "../api/sandbox.ts";
 import type { Token } from "../store/tokens.ts";
+import { createBatch } from "./batch.ts";
 import type { EventRequest } from "./events.ts";
 import { localCodebases } from "./local-codebases.ts";
 import type { Service } from "./service.ts";
@@ -18,6 +19,11 @@ export function localClient(service: Service, token: Token): Client {
     create: async (body, { idempotencyKey, signal } = {}) => {
       demandWanted(signal);
       return localSandbox(service, token, (await sandboxes.create(token, body, idempotencyKey)).id);
+    },
+    createBatch: async (bodies, { idempotencyKey, signal } = {}) => {
+      demandWanted(signal);
+      const items = await createBatch(sandboxes, token, bodies, idempotencyKey);
+      return items.map((item) => ("sandbox" in item ? localSandbox(service, token, item.sandbox.id) : asError(item.error)));
     },
     sandbox: (id) => localSandbox(service, token, id),
     list: async ({ signal, state, ...request } = {}) => {
@@ -85,6 +91,10 @@ function localDelta({ deltas }: Service, token: Token, id: string): DeltaCalls {
     },
     discard: () => deltas.discard(token, id),
   };
+}
+
+function asError({ code, message, details }: ErrorBody): CorralError {
+  return new CorralError(code, message, details === undefined ? {} : { details });
 }
 
 async function* followed(
