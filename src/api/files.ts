@@ -60,7 +60,7 @@ export interface FileEvent {
   /** Counts from 1 in each watch. */
   readonly id: number;
   /** `ready`: the watch stands. `overflow`: events were lost; look again. `gone`: the directory is, and the watch ends. */
-  readonly type: "ready" | "create" | "modify" | "remove" | "move-from" | "move-to" | "attrib" | "overflow" | "gone";
+  readonly kind: "ready" | "create" | "modify" | "remove" | "move-from" | "move-to" | "attrib" | "overflow" | "gone";
   readonly path: string;
   readonly base64?: string;
   readonly isDir: boolean;

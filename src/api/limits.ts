@@ -54,14 +54,6 @@ export const EVENT_BEAT_MS = 15_000;
 export const EVENT_STALL_MS = 30_000;
 /** How long events are kept, ms. */
 export const EVENT_KEEP_MS = 7 * 24 * 60 * 60 * 1000;
-/** How long a row of the audit log waits for others, ms: what a killed server may lose. */
-export const AUDIT_WRITE_MS = 50;
-/** Rows of the audit log that wait while the store takes none; then calls that change something are refused. */
-export const AUDIT_QUEUE = 10_000;
-/** How long the audit log is kept, ms. */
-export const AUDIT_KEEP_MS = 90 * 24 * 60 * 60 * 1000;
-/** Sandboxes of one batch. */
-export const MAX_BATCH = 100;
 /** Entries of one list of changes that are told; counts tell of all. */
 export const MAX_TOLD_CHANGES = 10_000;
 /** Deltas of one owner that are read at once. */
@@ -72,8 +64,6 @@ export const SUCCESSOR_WAIT_MS = 30_000;
 export const MAX_PAGE_ITEMS = 100;
 /** How long the key of a create is remembered, ms. */
 export const IDEMPOTENCY_MS = 24 * 60 * 60 * 1000;
-/** How often keys of creates and events that are too old are swept, ms: they hold nothing but room. */
-export const OLD_ROWS_SWEEP_MS = 60 * 60 * 1000;
 /** How long a query waits for another process's lock on the SQLite file, ms. */
 export const STORE_BUSY_MS = 5_000;
 /** Page cache of SQLite, KiB. */
@@ -158,6 +148,8 @@ export const MAX_FILE_CALLS = 1_024;
 export const MAX_OPEN_FILES = 48;
 /** Watches of one sandbox at once: each is a process in it. */
 export const MAX_WATCHES = 16;
+/** How long a listener of a watch over HTTP may take nothing before it is let go, ms. */
+export const WATCH_STALL_MS = 5 * 60_000;
 /** Events of one watch that wait for a slow reader; then some are told as lost. */
 export const MAX_WAITING_EVENTS = 10_000;
 /** How long the worker of a sandbox's files waits for the next call before it ends, ms. */

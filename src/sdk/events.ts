@@ -6,7 +6,7 @@ import { CorralError, ERROR_KINDS, errorCode } from "../api/errors.ts";
 import { EVENT_BEAT_MS } from "../api/limits.ts";
 import type { WireError } from "../api/server.ts";
 import { type Http, streamError } from "./http.ts";
-import { bytes } from "./streams.ts";
+import { bytes, messages } from "./streams.ts";
 
 const FIRST_PAUSE_MS = 250;
 const MAX_PAUSE_MS = 5_000;
@@ -69,30 +69,6 @@ async function* connection(http: Http, path: string, place: Place, call: { reado
   } finally {
     clearTimeout(timer);
   }
-}
-
-interface Message {
-  readonly id: string | undefined;
-  readonly event: string | undefined;
-  readonly data: string;
-}
-
-async function* messages(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Message> {
-  const decoder = new TextDecoder();
-  let held = "";
-  for await (const chunk of chunks) {
-    const parts = (held + decoder.decode(chunk, { stream: true })).split("\n\n");
-    held = parts.pop() ?? "";
-    for (const part of parts) {
-      const fields = new Map(part.split("\n").map((line): [string, string] => splitField(line)));
-      yield { id: fields.get("id"), event: fields.get("event"), data: fields.get("data") ?? "" };
-    }
-  }
-}
-
-function splitField(line: string): [string, string] {
-  const at = line.indexOf(": ");
-  return at === -1 ? [line, ""] : [line.slice(0, at), line.slice(at + 2)];
 }
 
 function isPassing(error: unknown): boolean {

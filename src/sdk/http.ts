@@ -2,7 +2,7 @@
 // browsers. Invariant: what the server refuses is a CorralError with the server's code, and no call outlives its signal.
 
 import type { CallOptions } from "../api/calls.ts";
-import { CorralError, ERROR_KINDS, type ErrorBody, type ErrorCode } from "../api/errors.ts";
+import { CorralError, ERROR_KINDS, type ErrorCode } from "../api/errors.ts";
 import type { WireError } from "../api/server.ts";
 
 export interface ConnectOptions {
@@ -16,7 +16,7 @@ export interface Call extends CallOptions {
   /** Sent as JSON. */
   readonly body?: unknown;
   /** Sent as it is, instead. */
-  readonly raw?: Uint8Array;
+  readonly raw?: Uint8Array | ReadableStream<Uint8Array>;
   readonly headers?: Readonly<Record<string, string>>;
 }
 
@@ -33,7 +33,9 @@ export function httpOf({ url, key }: ConnectOptions): Http {
     const type = raw !== undefined ? "application/octet-stream" : body === undefined ? undefined : "application/json";
     const typed = type === undefined ? {} : { "content-type": type };
     const init = { method, headers: { authorization: `Bearer ${key}`, ...typed, ...headers } };
-    const content = type === undefined ? {} : { body: (raw as Uint8Array<ArrayBuffer> | undefined) ?? JSON.stringify(body) };
+    const sent = raw ?? JSON.stringify(body);
+    // Half duplex is the only kind there is, and has to be said of a stream.
+    const content: RequestInit = type === undefined ? {} : { body: sent as NonNullable<RequestInit["body"]>, duplex: "half" };
     const response = await reach(`${base}/v1${path}`, { ...init, ...content, ...(signal === undefined ? {} : { signal }) });
     if (!response.ok) throw await refusal(response);
     return response;
@@ -63,8 +65,4 @@ async function refusal(response: Response): Promise<CorralError> {
 
 export function streamError({ code, message, requestId }: WireError): CorralError {
   return new CorralError(Object.hasOwn(ERROR_KINDS, code) ? code : "internal", message, { details: { requestId } });
-}
-
-export function asError({ code, message, details }: ErrorBody): CorralError {
-  return new CorralError(Object.hasOwn(ERROR_KINDS, code) ? code : "internal", message, details === undefined ? {} : { details });
 }

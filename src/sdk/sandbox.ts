@@ -5,6 +5,7 @@ import { CorralError, errorCode } from "../api/errors.ts";
 import type { ExecResult } from "../api/sandbox.ts";
 import { EXEC_FRAME, type ExecBody, type ExecEnd, type WireError } from "../api/server.ts";
 import { remoteDelta } from "./deltas.ts";
+import { remoteFiles } from "./files.ts";
 import { type Http, streamError } from "./http.ts";
 import { frames, joined, parse } from "./streams.ts";
 
@@ -21,6 +22,7 @@ export function remoteSandbox(http: Http, id: string): SandboxHandle {
     id,
     info: (options) => http.get(path, options),
     exec: (request) => exec(http, path, request),
+    files: remoteFiles(http, path),
     delta: remoteDelta(http, path),
     renew: (timeoutMs, options) => http.get(`${path}/renew`, { method: "POST", body: { timeoutMs }, ...options }),
     pause: ({ signal, ...body } = {}) => http.get(`${path}/pause`, { method: "POST", body, ...(signal === undefined ? {} : { signal }) }),

@@ -25,13 +25,38 @@ export async function* frames(response: Response): AsyncGenerator<WireFrame> {
   }
 }
 
+/** One server-sent event; comments are those without data. */
+export interface Message {
+  readonly id: string | undefined;
+  readonly event: string | undefined;
+  readonly data: string;
+}
+
+export async function* messages(source: AsyncIterable<Uint8Array>): AsyncGenerator<Message> {
+  const decoder = new TextDecoder();
+  let held = "";
+  for await (const chunk of source) {
+    const parts = (held + decoder.decode(chunk, { stream: true })).split("\n\n");
+    held = parts.pop() ?? "";
+    for (const part of parts) {
+      const fields = new Map(part.split("\n").map((line): [string, string] => splitField(line)));
+      yield { id: fields.get("id"), event: fields.get("event"), data: fields.get("data") ?? "" };
+    }
+  }
+}
+
+function splitField(line: string): [string, string] {
+  const at = line.indexOf(": ");
+  return at === -1 ? [line, ""] : [line.slice(0, at), line.slice(at + 2)];
+}
+
 /** The body of an answer that is bytes. Nothing is asked before the first is wanted. */
 export async function* bytes(ask: () => Promise<Response>): AsyncGenerator<Uint8Array<ArrayBuffer>> {
   yield* chunks(await ask());
 }
 
 /** By a reader: not every browser iterates a stream. Leaving the loop early lets the connection go. */
-async function* chunks(response: Response): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+export async function* chunks(response: Response): AsyncGenerator<Uint8Array<ArrayBuffer>> {
   const reader = response.body?.getReader();
   if (reader === undefined) return;
   try {

@@ -3,12 +3,17 @@
 
 import type { ServerResponse } from "node:http";
 import type { FastifyReply, FastifyRequest } from "fastify";
-import type { EventResource } from "../api/events.ts";
 import { CorralError, errorCode } from "../api/errors.ts";
 import { EVENT_STALL_MS } from "../api/limits.ts";
 import type { WireError } from "../api/server.ts";
 
-export type Follow = (signal: AbortSignal) => AsyncGenerator<EventResource | string | undefined>;
+export interface StreamedEvent {
+  readonly id: string | number;
+  readonly kind: string;
+}
+
+/** A string is an id alone, `undefined` a sign of life. What it gives ends at the signal, also while it waits. */
+export type Follow = (signal: AbortSignal) => AsyncGenerator<StreamedEvent | string | undefined>;
 
 export const EVENT_STREAM = "text/event-stream";
 
@@ -47,7 +52,7 @@ export async function streamEvents(follow: Follow, request: FastifyRequest, repl
   }
 }
 
-function textOf(event: EventResource | string | undefined): string {
+function textOf(event: StreamedEvent | string | undefined): string {
   if (event === undefined) return ": nothing\n\n";
   if (typeof event === "string") return `id: ${event}\n\n`;
   return `id: ${event.id}\nevent: ${event.kind}\ndata: ${JSON.stringify(event)}\n\n`;

@@ -14,9 +14,10 @@ const TYPES = ["application/octet-stream", "application/x-tar", "application/gzi
 /** What is read of a body that was refused, before its connection is cut instead. */
 const MAX_DROPPED_BYTES = 64 * 1024 ** 2;
 
-/** In this scope a body of these types is the handler's to read, from `request.raw`. */
-export function takeRawBodies(app: FastifyInstance): void {
-  for (const type of TYPES) app.addContentTypeParser(type, (_request, _payload, done) => done(null));
+/** In this scope a body of these types, or with `*` of any, is the handler's to read, from `request.raw`. */
+export function takeRawBodies(app: FastifyInstance, types: readonly string[] = TYPES): void {
+  if (types.includes("*")) app.removeAllContentTypeParsers();
+  for (const type of types) app.addContentTypeParser(type, (_request, _payload, done) => done(null));
   app.addHook("onSend", (request, reply, _payload, done) => {
     if (reply.statusCode >= 400 && !request.raw.readableEnded) drop(request.raw);
     done();
@@ -30,6 +31,23 @@ function drop(body: IncomingMessage): void {
     if (bytes > MAX_DROPPED_BYTES) body.destroy();
   });
   body.resume();
+}
+
+/** The body as it comes, at most `most` bytes. Whoever stops reading it early leaves the connection to the answer. */
+export async function* incomingBytes(request: IncomingMessage, most: number): AsyncGenerator<Uint8Array, void, void> {
+  const large = new CorralError("request_too_large", `the body is larger than ${most} bytes`);
+  if (Number(request.headers["content-length"] ?? 0) > most) throw large;
+  let taken = 0;
+  try {
+    for await (const chunk of request.iterator({ destroyOnReturn: false })) {
+      taken += (chunk as Buffer).length;
+      if (taken > most) throw large;
+      yield chunk as Buffer;
+    }
+  } catch (cause) {
+    if (cause instanceof CorralError) throw cause;
+    throw new CorralError("stream_cut", "the connection ended before the body was whole", { cause });
+  }
 }
 
 /** The contents of an upload, each to be read before the next is asked for. */

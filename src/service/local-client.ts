@@ -4,26 +4,21 @@
 import type { Client, ClientExecRequest, SandboxHandle } from "../api/client.ts";
 import type { DeltaCalls } from "../api/deltas.ts";
 import type { EventResource } from "../api/events.ts";
-import { CorralError, type ErrorBody } from "../api/errors.ts";
+import { CorralError } from "../api/errors.ts";
 import type { ExecResult } from "../api/sandbox.ts";
 import type { Token } from "../store/tokens.ts";
-import { createBatch } from "./batch.ts";
 import type { EventRequest } from "./events.ts";
 import { localCodebases } from "./local-codebases.ts";
+import { localFiles } from "./local-files.ts";
 import type { Service } from "./service.ts";
 import { demandWanted, whileWanted } from "./wanted.ts";
 
 export function localClient(service: Service, token: Token): Client {
-  const { sandboxes, deltas, events, audit, tokens } = service;
+  const { sandboxes, deltas, events, tokens } = service;
   return {
     create: async (body, { idempotencyKey, signal } = {}) => {
       demandWanted(signal);
       return localSandbox(service, token, (await sandboxes.create(token, body, idempotencyKey)).id);
-    },
-    createBatch: async (bodies, { idempotencyKey, signal } = {}) => {
-      demandWanted(signal);
-      const items = await createBatch(sandboxes, token, bodies, idempotencyKey);
-      return items.map((item) => ("sandbox" in item ? localSandbox(service, token, item.sandbox.id) : asError(item.error)));
     },
     sandbox: (id) => localSandbox(service, token, id),
     list: async ({ signal, state, ...request } = {}) => {
@@ -35,12 +30,6 @@ export function localClient(service: Service, token: Token): Client {
       list: async ({ signal, ...request } = {}) => {
         demandWanted(signal);
         return await deltas.list(token, request);
-      },
-    },
-    audit: {
-      list: async ({ signal, cursor, ...request } = {}) => {
-        demandWanted(signal);
-        return await audit.list(token, { ...request, ...(cursor === undefined ? {} : { after: cursor }) });
       },
     },
     events: {
@@ -71,6 +60,7 @@ function localSandbox(service: Service, token: Token, id: string): SandboxHandle
     id,
     info: () => sandboxes.get(token, id),
     exec: async (request: ClientExecRequest): Promise<ExecResult> => await (await sandboxes.open(token, id)).exec(request),
+    files: localFiles(() => service.files.of(token, id)),
     delta: localDelta(service, token, id),
     renew: (timeoutMs) => sandboxes.renew(token, id, timeoutMs),
     pause: (body) => sandboxes.pause(token, id, body),
@@ -91,10 +81,6 @@ function localDelta({ deltas }: Service, token: Token, id: string): DeltaCalls {
     },
     discard: () => deltas.discard(token, id),
   };
-}
-
-function asError({ code, message, details }: ErrorBody): CorralError {
-  return new CorralError(code, message, details === undefined ? {} : { details });
 }
 
 async function* followed(

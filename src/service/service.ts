@@ -6,8 +6,8 @@ import type { ServiceParts } from "./parts.ts";
 import { CodebaseReads } from "./codebase-reads.ts";
 import { Codebases } from "./codebases.ts";
 import { Deltas } from "./deltas.ts";
-import { Audit } from "./audit.ts";
 import { Events } from "./events.ts";
+import { Files } from "./files.ts";
 import { Sandboxes } from "./sandboxes.ts";
 import { Tokens } from "./tokens.ts";
 import { Uploads } from "./uploads.ts";
@@ -17,8 +17,8 @@ export interface Service extends AsyncDisposable {
   readonly codebases: Codebases;
   readonly codebaseReads: CodebaseReads;
   readonly uploads: Uploads;
+  readonly files: Files;
   readonly deltas: Deltas;
-  readonly audit: Audit;
   readonly events: Events;
   readonly keys: Keys;
   readonly tokens: Tokens;
@@ -27,7 +27,6 @@ export interface Service extends AsyncDisposable {
 export async function openService(given: ServiceParts): Promise<Service> {
   await using opened = new AsyncDisposableStack();
   const events = opened.use(new Events(given));
-  const audit = opened.use(new Audit(given));
   const parts = { ...given, store: events.waking() };
   const keys = opened.use(new Keys(parts));
   const codebases = opened.use(await Codebases.open(parts));
@@ -39,8 +38,8 @@ export async function openService(given: ServiceParts): Promise<Service> {
     codebaseReads: new CodebaseReads(parts, codebases),
     uploads: new Uploads(parts, codebases),
     deltas: new Deltas(parts, sandboxes),
-    audit,
     events,
+    files: new Files(sandboxes),
     keys,
     tokens: new Tokens(parts, keys),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),

@@ -4,6 +4,8 @@ import { describe } from "vitest";
 import { codebaseRows } from "./client/codebases.ts";
 import { deltaRows } from "./client/deltas.ts";
 import { eventRows } from "./client/events.ts";
+import { fileTreeRows } from "./client/file-trees.ts";
+import { fileRows } from "./client/files.ts";
 import { clientLab } from "./client/lab.ts";
 import { pauseRows } from "./client/pauses.ts";
 import { sandboxRows } from "./client/sandboxes.ts";
@@ -12,6 +14,8 @@ describe.each(["local", "remote"] as const)("the %s client", (place) => {
   describe.each(["native", "bwrap"] as const)("on %s", (runtime) => {
     const lab = clientLab(place, runtime);
     sandboxRows(lab);
+    fileRows(lab);
+    fileTreeRows(lab);
     deltaRows(lab);
     pauseRows(lab);
     codebaseRows(lab);

@@ -53,11 +53,12 @@ export class Asker {
   }
 
   async change<T>(request: WireRequest, read: (answer: AnswerReader) => T, telling: Telling): Promise<T> {
-    return await this.on(this.worker(telling.signal), request, read, telling);
+    return await this.on(this.worker(), request, read, telling);
   }
 
   /** Of one worker: a handle of it is nothing to another. */
   async on<T>(worker: FileWorker, request: WireRequest, read: (answer: AnswerReader) => T, telling: Telling): Promise<T> {
+    if (telling.signal?.aborted === true) throw new CorralError("canceled", "the call was canceled");
     if (this.#calls >= MAX_FILE_CALLS)
       throw new CorralError("limit_reached", `${MAX_FILE_CALLS} calls for files of this sandbox wait already; try again`);
     this.#calls += 1;
@@ -69,8 +70,7 @@ export class Asker {
     }
   }
 
-  worker(signal?: AbortSignal): FileWorker {
-    if (signal?.aborted === true) throw new CorralError("canceled", "the call was canceled");
+  worker(): FileWorker {
     const refusal = this.#context.refusal();
     if (refusal !== undefined) throw refusal;
     this.#worker ??= new FileWorker(this.#context.container, () => {

@@ -38,7 +38,7 @@ export async function openFile(
     const count = Math.min(length, FILE_CHUNK_BYTES);
     const flags = (length > count ? FLAG.keep : 0) | (telling.follow === false ? FLAG.nofollow : 0);
     const get = async (): Promise<Opened> => {
-      const worker = asker.worker(telling.signal);
+      const worker = asker.worker();
       const { entry, handle, bytes } = await asker.on(
         worker,
         { op: OP.get, ...at, offset, count, flags },
@@ -196,7 +196,7 @@ class Draft {
   static async open(asker: Asker, head: WireRequest, telling: Telling): Promise<Draft> {
     const release = await asker.slot();
     try {
-      const worker = asker.worker(telling.signal);
+      const worker = asker.worker();
       const handle = await asker.on(worker, { ...head, op: OP.create }, (answer) => answer.u32(), telling);
       return new Draft({ asker, worker, handle, telling, release }, worker.hold());
     } catch (error) {

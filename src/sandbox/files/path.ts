@@ -30,7 +30,7 @@ export function pathBytes(path: FilePath, field: string): Buffer {
 }
 
 export function joined(dir: Buffer, name: Buffer): Buffer {
-  if (name.length === 0) return dir;
+  if (name.length === 0 || dir.length === 0) return dir.length === 0 ? name : dir;
   return Buffer.concat([dir, ...(dir.at(-1) === SLASH ? [] : [Buffer.from("/")]), name]);
 }
 

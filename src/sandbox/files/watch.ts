@@ -13,7 +13,7 @@ import { type AskedPath, joined, toldPath } from "./path.ts";
 import { AnswerReader, Lie } from "./wire.ts";
 
 const TOLD = { ready: 64, event: 65, overflow: 66, gone: 67, failed: 68 } as const;
-const TYPES = ["", "create", "modify", "remove", "move-from", "move-to", "attrib"] as const;
+const KINDS = ["", "create", "modify", "remove", "move-from", "move-to", "attrib"] as const;
 
 type Untold = Omit<FileEvent, "id">;
 
@@ -136,10 +136,10 @@ class Watch {
     const root = { ...toldPath(this.#asked.bytes), isDir: true };
     if (id !== 0) throw new Lie(`a frame for ${id}`);
     if (type === TOLD.event) this.#events.push(this.#event(answer));
-    else if (type === TOLD.ready && answer.u32() > 0) this.#events.push({ type: "ready", ...root });
-    else if (type === TOLD.overflow) this.#events.push({ type: "overflow", ...root });
+    else if (type === TOLD.ready && answer.u32() > 0) this.#events.push({ kind: "ready", ...root });
+    else if (type === TOLD.overflow) this.#events.push({ kind: "overflow", ...root });
     else if (type === TOLD.gone) {
-      this.#events.push({ type: "gone", ...root });
+      this.#events.push({ kind: "gone", ...root });
       this.end(undefined);
     } else if (type === TOLD.failed) this.end(this.#failed(answer.u32()));
     else throw new Lie(`a frame of type ${type}`);
@@ -147,13 +147,13 @@ class Watch {
   }
 
   #event(answer: AnswerReader): Untold {
-    const [kind, isDir] = [answer.u8(), answer.u8()];
+    const [number, isDir] = [answer.u8(), answer.u8()];
     answer.bytes(2);
     const cookie = answer.u32();
-    const type = TYPES[kind];
+    const kind = KINDS[number];
     const path = answer.rest();
-    if (type === undefined || type === "" || isDir > 1 || !isRelative(path)) throw new Lie("an event that is none");
-    return { type, ...toldPath(joined(this.#asked.bytes, path)), isDir: isDir === 1, ...(cookie === 0 ? {} : { cookie }) };
+    if (kind === undefined || kind === "" || isDir > 1 || !isRelative(path)) throw new Lie("an event that is none");
+    return { kind, ...toldPath(joined(this.#asked.bytes, path)), isDir: isDir === 1, ...(cookie === 0 ? {} : { cookie }) };
   }
 
   #failed(errno: number): CorralError {
