@@ -4,13 +4,13 @@
 #define _GNU_SOURCE
 #include "stage.h"
 
+#include "content.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -22,52 +22,6 @@ static int same_source(int fd, const struct stage_sig *judged) {
     if (fstat(fd, &st) < 0) return 0;
     sig_of(&st, &now);
     return same_thing(&now, judged) && now.ctime == judged->ctime;
-}
-
-static int copy_plain(int from, int to, off_t at, off_t end) {
-    static uint8_t bytes[STAGE_CHUNK];
-    while (at < end) {
-        size_t want = end - at < (off_t)sizeof bytes ? (size_t)(end - at) : sizeof bytes;
-        ssize_t got = pread(from, bytes, want, at);
-        if (got < 0 && errno == EINTR) continue;
-        if (got <= 0) return got < 0 ? -1 : 0;
-        for (ssize_t done = 0; done < got;) {
-            ssize_t part = pwrite(to, bytes + done, (size_t)(got - done), at + done);
-            if (part < 0 && errno == EINTR) continue;
-            if (part < 0) return -1;
-            done += part;
-        }
-        at += got;
-    }
-    return 0;
-}
-
-static int copy_extent(int from, int to, off_t at, off_t end) {
-    while (at < end) {
-        off_t in = at, out = at;
-        ssize_t part = copy_file_range(from, &in, to, &out, (size_t)(end - at), 0);
-        if (part < 0 && errno == EINTR) continue;
-        /* Another file system, or one that knows no such call: bytes through memory. A short 0 is a file that shrank. */
-        if (part < 0 && (errno == EXDEV || errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP)) return copy_plain(from, to, at, end);
-        if (part <= 0) return (int)part;
-        at += part;
-    }
-    return 0;
-}
-
-/* Copies content and keeps holes: a sparse file of terabytes must not fill the person's disk. */
-static int copy_content(int from, int to, off_t size) {
-    if (ioctl(to, FICLONE, from) == 0) return 0;
-    for (off_t at = 0; at < size;) {
-        off_t data = lseek(from, at, SEEK_DATA);
-        if (data < 0 && errno == ENXIO) break;
-        if (data < 0) return copy_extent(from, to, at, size);
-        off_t hole = lseek(from, data, SEEK_HOLE);
-        if (hole < 0 || hole > size) hole = size;
-        if (copy_extent(from, to, data, hole) < 0) return -1;
-        at = hole;
-    }
-    return ftruncate(to, size);
 }
 
 /* Whether ids are those of the machine. Inside a user namespace 65534 may be "nobody here" and must not be written down. */
@@ -145,7 +99,7 @@ static int fill_file(const struct commit *commit, const struct op *op, int from,
         errno = ESTALE;
         return -1;
     }
-    if (copy_content(from, to, (off_t)op->from.size) < 0) return -1;
+    if (content_copy(from, to, (off_t)op->from.size) < 0) return -1;
     /* SAFETY: a delta or base that changes under the copy would put unjudged or half written bytes into the codebase. */
     if (!same_source(from, &op->from) || fstat(to, &st) < 0 || (uint64_t)st.st_size != op->from.size) {
         errno = ESTALE;

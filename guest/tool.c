@@ -20,6 +20,7 @@ int tool_main(int argc, char **argv) {
         {"locked", tool_locked},
         {"usage", tool_usage},
         {"machine", tool_machine},
+        {"layer", tool_layer},
     };
     for (size_t i = 0; argc >= 2 && i < sizeof tools / sizeof *tools; i++)
         if (tools[i].run && strcmp(argv[1], tools[i].name) == 0) return tools[i].run(argc - 1, argv + 1);

@@ -5,6 +5,7 @@
 int tool_remove(int argc, char **argv);
 int tool_locked(int argc, char **argv);
 int tool_usage(int argc, char **argv);
+int tool_layer(int argc, char **argv);
 int tool_machine(int argc, char **argv);
 /* Weak while their files are being written: a tool that is not linked in is told as missing. */
 int tool_walk(int argc, char **argv) __attribute__((weak));

@@ -4,11 +4,11 @@
 
 import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import type { Corral } from "./api/corral.ts";
 import { CorralError } from "./api/errors.ts";
 import type { ReadConfig } from "./config/read.ts";
 import type { StoredCodebases } from "./view/stored.ts";
 import type { CliHost, LocalServer, OpenOptions, RunningServer, ServeRequest } from "./cli/host.ts";
+import type { HostCorral } from "./sandbox/corral.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 
@@ -24,14 +24,21 @@ const host: CliHost = {
   },
 };
 
+interface HostOptions extends OpenOptions {
+  /** Its sandboxes outlive this process. */
+  readonly lasting?: boolean;
+  readonly stored?: StoredCodebases;
+}
+
 /** Corral in this process over a data directory, no HTTP between. */
-async function openHere({ dataDir }: OpenOptions, stored?: StoredCodebases): Promise<Corral> {
+async function openHere({ dataDir, lasting = false, stored }: HostOptions): Promise<HostCorral> {
   demandLinux();
   const { openLocalCorral } = await import("./sandbox/corral.ts");
   return await openLocalCorral({
     guestFile: join(ROOT, "guest", "build", "corral-guest"),
     env: process.env,
     uid: process.getuid?.() ?? 0,
+    lasting,
     ...(dataDir === undefined ? {} : { dataDir }),
     ...(stored === undefined ? {} : { stored }),
   });
@@ -61,6 +68,19 @@ async function describeConfigHere(request: ServeRequest): ReturnType<CliHost["se
   const { describeConfig, printConfig } = await import("./config/print.ts");
   const keys = describeConfig(await readConfigHere(request));
   return { text: printConfig(keys), keys };
+}
+
+/** A start that fails ends nothing that it took over: this process exits, and the next server goes on with it. */
+function heldUntil(
+  parts: AsyncDisposableStack,
+  corral: HostCorral,
+): { use: <T extends AsyncDisposable>(part: T) => T; answers: () => void } {
+  let isUp = corral.adopted.length === 0;
+  const use = <T extends AsyncDisposable>(part: T): T => {
+    parts.defer(async () => (isUp ? await part[Symbol.asyncDispose]() : undefined));
+    return part;
+  };
+  return { use, answers: () => void (isUp = true) };
 }
 
 /** A server over a data directory, with every part that it owns; they end in the other order. */
@@ -110,11 +130,15 @@ async function serveHere(request: ServeRequest): Promise<RunningServer> {
     ),
   );
   const codebases = new CodebaseStore(data.codebases, { quotaBytes: config.quotas.codebaseBytes });
-  const corral = parts.use(await openHere({ dataDir: root }, storedCodebases(codebases, codebaseHeads({ store, clock }))));
+  const stored = storedCodebases(codebases, codebaseHeads({ store, clock }));
+  const corral = await openHere({ dataDir: root, lasting: true, stored });
+  const { use, answers } = heldUntil(parts, corral);
+  use(corral);
   const nodeId = nodeIdOf(data);
-  const service = parts.use(await openService({ corral, store, clock, nodeId, codebases, quotas: config.quotas, meter: metrics }));
+  const service = use(await openService({ corral, store, clock, nodeId, codebases, quotas: config.quotas, meter: metrics }));
   const { url, localUrl, key } = parts.use(await startServer({ store, service, clock, version: host.version, log, metrics, config }));
   parts.use(await openLocalDoor(localUrl, { root, store, clock, nodeId }));
+  answers();
   const owned = parts.move();
   return { url, key, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }

@@ -2,9 +2,11 @@
 // and the local client in the server's own process. Types alone. Invariant: what is refused is a CorralError with a code of the table;
 // every call takes an AbortSignal.
 
+import type { AuditCalls } from "./audit.ts";
 import type { CallOptions, PageOptions } from "./calls.ts";
 import type { CodebaseCalls } from "./codebases.ts";
 import type { DeltaCalls, KeptDeltaCalls } from "./deltas.ts";
+import type { CorralError } from "./errors.ts";
 import type { EventCalls } from "./events.ts";
 import type { FileCalls } from "./files.ts";
 import type { ExecResult } from "./sandbox.ts";
@@ -60,11 +62,21 @@ export interface TokenCalls {
 export interface Client {
   /** `idempotencyKey`: a repeated create with the same key answers with the first one's sandbox. */
   create(body: CreateSandboxBody, options?: CallOptions & { readonly idempotencyKey?: string }): Promise<SandboxHandle>;
+  /**
+   * At most MAX_BATCH creates in one call, in order: each is a sandbox or its error. `idempotencyKey`: a repeated batch with the same key
+   * gives what the first one made, and tries again what failed.
+   */
+  createBatch(
+    bodies: readonly CreateSandboxBody[],
+    options?: CallOptions & { readonly idempotencyKey?: string },
+  ): Promise<readonly (SandboxHandle | CorralError)[]>;
   sandbox(id: string): SandboxHandle;
   /** Newest first. */
   list(options?: ListOptions): Promise<ListOf<SandboxResource>>;
   readonly codebases: CodebaseCalls;
   readonly deltas: KeptDeltaCalls;
+  /** Of calls over HTTP. */
+  readonly audit: AuditCalls;
   readonly events: EventCalls;
   readonly tokens: TokenCalls;
 }

@@ -54,6 +54,14 @@ export const EVENT_BEAT_MS = 15_000;
 export const EVENT_STALL_MS = 30_000;
 /** How long events are kept, ms. */
 export const EVENT_KEEP_MS = 7 * 24 * 60 * 60 * 1000;
+/** How long a row of the audit log waits for others, ms: what a killed server may lose. */
+export const AUDIT_WRITE_MS = 50;
+/** Rows of the audit log that wait while the store takes none; then calls that change something are refused. */
+export const AUDIT_QUEUE = 10_000;
+/** How long the audit log is kept, ms. */
+export const AUDIT_KEEP_MS = 90 * 24 * 60 * 60 * 1000;
+/** Sandboxes of one batch. */
+export const MAX_BATCH = 100;
 /** Entries of one list of changes that are told; counts tell of all. */
 export const MAX_TOLD_CHANGES = 10_000;
 /** Deltas of one owner that are read at once. */
@@ -64,6 +72,8 @@ export const SUCCESSOR_WAIT_MS = 30_000;
 export const MAX_PAGE_ITEMS = 100;
 /** How long the key of a create is remembered, ms. */
 export const IDEMPOTENCY_MS = 24 * 60 * 60 * 1000;
+/** How often keys of creates and events that are too old are swept, ms: they hold nothing but room. */
+export const OLD_ROWS_SWEEP_MS = 60 * 60 * 1000;
 /** How long a query waits for another process's lock on the SQLite file, ms. */
 export const STORE_BUSY_MS = 5_000;
 /** Page cache of SQLite, KiB. */

@@ -54,6 +54,9 @@ export interface SandboxResource {
   readonly reason?: string;
 }
 
+/** What came of one create of a batch. */
+export type BatchItem = { readonly sandbox: SandboxResource } | { readonly error: ErrorBody };
+
 export interface ExecBody {
   readonly command: readonly string[] | string;
   readonly env?: Readonly<Record<string, string>>;

@@ -39,15 +39,25 @@ async function adoptOne(
   uses: Map<string, number>,
 ): Promise<LocalSandbox | undefined> {
   if (entry?.made === undefined || entry.runtime !== shop.runtime.name) return undefined;
-  // Frozen, it would not answer; it is paused all the same once its processes have ended.
-  if (isPaused(shop.data.deltas, id)) return undefined;
   const { request, info, use }: MadeRecord = entry.made;
   try {
     const record = readKept(shop.data.deltas, id);
     const container = await shop.runtime.attach({ id, weaken: shop.weaken });
     uses.set(use, (uses.get(use) ?? 0) + 1);
-    return present(shop, { container, request, info, record, releaseView: () => letGo(uses, use) });
+    const sandbox = present(shop, { container, request, info, record, releaseView: () => letGo(uses, use) });
+    return isPaused(shop.data.deltas, id) ? await stoodStill(sandbox) : sandbox;
   } catch {
+    return undefined;
+  }
+}
+
+/** To be taken over it had to go on for a moment. What cannot stand still again is paused all the same, without its processes. */
+async function stoodStill(sandbox: LocalSandbox): Promise<LocalSandbox | undefined> {
+  try {
+    await sandbox.pause(true);
+    return sandbox;
+  } catch {
+    await sandbox.pause(false);
     return undefined;
   }
 }

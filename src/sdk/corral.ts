@@ -3,14 +3,17 @@
 
 import type { CallOptions } from "../api/calls.ts";
 import type { Client, ListOptions, SandboxHandle, TokenCalls } from "../api/client.ts";
-import type { CreateSandboxBody, ListOf, SandboxResource } from "../api/server.ts";
+import type { BatchItem, CreateSandboxBody, ListOf, SandboxResource } from "../api/server.ts";
 import type { KeptDeltaCalls } from "../api/deltas.ts";
 import type { EventCalls } from "../api/events.ts";
 import { remoteDeltas } from "./deltas.ts";
 import type { CodebaseCalls } from "../api/codebases.ts";
 import { remoteCodebases } from "./codebases.ts";
+import type { AuditCalls } from "../api/audit.ts";
+import { remoteAudit } from "./audit.ts";
+import type { CorralError } from "../api/errors.ts";
 import { remoteEvents } from "./events.ts";
-import { type ConnectOptions, type Http, httpOf } from "./http.ts";
+import { asError, type ConnectOptions, type Http, httpOf } from "./http.ts";
 import { remoteSandbox } from "./sandbox.ts";
 import { remoteTokens } from "./tokens.ts";
 
@@ -20,6 +23,7 @@ export { type TreeEntry, uploadTree } from "./upload.ts";
 export class Corral implements Client {
   readonly deltas: KeptDeltaCalls;
   readonly codebases: CodebaseCalls;
+  readonly audit: AuditCalls;
   readonly events: EventCalls;
   readonly tokens: TokenCalls;
   readonly #http: Http;
@@ -28,6 +32,7 @@ export class Corral implements Client {
     this.#http = httpOf(options);
     this.deltas = remoteDeltas(this.#http);
     this.codebases = remoteCodebases(this.#http);
+    this.audit = remoteAudit(this.#http);
     this.events = remoteEvents(this.#http);
     this.tokens = remoteTokens(this.#http);
   }
@@ -37,6 +42,17 @@ export class Corral implements Client {
     const headers = { "idempotency-key": idempotencyKey };
     const { id } = await this.#http.get<SandboxResource>("/sandboxes", { method: "POST", body, headers, ...call });
     return remoteSandbox(this.#http, id);
+  }
+
+  async createBatch(
+    bodies: readonly CreateSandboxBody[],
+    options: CallOptions & { readonly idempotencyKey?: string } = {},
+  ): Promise<readonly (SandboxHandle | CorralError)[]> {
+    const { idempotencyKey = crypto.randomUUID(), ...call } = options;
+    const headers = { "idempotency-key": idempotencyKey };
+    const body = { items: bodies };
+    const { items } = await this.#http.get<{ items: readonly BatchItem[] }>("/sandboxes/batch", { method: "POST", body, headers, ...call });
+    return items.map((item) => ("sandbox" in item ? remoteSandbox(this.#http, item.sandbox.id) : asError(item.error)));
   }
 
   sandbox(id: string): SandboxHandle {

@@ -2,7 +2,7 @@
 // browsers. Invariant: what the server refuses is a CorralError with the server's code, and no call outlives its signal.
 
 import type { CallOptions } from "../api/calls.ts";
-import { CorralError, ERROR_KINDS, type ErrorCode } from "../api/errors.ts";
+import { CorralError, ERROR_KINDS, type ErrorBody, type ErrorCode } from "../api/errors.ts";
 import type { WireError } from "../api/server.ts";
 
 export interface ConnectOptions {
@@ -65,4 +65,8 @@ async function refusal(response: Response): Promise<CorralError> {
 
 export function streamError({ code, message, requestId }: WireError): CorralError {
   return new CorralError(Object.hasOwn(ERROR_KINDS, code) ? code : "internal", message, { details: { requestId } });
+}
+
+export function asError({ code, message, details }: ErrorBody): CorralError {
+  return new CorralError(Object.hasOwn(ERROR_KINDS, code) ? code : "internal", message, details === undefined ? {} : { details });
 }

@@ -13,12 +13,14 @@ import { randomText } from "../base/random-text.ts";
 import type { ServerConfig } from "../config/schema.ts";
 import type { Service } from "../service/service.ts";
 import type { Store } from "../store/store.ts";
+import { auditRequests } from "./audit.ts";
 import { requireKey } from "./auth.ts";
 import { answerBroken, type Certificate, createListener } from "./listener.ts";
 import { causeText } from "./log.ts";
 import type { ServerMetrics } from "./metrics.ts";
 import { observe } from "./observe.ts";
 import { rateLimits } from "./rate-limits.ts";
+import { auditRoutes } from "./routes/audit.ts";
 import { deltaRoutes } from "./routes/deltas.ts";
 import { eventRoutes } from "./routes/events.ts";
 import { fileRoutes } from "./routes/files.ts";
@@ -95,6 +97,7 @@ export async function buildApp(parts: AppParts): Promise<ZodApp> {
     return { ok: true };
   });
   await app.register((keyed, _options, done) => {
+    auditRequests(keyed, parts.service);
     requireKey(keyed, parts.service, limits);
     if (parts.config.metrics.port === null) metricsRoute(keyed, parts.metrics);
     keyed.get("/v1/openapi.json", { schema: { hide: true } }, () => app.swagger());
@@ -105,6 +108,7 @@ export async function buildApp(parts: AppParts): Promise<ZodApp> {
         fileRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts.service);
         deltaRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts.service);
         eventRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts.service);
+        auditRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts.service);
         tokenRoutes(v1.withTypeProvider<ZodTypeProvider>(), parts.service);
         ready();
       },

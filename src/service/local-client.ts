@@ -4,9 +4,10 @@
 import type { Client, ClientExecRequest, SandboxHandle } from "../api/client.ts";
 import type { DeltaCalls } from "../api/deltas.ts";
 import type { EventResource } from "../api/events.ts";
-import { CorralError } from "../api/errors.ts";
+import { CorralError, type ErrorBody } from "../api/errors.ts";
 import type { ExecResult } from "../api/sandbox.ts";
 import type { Token } from "../store/tokens.ts";
+import { createBatch } from "./batch.ts";
 import type { EventRequest } from "./events.ts";
 import { localCodebases } from "./local-codebases.ts";
 import { localFiles } from "./local-files.ts";
@@ -14,11 +15,16 @@ import type { Service } from "./service.ts";
 import { demandWanted, whileWanted } from "./wanted.ts";
 
 export function localClient(service: Service, token: Token): Client {
-  const { sandboxes, deltas, events, tokens } = service;
+  const { sandboxes, deltas, events, audit, tokens } = service;
   return {
     create: async (body, { idempotencyKey, signal } = {}) => {
       demandWanted(signal);
       return localSandbox(service, token, (await sandboxes.create(token, body, idempotencyKey)).id);
+    },
+    createBatch: async (bodies, { idempotencyKey, signal } = {}) => {
+      demandWanted(signal);
+      const items = await createBatch(sandboxes, token, bodies, idempotencyKey);
+      return items.map((item) => ("sandbox" in item ? localSandbox(service, token, item.sandbox.id) : asError(item.error)));
     },
     sandbox: (id) => localSandbox(service, token, id),
     list: async ({ signal, state, ...request } = {}) => {
@@ -30,6 +36,12 @@ export function localClient(service: Service, token: Token): Client {
       list: async ({ signal, ...request } = {}) => {
         demandWanted(signal);
         return await deltas.list(token, request);
+      },
+    },
+    audit: {
+      list: async ({ signal, cursor, ...request } = {}) => {
+        demandWanted(signal);
+        return await audit.list(token, { ...request, ...(cursor === undefined ? {} : { after: cursor }) });
       },
     },
     events: {
@@ -81,6 +93,10 @@ function localDelta({ deltas }: Service, token: Token, id: string): DeltaCalls {
     },
     discard: () => deltas.discard(token, id),
   };
+}
+
+function asError({ code, message, details }: ErrorBody): CorralError {
+  return new CorralError(code, message, details === undefined ? {} : { details });
 }
 
 async function* followed(

@@ -1,13 +1,13 @@
 // What every noun of the service is built from. Types alone.
 
-import type { Corral } from "../api/corral.ts";
 import type { Clock } from "../base/clock.ts";
 import type { CodebaseStore } from "../codebases/store.ts";
+import type { HostCorral } from "../sandbox/corral.ts";
 import type { Store } from "../store/store.ts";
 import type { Meter } from "./meter.ts";
 
 export interface ServiceParts {
-  readonly corral: Corral;
+  readonly corral: HostCorral;
   readonly store: Store;
   readonly clock: Clock;
   /** Of the data directory: several servers may share one store, and each acts on its own sandboxes alone. */

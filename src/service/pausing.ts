@@ -61,6 +61,23 @@ export class Pausing {
     return this.#parts.held.inTurn(id, () => this.#resume(id, timeoutMs));
   }
 
+  /** Takes over what an earlier server left alive of a paused one: it stands still again where it can, else it goes on without its processes. */
+  goOn(id: string): Promise<void> {
+    const { store, clock, held } = this.#parts;
+    return held.inTurn(id, async () => {
+      const record = await store.sandboxes.get(id);
+      const own = held.get(id);
+      if (record?.state !== "paused" || own?.sandbox === undefined) return;
+      if (record.memory === true && (await standsStill(own.sandbox))) {
+        own.frozenAt = clock.wallMs();
+        return;
+      }
+      await store.sandboxes.change({ id, from: ["paused"], to: "paused", now: clock.wallMs(), memory: false });
+      await own.sandbox.pause(false);
+      own.sandbox = undefined;
+    });
+  }
+
   /** Ends the processes of all paused ones: what of them outlives this process is on disk then. */
   async settle(): Promise<void> {
     const frozen = this.#parts.held.all().filter(([, { frozenAt }]) => frozenAt !== undefined);
@@ -149,6 +166,15 @@ export class Pausing {
     const { id: _, state: __, memory: ___, ...info } = sandbox.info();
     await store.sandboxes.setInfo(id, { info } satisfies Info, clock.wallMs());
     return sandbox;
+  }
+}
+
+async function standsStill(sandbox: Sandbox): Promise<boolean> {
+  try {
+    await sandbox.pause(true);
+    return true;
+  } catch {
+    return false; // it does not come to rest, or its processes died by now
   }
 }
 

@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import type { Corral } from "../api/corral.ts";
 import { CorralError, errorCode } from "../api/errors.ts";
 import { ID_BODY_LENGTH, ID_PREFIX, isId } from "../api/ids.ts";
-import { EVENT_KEEP_MS, EXPIRY_SWEEP_MS } from "../api/limits.ts";
+import { EVENT_KEEP_MS, EXPIRY_SWEEP_MS, OLD_ROWS_SWEEP_MS } from "../api/limits.ts";
 import type { CreateRequest, RuntimeName, Sandbox, SandboxInfo, StoredBase } from "../api/sandbox.ts";
 import type { CreateSandboxBody, ListOf, PauseBody, ResumeBody, SandboxResource } from "../api/server.ts";
 import { randomText } from "../base/random-text.ts";
@@ -27,6 +27,7 @@ export class Sandboxes implements AsyncDisposable {
   readonly #pausing: Pausing;
   /** Creates under way, by owner: they count before they are there. */
   readonly #creating = new Map<string, number>();
+  #rowsSweptMs = -Infinity;
   #timer: NodeJS.Timeout | undefined;
   #sweeping: Promise<void> = Promise.resolve();
 
@@ -36,7 +37,7 @@ export class Sandboxes implements AsyncDisposable {
     this.#pausing = new Pausing({ ...parts, held: this.#held, tell: (...event) => this.#event(...event) });
   }
 
-  /** What the store believes to run is gone: opening the local client has cleared its kernel objects. What is paused is there. */
+  /** After opening the local client nothing lives that it did not take over, and what is paused is there. */
   static async open(parts: ServiceParts, codebases: Codebases): Promise<Sandboxes> {
     const service = new Sandboxes(parts, codebases);
     await service.#takeOver();
@@ -285,26 +286,48 @@ export class Sandboxes implements AsyncDisposable {
     await this.#event(record.ownerId, "sandbox-fail", id, { reason });
   }
 
-  /** Rows of this node as an earlier server left them, and what only the disk knows. */
+  /**
+   * Rows of this node as an earlier server left them, what of it lives, and what only the disk knows. What runs or is paused goes on, its end
+   * as it was; all else is failed.
+   */
   async #takeOver(): Promise<void> {
     const { store, nodeId, corral } = this.#parts;
+    const living = new Map(corral.adopted.map((sandbox) => [sandbox.id, sandbox]));
     const onDisk = new Set(await corral.paused.list());
     let page = await store.sandboxes.list({ nodeId });
     for (;;) {
-      for (const record of page.items) await this.#takeOverOne(record, onDisk.delete(record.id));
+      for (const record of page.items) {
+        const sandbox = living.get(record.id);
+        const isKnown = await (sandbox === undefined ? this.#findPaused(record, onDisk.delete(record.id)) : this.#goOn(record, sandbox));
+        if (isKnown) living.delete(record.id);
+        else await this.#fail(record.id, "the server that held it ended");
+      }
       if (page.next === undefined) break;
       page = await store.sandboxes.list({ nodeId, cursor: page.next });
     }
-    // Another database, or a destroy that was cut off.
+    // Of another database, of a destroy that was cut off, or of a create whose owner was told nothing.
+    await Promise.allSettled([...living.values()].map((sandbox) => sandbox.destroy()));
     for (const id of onDisk) await corral.paused.abandon(id);
   }
 
-  async #takeOverOne({ id, ownerId, state, memory, info }: SandboxRecord, isOnDisk: boolean): Promise<void> {
-    if (state !== "paused" || !isOnDisk) return await this.#fail(id, "the server that held it ended");
+  /** False: its owner was never told of it. */
+  async #goOn(record: SandboxRecord, sandbox: Sandbox): Promise<boolean> {
+    const { id, ownerId, state } = record;
+    if (state === "created") return false;
+    this.#held.add(id, { ownerId, runtime: sandbox.info().runtime, sandbox });
+    await (state === "paused" ? this.#pausing.goOn(id) : sandbox.resume());
+    await this.#event(ownerId, "sandbox-adopt", id, {});
+    return true;
+  }
+
+  /** False: it did not wait on disk. */
+  async #findPaused({ id, ownerId, state, memory, info }: SandboxRecord, isOnDisk: boolean): Promise<boolean> {
+    if (state !== "paused" || !isOnDisk) return false;
     // Its processes ended with the server that held them.
     const now = this.#parts.clock.wallMs();
     if (memory === true) await this.#parts.store.sandboxes.change({ id, from: ["paused"], to: "paused", now, memory: false });
     this.#held.add(id, { ownerId, runtime: (info as Info).info?.runtime ?? "native", sandbox: undefined });
+    return true;
   }
 
   /** Within its turn. */
@@ -327,6 +350,8 @@ export class Sandboxes implements AsyncDisposable {
     for (const [id, { sandbox }] of this.#held.all()) if (sandbox?.info().state === "failed") await this.#noteLoss(id);
     for (const id of await store.sandboxes.ended(nodeId, now, SWEEP_BATCH)) await this.#end(id).catch(() => undefined); // and the next one's turn
     await this.#pausing.relieve();
+    if (clock.monotonicMs() - this.#rowsSweptMs < OLD_ROWS_SWEEP_MS) return;
+    this.#rowsSweptMs = clock.monotonicMs();
     await store.idempotency.sweep(now);
     await store.events.cut(now - EVENT_KEEP_MS);
   }

@@ -6,6 +6,7 @@ import type { ServiceParts } from "./parts.ts";
 import { CodebaseReads } from "./codebase-reads.ts";
 import { Codebases } from "./codebases.ts";
 import { Deltas } from "./deltas.ts";
+import { Audit } from "./audit.ts";
 import { Events } from "./events.ts";
 import { Files } from "./files.ts";
 import { Sandboxes } from "./sandboxes.ts";
@@ -19,6 +20,7 @@ export interface Service extends AsyncDisposable {
   readonly uploads: Uploads;
   readonly files: Files;
   readonly deltas: Deltas;
+  readonly audit: Audit;
   readonly events: Events;
   readonly keys: Keys;
   readonly tokens: Tokens;
@@ -27,6 +29,7 @@ export interface Service extends AsyncDisposable {
 export async function openService(given: ServiceParts): Promise<Service> {
   await using opened = new AsyncDisposableStack();
   const events = opened.use(new Events(given));
+  const audit = opened.use(new Audit(given));
   const parts = { ...given, store: events.waking() };
   const keys = opened.use(new Keys(parts));
   const codebases = opened.use(await Codebases.open(parts));
@@ -38,6 +41,7 @@ export async function openService(given: ServiceParts): Promise<Service> {
     codebaseReads: new CodebaseReads(parts, codebases),
     uploads: new Uploads(parts, codebases),
     deltas: new Deltas(parts, sandboxes),
+    audit,
     events,
     files: new Files(sandboxes),
     keys,

@@ -2,8 +2,9 @@
 // Invariant: a record is never changed; `seq` grows, and a reader who goes on behind the last one it saw misses none of a single
 // writer. Two writers on PostgreSQL may commit out of order: who needs all of them reads again from a little before.
 
+import type { Insertable } from "kysely";
 import { MAX_PAGE_ITEMS } from "../api/limits.ts";
-import type { Db } from "./tables.ts";
+import type { Db, Tables } from "./tables.ts";
 
 export interface NewEvent {
   readonly at: number;
@@ -83,11 +84,16 @@ export function eventsOf(db: Db): Log<NewEvent, StoredEvent> {
   };
 }
 
-export function auditOf(db: Db): Log<NewAudit, StoredAudit> {
+export interface AuditLog extends Log<NewAudit, StoredAudit> {
+  /** All or none. */
+  appendAll(records: readonly NewAudit[]): Promise<void>;
+}
+
+export function auditOf(db: Db): AuditLog {
   return {
-    append: async ({ at, ownerId, tokenId, action, subjectId, outcome, details }) => {
-      const row = { at, owner_id: ownerId, token_id: tokenId, action, subject_id: subjectId, outcome, details: JSON.stringify(details) };
-      return (await db.insertInto("audit").values(row).returning("seq").executeTakeFirstOrThrow()).seq;
+    append: async (record) => (await db.insertInto("audit").values(auditRow(record)).returning("seq").executeTakeFirstOrThrow()).seq,
+    appendAll: async (records) => {
+      if (records.length > 0) await db.insertInto("audit").values(records.map(auditRow)).execute();
     },
     last: async () =>
       (
@@ -110,6 +116,10 @@ export function auditOf(db: Db): Log<NewAudit, StoredAudit> {
     },
     cut: async (before) => Number((await db.deleteFrom("audit").where("at", "<", before).executeTakeFirst()).numDeletedRows),
   };
+}
+
+function auditRow({ at, ownerId, tokenId, action, subjectId, outcome, details }: NewAudit): Insertable<Tables["audit"]> {
+  return { at, owner_id: ownerId, token_id: tokenId, action, subject_id: subjectId, outcome, details: JSON.stringify(details) };
 }
 
 function pageOf(limit: number = MAX_PAGE_ITEMS): number {

@@ -7,7 +7,7 @@ import { type Codebases, codebasesOf } from "./codebases.ts";
 import { migrate, type StoreKind } from "./migrations.ts";
 import { type Idempotency, idempotencyOf } from "./idempotency.ts";
 import { postgresDialect, type PostgresOptions } from "./postgres.ts";
-import { auditOf, eventsOf, type Log, type NewAudit, type NewEvent, type StoredAudit, type StoredEvent } from "./records.ts";
+import { type AuditLog, auditOf, eventsOf, type Log, type NewEvent, type StoredEvent } from "./records.ts";
 import { type Sandboxes, sandboxesOf } from "./sandboxes.ts";
 import { sqliteDialect, type SqliteOptions } from "./sqlite.ts";
 import type { Db, Tables } from "./tables.ts";
@@ -22,7 +22,7 @@ export interface StoreTables {
   readonly codebases: Codebases;
   readonly idempotency: Idempotency;
   readonly events: Log<NewEvent, StoredEvent>;
-  readonly audit: Log<NewAudit, StoredAudit>;
+  readonly audit: AuditLog;
 }
 
 export interface Store extends StoreTables, AsyncDisposable {

@@ -12,15 +12,17 @@ import { type BaseTree, readBase, rebasedEntry } from "./base-tree.ts";
 import { merge, wantedBase, type After, type Difference, type Merge } from "./merge.ts";
 import type { Rebased } from "./kept.ts";
 import { compare, type PlaceOf } from "./stage.ts";
-import { readUpper } from "./upper.ts";
+import { readDelta } from "./stack.ts";
 import type { RunTool } from "./view.ts";
 import type { WalkEntry, WalkEvent } from "./walk.ts";
 
 /** Where a delta lies and what it is measured against. */
 export interface DeltaInput {
   readonly tool: RunTool;
-  /** The layer that the sandbox wrote. */
+  /** The layer that the sandbox wrote; with `parts`, the directory that it and the frozen ones lie in. */
   readonly upper: string;
+  /** Layers below `upper`, topmost first. */
+  readonly parts?: readonly string[];
   /** The live codebase. */
   readonly base: string;
   /** The walk of the codebase at the start, read anew at each call. */
@@ -67,7 +69,7 @@ export async function readChanges(input: DeltaInput): Promise<DeltaChanges> {
       "codebase_not_found",
       `the directory that the delta was made over, ${input.base}, is gone; bring it back, or discard the delta`,
     );
-  const upper = await readUpper(input.tool, input.upper, input.trusted);
+  const upper = await readDelta(input);
   const rebased = input.rebased ?? new Map<string, Rebased>();
   const { dirs, trees } = wantedBase(upper);
   const base = await readBase(input.manifest(), { dirs: new Set([...dirs, ...[...rebased.keys()].map(parentOf)]), trees });

@@ -116,7 +116,7 @@ function difference(before: readonly Entry[], after: readonly Entry[]): string[]
 }
 
 /** One round: returns what may be compared. */
-async function round(lab: ViewLab, policy: Policy, made: readonly unknown[], operations: readonly unknown[]): Promise<void> {
+async function round(lab: ViewLab, policy: Policy, made: readonly unknown[], parts: readonly (readonly unknown[])[]): Promise<void> {
   const base = lab.codebase("true");
   operate(base, [...SET_UP, ...made]);
   const model = join(lab.dir, "model");
@@ -129,15 +129,23 @@ async function round(lab: ViewLab, policy: Policy, made: readonly unknown[], ope
   const view = await lab.engine.prepare({ base: base, policy });
   const delta = lab.delta(view);
   try {
-    const inView = delta.run(["/usr/bin/python3", join(lab.dir, "operate.py"), "."], { input: asciiJson(operations) });
-    if (inView.status !== 0) throw new Error(inView.stderr);
-    const seen = JSON.parse(inView.stdout) as Seen;
-    const expected = operate(model, operations, { uid: 1000, gid: 1000 });
-    expect(seen.answers).toEqual(expected.answers);
-    expect(plain(seen.after)).toEqual(plain(expected.after));
+    let before: readonly Entry[] | undefined;
+    let after: readonly Entry[] = [];
+    for (const operations of parts) {
+      if (before !== undefined) delta.freeze();
+      const inView = delta.run(["/usr/bin/python3", join(lab.dir, "operate.py"), "."], { input: asciiJson(operations) });
+      if (inView.status !== 0) throw new Error(inView.stderr);
+      const seen = JSON.parse(inView.stdout) as Seen;
+      const expected = operate(model, operations, { uid: 1000, gid: 1000 });
+      expect(seen.answers).toEqual(expected.answers);
+      expect(plain(seen.after)).toEqual(plain(expected.after));
+      before ??= seen.before;
+      after = seen.after;
+    }
+    const seen = { before: before ?? [], answers: [], after };
     const input: DeltaInput = {
       tool: lab.tool,
-      upper: delta.upper,
+      ...(parts.length === 1 ? { upper: delta.upper } : { upper: join(delta.upper, ".."), parts: delta.parts() }),
       base,
       manifest: () => readManifest(view.manifestFile ?? ""),
       policy: compilePolicy(policy),
@@ -208,9 +216,26 @@ describe("a delta against a model", () => {
             fc.asyncProperty(
               setUp,
               fc.array(operation, { minLength: 5, maxLength: 40 }),
-              async (made, operations) => await round(lab, policy, made, operations),
+              async (made, operations) => await round(lab, policy, made, [operations]),
             ),
             { numRuns: RUNS },
+          );
+        },
+        600_000,
+      );
+
+      verifies(
+        "view/layers-model",
+        `${mode}, ${what}, over frozen layers`,
+        async (context) => {
+          const lab = labFor(context, mode);
+          await fc.assert(
+            fc.asyncProperty(
+              setUp,
+              fc.array(fc.array(operation, { minLength: 3, maxLength: 20 }), { minLength: 2, maxLength: 4 }),
+              async (made, parts) => await round(lab, policy, made, parts),
+            ),
+            { numRuns: Math.ceil(RUNS / 2) },
           );
         },
         600_000,

@@ -14,7 +14,7 @@ import { CodebaseWalk, forgetManifests, keepManifest, locateCodebase, sourceOf }
 import { buildImage, makeMask, type MaskJob, type MaskMaker } from "./compile-mask.ts";
 import { type HeldMask, type MaskForm, Masks } from "./masks.ts";
 import type { StoredTree } from "./stored.ts";
-import type { IdMap, MountSpec, RunTool } from "./view.ts";
+import type { IdMap, OverlayMount, RunTool } from "./view.ts";
 
 export interface KernelViewOptions {
   readonly tool: RunTool;
@@ -36,8 +36,8 @@ export interface PrepareRequest {
 }
 
 export interface PreparedView {
-  /** The overlay at `target`, writable with `upper` and `work`, else read-only. */
-  mount(delta?: { readonly upper: string; readonly work: string }): MountSpec & { readonly kind: "overlay" };
+  /** The overlay at `target`, writable with `upper` and `work`, else read-only. `frozen`: layers between, topmost first. */
+  mount(delta?: { readonly upper: string; readonly work: string; readonly frozen?: readonly string[] }): OverlayMount;
   /** The root directory of a delta must have this owner and mode: the view's root is the delta's. */
   readonly root: { readonly uid: number; readonly gid: number; readonly mode: number };
   /** Names the version of the codebase. */
@@ -196,7 +196,11 @@ function present(engine: Engine, found: Found, sharers: number): PreparedView {
   const { own, mode } = held.stamp.root;
   let mine = true;
   return {
-    mount: (delta) => (delta === undefined ? layers : { ...layers, ...delta }),
+    mount: (delta) => {
+      if (delta === undefined) return layers;
+      const { frozen = [], ...writable } = delta;
+      return { ...layers, ...writable, lowers: [...frozen, held.layer] };
+    },
     root: { uid: own ? ids.base + ids.uid : 0, gid: own ? ids.base + ids.gid : 0, mode },
     signature,
     ...(manifestFile === undefined ? {} : { manifestFile }),

@@ -91,13 +91,13 @@ function parentOf(path: string): string {
   return path.slice(0, Math.max(0, path.lastIndexOf("/")));
 }
 
-function redirected(redirect: string, parentLower: string | undefined): string | undefined {
+export function redirected(redirect: string, parentLower: string | undefined): string | undefined {
   if (redirect.startsWith("/")) return redirect;
   return parentLower === undefined ? undefined : `${parentLower}/${redirect}`;
 }
 
 /** The lower directory that shows through `dir`, by its marks alone. */
-function lowerOf(dir: UpperDir, parentLower: string | undefined): string | undefined {
+export function lowerOf(dir: UpperDir, parentLower: string | undefined): string | undefined {
   // As the kernel reads it: an opaque directory is not looked for below, whatever redirect it still carries.
   if (dir.opaque) return undefined;
   if (dir.redirect !== undefined) return redirected(dir.redirect, parentLower);
@@ -247,8 +247,9 @@ class Merger {
       capability: item.capability,
     };
     if (!item.metacopy) {
-      const source: Source = { root: "upper", path };
-      this.#put(path, entry.kind === "file" ? { ...plain, source, signature: signatureOf(entry) } : plain);
+      const source: Source = { root: "upper", path: item.place ?? path };
+      const data = item.data ?? entry;
+      this.#put(path, entry.kind === "file" ? { ...plain, size: data.size, source, signature: signatureOf(data) } : plain);
       return;
     }
     const origin =

@@ -31,6 +31,10 @@ export type UpperItem =
       readonly metacopy: boolean;
       readonly redirect?: string;
       readonly capability: boolean;
+      /** Of several layers: where its content lies, from the directory that holds them all. */
+      readonly place?: string;
+      /** The entry whose content it is, where that is another layer's. */
+      readonly data?: WalkEntry;
     };
 
 const MAX_REDIRECT_BYTES = 65_536;

@@ -25,6 +25,8 @@ export interface IdMap {
   readonly trusted: boolean;
 }
 
+export type OverlayMount = Extract<MountSpec, { kind: "overlay" }>;
+
 /** One mount of a sandbox, in order. Targets are absolute inside. */
 export type MountSpec =
   | {

@@ -1,10 +1,11 @@
 // `corral serve` as a client meets it: a real process, real sandboxes, the SDK and plain HTTP.
 
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { errorCode } from "../../src/api/errors.ts";
 import type { Client } from "../../src/api/client.ts";
+import { openDataDir } from "../../src/sandbox/data-dir.ts";
 import { Corral } from "../../src/sdk/corral.ts";
 import { Postgres, postgresMissing } from "../fixtures/postgres.ts";
 import { type ServerProcess, startServerProcess } from "../fixtures/server.ts";
@@ -32,6 +33,27 @@ afterAll(async () => {
   await server.end("SIGTERM");
   rmSync(dir, { recursive: true, force: true });
 });
+
+/** What a server that has ended left of itself, but for its records. */
+function remainsOf(data: string): readonly string[] {
+  const { run, journal, deltas } = openDataDir({ path: data, env: process.env, uid: process.getuid?.() ?? 0 });
+  return [run, journal, deltas].flatMap((place) => readdirSync(place).map((name) => join(place, name)));
+}
+
+/** The spawner that holds the sandboxes of a server. */
+function spawnerOf(data: string): number {
+  const { run } = openDataDir({ path: data, env: process.env, uid: process.getuid?.() ?? 0 });
+  const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name) && name !== "1");
+  return Number(pids.find((pid) => readText(`/proc/${pid}/cmdline`).includes(join(run, "native.spawner"))));
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, "latin1");
+  } catch {
+    return ""; // it ended meanwhile
+  }
+}
 
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString();
 const codeOf = (call: Promise<unknown>): Promise<string | undefined> => call.then(() => "passed", errorCode);
@@ -239,6 +261,45 @@ describe("corral serve", () => {
     expect(text(chunk?.value ?? new Uint8Array())).toMatch(/^id: 0\n\n/);
   });
 
+  verifies(
+    "server/audit",
+    "every call that may change something and every refusal is a row, which holds no secret and outlives an end",
+    async () => {
+      const data = join(dir, "audited");
+      const first = await startServerProcess(data);
+      const root = new Corral({ url: first.url, key: first.key ?? "" });
+      const { id: tokenId, secret } = await root.tokens.issue({ ownerId: "cat", scope: "user", name: "cat" });
+      const cat = new Corral({ url: first.url, key: secret });
+      const sandbox = await cat.create({ env: { PASSWORD: "hush" } });
+      await sandbox.exec({ command: "echo hush" });
+      expect(await codeOf(cat.create({ codebaseDir: dir }))).toBe("forbidden");
+      expect(await codeOf(cat.tokens.list({ ownerId: "admin" }))).toBe("forbidden");
+      for (let count = 0; count < 3; count++) await fetch(`${first.url}/v1/sandboxes`);
+      await sandbox.destroy();
+      expect(await first.end("SIGTERM")).toBe(0);
+      await using second = await startServerProcess(data);
+      const again = new Corral({ url: second.url, key: secret });
+      const { items } = await again.audit.list();
+      expect(items.map(({ action, outcome, subjectId }) => [action, outcome, subjectId])).toEqual([
+        ["sandbox-create", "ok", sandbox.id],
+        ["sandbox-exec", "ok", sandbox.id],
+        ["sandbox-create", "forbidden", ""],
+        ["token-read", "forbidden", ""],
+        ["sandbox-delete", "ok", sandbox.id],
+      ]);
+      for (const row of items) expect(row).toMatchObject({ ownerId: "cat", tokenId, requestId: expect.stringMatching(/^req/) as string });
+      const all = await new Corral({ url: second.url, key: first.key ?? "" }).audit.list();
+      expect(all.items.map(({ action, outcome }) => `${action} ${outcome}`)).toEqual(
+        expect.arrayContaining(["token-create ok", "sandbox-read unauthorized"]),
+      );
+      expect(JSON.stringify(all)).not.toMatch(/hush|ck[a-z0-9]{40}/);
+      const page = await again.audit.list({ limit: 2, subjectId: sandbox.id });
+      expect([page.items.length, (await again.audit.list({ cursor: page.next ?? "", subjectId: sandbox.id })).items.length]).toEqual([
+        2, 1,
+      ]);
+    },
+  );
+
   verifies("server/one-owner", "a second server over the same data directory is refused", async () => {
     await expect(startServerProcess(join(dir, "data"))).rejects.toThrow(/data_locked/);
   });
@@ -265,20 +326,59 @@ describe("corral serve", () => {
 
   verifies(
     "server/restart",
-    "a killed server loses no record: its keys hold, its sandboxes are told as failed and nothing of them runs",
+    "a killed server loses nothing: its keys hold, the next one goes on with its sandboxes, and each ends at its time",
     async () => {
       const data = join(dir, "killed");
       const first = await startServerProcess(data);
       const client = new Corral({ url: first.url, key: first.key ?? "" });
-      const sandbox = await client.create({});
+      const sandbox = await client.create({ env: { WHO: "ann" } });
+      const gone = await client.create({});
+      await sandbox.exec({ command: "echo kept > file; setsid sleep 300 > /dev/null 2>&1 &" });
+      const { endAt } = await sandbox.info();
+      const short = await client.create({ timeoutMs: 1_000 });
+      await gone.destroy();
       expect(await first.end("SIGKILL")).toBe("SIGKILL");
       await using second = await startServerProcess(data);
       expect(second.key).toBeNull();
       const again = new Corral({ url: second.url, key: first.key ?? "" });
-      expect(await again.sandbox(sandbox.id).info()).toMatchObject({ state: "failed" });
-      expect(await codeOf(again.sandbox(sandbox.id).exec({ command: "true" }))).toBe("sandbox_lost");
+      const same = again.sandbox(sandbox.id);
+      expect(await same.info()).toMatchObject({ state: "running", endAt });
+      const seen = await same.exec({ command: "cat file; echo $WHO; cat /proc/[0-9]*/comm | grep -c sleep" });
+      expect(text(seen.stdout)).toBe("kept\nann\n1\n");
+      expect(await codeOf(again.sandbox(gone.id).info())).toBe("sandbox_not_found");
+      await expect.poll(() => codeOf(again.sandbox(short.id).info()), { timeout: 10_000 }).toBe("sandbox_not_found");
+      await same.destroy();
       expect((await (await again.create({})).exec({ command: "true" })).exitCode).toBe(0);
       expect(await second.end("SIGTERM")).toBe(0);
+      expect(remainsOf(data)).toEqual([]);
     },
   );
+
+  verifies("server/restart-lost", "what the next server finds dead is told as failed, and what was written is kept", async () => {
+    const data = join(dir, "lost");
+    const first = await startServerProcess(data);
+    const client = new Corral({ url: first.url, key: first.key ?? "" });
+    const sandbox = await client.create({});
+    await sandbox.exec({ command: "echo kept > file" });
+    process.kill(spawnerOf(data), "SIGKILL");
+    expect(await first.end("SIGKILL")).toBe("SIGKILL");
+    await using second = await startServerProcess(data);
+    const again = new Corral({ url: second.url, key: first.key ?? "" });
+    expect(await again.sandbox(sandbox.id).info()).toMatchObject({ state: "failed" });
+    expect(await codeOf(again.sandbox(sandbox.id).exec({ command: "true" }))).toBe("sandbox_lost");
+    expect(readdirSync(join(data, "deltas"))).toEqual([sandbox.id]);
+  });
+
+  verifies("server/failed-start", "a start that fails ends nothing: the next one goes on with what the killed server left", async () => {
+    const data = join(dir, "failing");
+    const first = await startServerProcess(data);
+    const client = new Corral({ url: first.url, key: first.key ?? "" });
+    const sandbox = await client.create({});
+    expect(await first.end("SIGKILL")).toBe("SIGKILL");
+    // The port of the server that the whole file runs against.
+    await expect(startServerProcess(data, ["--port", new URL(server.url).port])).rejects.toThrow(/port_unavailable/);
+    await using second = await startServerProcess(data);
+    const again = new Corral({ url: second.url, key: first.key ?? "" });
+    expect((await again.sandbox(sandbox.id).exec({ command: "true" })).exitCode).toBe(0);
+  });
 });

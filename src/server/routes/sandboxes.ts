@@ -3,9 +3,10 @@
 
 import type { FastifyRequest } from "fastify";
 import { z } from "zod";
-import { MAX_PAGE_ITEMS } from "../../api/limits.ts";
+import { MAX_BATCH, MAX_PAGE_ITEMS } from "../../api/limits.ts";
 import { PERMISSIONS } from "../../api/policy.ts";
 import type { CreateSandboxBody, ExecBody, PauseBody, ResumeBody } from "../../api/server.ts";
+import { createBatch } from "../../service/batch.ts";
 import type { Service } from "../../service/service.ts";
 import { streamExec } from "../exec-stream.ts";
 import { env, ms, noNul, pairs, sandboxParams as params, text, type ZodApp } from "../shapes.ts";
@@ -57,6 +58,8 @@ const headers = z.object({ "idempotency-key": z.string().min(1).max(255).optiona
 /** Of a create, one after the other; its other timings are parts of these. */
 const CREATE_STAGES: readonly string[] = ["probeMs", "journalMs", "templateMs", "viewMs", "containMs"];
 
+const renewBody = z.strictObject({ timeoutMs: ms.nullable() });
+
 export function sandboxRoutes(app: ZodApp, { sandboxes }: Service): void {
   app.post(
     "/sandboxes",
@@ -68,6 +71,7 @@ export function sandboxRoutes(app: ZodApp, { sandboxes }: Service): void {
       return reply.code(201).send(made);
     },
   );
+  batchRoute(app, sandboxes);
   app.get(
     "/sandboxes",
     { schema: { querystring: listQuery, tags: ["sandboxes"], summary: "List sandboxes, newest first" } },
@@ -91,7 +95,6 @@ export function sandboxRoutes(app: ZodApp, { sandboxes }: Service): void {
   app.delete("/sandboxes/:id", { schema: { params, tags: ["sandboxes"], summary: "Destroy a sandbox" } }, async (request) => {
     return { destroyed: await sandboxes.destroy(request.token, request.params.id) };
   });
-  const renewBody = z.strictObject({ timeoutMs: ms.nullable() });
   app.post(
     "/sandboxes/:id/renew",
     { schema: { params, body: renewBody, tags: ["sandboxes"], summary: "Move its end" } },
@@ -126,4 +129,13 @@ function tellStages({ seen }: FastifyRequest, timings: Readonly<Record<string, n
     const kind = CREATE_STAGES.includes(stage) ? seen.stages : seen.parts;
     kind.set(stage.replace(/Ms$/, ""), took);
   }
+}
+
+function batchRoute(app: ZodApp, sandboxes: Service["sandboxes"]): void {
+  const batchBody = z.strictObject({ items: z.array(createBody).min(1).max(MAX_BATCH) });
+  const batch = "Make several; each item is a sandbox or its error";
+  app.post("/sandboxes/batch", { schema: { body: batchBody, headers, tags: ["sandboxes"], summary: batch } }, async (request) => {
+    const bodies = request.body.items as CreateSandboxBody[];
+    return { items: await createBatch(sandboxes, request.token, bodies, request.headers["idempotency-key"]) };
+  });
 }

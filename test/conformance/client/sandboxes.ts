@@ -65,4 +65,16 @@ export function sandboxRows(lab: () => ClientLab): void {
     expect(await codeOf(ann.create({ metadata: { a: "2" } }, { idempotencyKey: "k1" }))).toBe("idempotency_conflict");
     await first.destroy();
   });
+
+  verifies("client/batch", "a batch makes each of its sandboxes or tells its error, once for one key", async () => {
+    const ann = await lab().of("ann");
+    const bodies = [{ metadata: { n: "0" } }, { codebaseDir: lab().dir }, { metadata: { n: "2" } }];
+    const first = await ann.createBatch(bodies, { idempotencyKey: "batch" });
+    const again = await ann.createBatch(bodies, { idempotencyKey: "batch" });
+    const names = (items: typeof first): readonly unknown[] => items.map((item) => ("id" in item ? item.id : item.code));
+    expect(names(first)).toEqual([expect.stringMatching(/^sb/), "forbidden", expect.stringMatching(/^sb/)]);
+    expect(names(again)).toEqual(names(first));
+    for (const item of first) if ("id" in item) await item.destroy();
+    expect(await codeOf(ann.createBatch(Array.from({ length: 101 }, () => ({}))))).toBe("request_invalid");
+  });
 }
