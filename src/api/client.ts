@@ -17,6 +17,7 @@ import type {
   IssueTokenBody,
   ListOf,
   PauseBody,
+  PortTicket,
   ResumeBody,
   SandboxResource,
   TokenResource,
@@ -48,6 +49,8 @@ export interface SandboxHandle extends AsyncDisposable {
   pause(options?: PauseBody & CallOptions): Promise<SandboxResource>;
   /** Nothing changes for one that runs. */
   resume(options?: ResumeBody & CallOptions): Promise<SandboxResource>;
+  /** One-time, for a page: opens that port on its own host, if the server has a domain for sandboxes. */
+  portTicket(port: number, options?: CallOptions): Promise<PortTicket>;
   /** Idempotent. */
   destroy(options?: CallOptions): Promise<void>;
 }

@@ -104,6 +104,20 @@ export const TOKEN_WINDOW_MS = 10_000;
 /** Requests of one address in `ADDRESS_WINDOW_MS` that carry no key that holds. */
 export const ADDRESS_REQUESTS = 200;
 export const ADDRESS_WINDOW_MS = 10_000;
+/** How long a one-time ticket may wait to be used, ms. */
+export const TICKET_MS = 30_000;
+/** Tickets of one owner that were not used yet. */
+export const MAX_TICKETS_PER_OWNER = 100;
+/** How long a visit of a port lasts, ms. */
+export const VISIT_MS = 12 * 60 * 60 * 1000;
+/** Visits that one server knows; the oldest goes first. */
+export const MAX_VISITS = 10_000;
+/** Ports of a sandbox that can be made public. */
+export const MAX_PUBLIC_PORTS = 64;
+/** Connections to the ports of one sandbox at once. */
+export const PROXY_CONNECTIONS = 256;
+/** How long a connection to a port may be silent, ms. */
+export const PROXY_IDLE_MS = 5 * 60 * 1000;
 /** Bytes of one connection to a port that wait for a slow reader, in each direction. */
 export const PORT_BUFFER_BYTES = 64 * 1024;
 /** Living sandboxes of one owner. */

@@ -22,8 +22,21 @@ export interface CreateSandboxBody {
   readonly delta?: CreateRequest["delta"];
   /** Life from now, ms; `null` never ends by itself. */
   readonly timeoutMs?: number | null;
+  /** Ports that everybody may reach who knows the address; every other port takes a key or a ticket. */
+  readonly publicPorts?: readonly number[];
   /** What the end of its life does. Default `kill`; `pause` keeps its processes where the machine can, else its delta. */
   readonly onTimeout?: "kill" | "pause";
+}
+
+/** Opens one thing, once. */
+export interface TicketAnswer {
+  readonly ticket: string;
+  readonly expiresInMs: number;
+}
+
+export interface PortTicket extends TicketAnswer {
+  /** For a browser, where the server has a domain for sandboxes: opens the port and keeps it open for it for some hours. */
+  readonly url?: string;
 }
 
 export interface PauseBody {
@@ -45,6 +58,7 @@ export interface SandboxResource {
   /** The stored codebase that it stands on. */
   readonly codebase?: { readonly id: string; readonly version: number };
   readonly metadata: Readonly<Record<string, string>>;
+  readonly publicPorts: readonly number[];
   readonly createdAt: string;
   /** `null` never ends by itself. */
   readonly endAt: string | null;

@@ -16,6 +16,8 @@ import {
   MAX_CODEBASE_BYTES_PER_OWNER,
   MAX_CODEBASES_PER_OWNER,
   MAX_SANDBOXES_PER_OWNER,
+  PROXY_CONNECTIONS,
+  PROXY_IDLE_MS,
   STORE_POOL_ACQUIRE_MS,
   STORE_POOL_MAX,
   STORE_POOL_MIN,
@@ -123,6 +125,16 @@ export const serverConfig = z.strictObject({
       codebases: count.max(1_000_000).default(MAX_CODEBASES_PER_OWNER),
       /** Content of all of an owner's codebases; equal files count once. */
       codebaseBytes: z.int().min(1).max(Number.MAX_SAFE_INTEGER).default(MAX_CODEBASE_BYTES_PER_OWNER),
+    })
+    .prefault({}),
+  proxy: z
+    .strictObject({
+      /** Where ports of sandboxes have hosts of their own: `https://sandboxes.example.com` means `https://3000-sb….sandboxes.example.com`. */
+      origin: origin.nullable().default(null),
+      /** Of one sandbox at once. */
+      connections: count.max(100_000).default(PROXY_CONNECTIONS),
+      /** How long one may be silent. */
+      idleTimeoutMs: count.max(24 * HOUR_MS).default(PROXY_IDLE_MS),
     })
     .prefault({}),
   rateLimits: z

@@ -27,6 +27,7 @@ export function remoteSandbox(http: Http, id: string): SandboxHandle {
     renew: (timeoutMs, options) => http.get(`${path}/renew`, { method: "POST", body: { timeoutMs }, ...options }),
     pause: ({ signal, ...body } = {}) => http.get(`${path}/pause`, { method: "POST", body, ...(signal === undefined ? {} : { signal }) }),
     resume: ({ signal, ...body } = {}) => http.get(`${path}/resume`, { method: "POST", body, ...(signal === undefined ? {} : { signal }) }),
+    portTicket: (port, options) => http.get(`${path}/tickets`, { method: "POST", body: { port }, ...options }),
     destroy,
     [Symbol.asyncDispose]: () => destroy(),
   };

@@ -26,6 +26,8 @@ export function createListener(config: ServerConfig["http"], certificate: Certif
     requestTimeout: Math.max(config.requestTimeoutMs, config.headersTimeoutMs),
     keepAliveTimeout: config.idleTimeoutMs,
     connectionsCheckingInterval: CHECK_MS,
+    // What else asks to switch (HTTP/2, by habit) is answered in HTTP/1.1.
+    shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === "websocket",
     // Strict: two Content-Lengths, bare line feeds and the like are refused, never mended.
     insecureHTTPParser: false,
   };

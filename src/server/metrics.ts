@@ -72,6 +72,17 @@ export class ServerMetrics implements Meter {
     labels: ["source", "runtime", "outcome"],
   });
 
+  readonly #proxied = counter(this.#registry, {
+    name: "proxy_requests_total",
+    help: "Requests that were passed on to ports of sandboxes, and how they ended",
+    labels: ["form", "outcome"],
+  });
+  readonly #proxiedBytes = counter(this.#registry, {
+    name: "proxy_bytes_total",
+    help: "Bytes of bodies that passed to and from ports of sandboxes",
+    labels: ["direction"],
+  });
+
   /** `dataDir`: whose disk is looked at. */
   constructor(dataDir: string) {
     collectDefaultMetrics({ register: this.#registry });
@@ -103,6 +114,18 @@ export class ServerMetrics implements Meter {
         put({ runtime, direction: "write" }, used.io.writtenBytes);
       }
     });
+  }
+
+  watchProxy(open: () => number): void {
+    watched(this.#registry, { name: "proxy_open", help: "Connections to ports of sandboxes" }, (put) => put({}, open()));
+  }
+
+  proxied(form: "host" | "path", failure: ErrorCode | undefined): void {
+    this.#proxied.inc({ form, outcome: outcomeOf(failure) });
+  }
+
+  proxiedBytes(direction: "in" | "out", bytes: number): void {
+    this.#proxiedBytes.inc({ direction }, bytes);
   }
 
   request({ route, method, status, ms, seen }: RequestSeen): void {

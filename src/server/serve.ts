@@ -14,6 +14,7 @@ import { buildApp } from "./app.ts";
 import { answerMetrics } from "./routes/metrics.ts";
 import { answerBroken, createListener, readCertificate } from "./listener.ts";
 import type { ServerMetrics } from "./metrics.ts";
+import { Upgrades } from "./upgrade.ts";
 import type { ZodApp } from "./shapes.ts";
 
 const LOOPBACK = "127.0.0.1";
@@ -44,11 +45,12 @@ export async function startServer(parts: ServeParts): Promise<Serving> {
   const { host, port } = config.listen;
   const certificate = readCertificate(config.tls);
   parts.metrics.watch(parts.service);
-  const app = await buildApp({ ...parts, certificate });
+  const upgrades = new Upgrades();
+  const app = await buildApp({ ...parts, certificate, upgrades });
   await listening(app.listen({ host, port }), host, port);
   // SAFETY: a certificate names this machine as others see it, and its own commands could not verify it: they are given plain HTTP on
   // the loopback, which leaves the machine no more than a socket file would.
-  const local = certificate === undefined ? undefined : await listenLocally(app, config);
+  const local = certificate === undefined ? undefined : await listenLocally(app, config, upgrades);
   const counters = config.metrics.port === null ? undefined : await listenForMetrics(parts, config.metrics.port);
   const url = addressOf(app.server, certificate === undefined ? "http" : "https", host);
   parts.log.info({ url }, "serving");
@@ -62,6 +64,8 @@ export async function startServer(parts: ServeParts): Promise<Serving> {
       const cut = setTimeout(() => {
         for (const server of [app.server, local, counters]) server?.closeAllConnections();
       }, config.drainMs);
+      // They end when a person does, not when a request is answered.
+      upgrades.destroyAll();
       for (const server of [local, counters]) {
         server?.close();
         server?.closeIdleConnections();
@@ -72,9 +76,10 @@ export async function startServer(parts: ServeParts): Promise<Serving> {
   };
 }
 
-async function listenLocally(app: ZodApp, config: ServerConfig): Promise<Server> {
+async function listenLocally(app: ZodApp, config: ServerConfig, upgrades: Upgrades): Promise<Server> {
   const server = createListener(config.http, undefined, (request, response) => app.routing(request, response));
   server.on("clientError", answerBroken);
+  upgrades.attach(server, (request, response) => app.routing(request, response));
   server.listen(0, LOOPBACK);
   await listening(once(server, "listening"), LOOPBACK, 0);
   return server;

@@ -19,5 +19,12 @@ export const env = z.record(
     .refine((value) => !value.includes("\0"), "holds a NUL byte"),
 );
 export const ms = z.int().min(1).max(MAX_SANDBOX_MS);
+export const port = z.int().min(1).max(65_535);
 /** Of every path below `/sandboxes/:id`. */
 export const sandboxParams = z.strictObject({ id: z.string().max(64) });
+
+/** Without a parser a body stays the stream that it is. */
+export function takeBodiesAsTheyCome(app: Pick<ZodApp, "removeAllContentTypeParsers" | "addContentTypeParser">): void {
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser("*", (_request, _payload, done) => done(null));
+}

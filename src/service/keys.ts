@@ -28,6 +28,8 @@ export class Keys implements Disposable {
   readonly #clock: Clock;
   /** By hash of the secret, oldest first. The secret is kept nowhere. */
   readonly #known = new Map<string, Known>();
+  /** Tokens that held when `holds` asked, until when. */
+  readonly #holding = new Map<string, number>();
   readonly #open = new Set<OpenCall>();
   readonly #timer: NodeJS.Timeout;
   /** Rises with each revocation: what was asked before one is not believed after it. */
@@ -60,9 +62,23 @@ export class Keys implements Disposable {
     return this.#known.has(hash("sha256", secret));
   }
 
+  /** Whether a token that was found earlier still holds. */
+  async holds(token: Token): Promise<boolean> {
+    const now = this.#clock.monotonicMs();
+    if (isExpired(token, this.#clock.wallMs())) return false;
+    if ((this.#holding.get(token.id) ?? 0) > now) return true;
+    const revocations = this.#revocations;
+    const holds = (await this.#store.tokens.holding([token.id], this.#clock.wallMs())).has(token.id);
+    if (revocations !== this.#revocations) return await this.holds(token);
+    if (this.#holding.size >= KEY_MEMORY) this.#holding.clear();
+    if (holds) this.#holding.set(token.id, now + KEY_MEMORY_MS);
+    return holds;
+  }
+
   /** Called by whoever revoked it. Calls under way have until the next look, so that who gives up their own key is answered. */
   forget(tokenId: string): void {
     this.#revocations += 1;
+    this.#holding.delete(tokenId);
     for (const [digest, { token }] of this.#known) if (token.id === tokenId) this.#known.delete(digest);
   }
 

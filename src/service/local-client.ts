@@ -77,6 +77,7 @@ function localSandbox(service: Service, token: Token, id: string): SandboxHandle
     renew: (timeoutMs) => sandboxes.renew(token, id, timeoutMs),
     pause: (body) => sandboxes.pause(token, id, body),
     resume: (body) => sandboxes.resume(token, id, body),
+    portTicket: (port) => service.ports.ticket(token, { sandboxId: id, port }),
     destroy,
     [Symbol.asyncDispose]: destroy,
   };

@@ -389,8 +389,8 @@ function reaches(token: Token, id: string, ownerId: string): boolean {
 }
 
 function resource({ id, ownerId, state, memory, metadata, createdAt, endAt, info, request }: SandboxRecord): SandboxResource {
-  const { codebase } = request as Pick<SandboxResource, "codebase">;
+  const { codebase, publicPorts = [] } = request as Partial<Pick<SandboxResource, "codebase" | "publicPorts">>;
   const times = { createdAt: new Date(createdAt).toISOString(), endAt: endAt === null ? null : new Date(endAt).toISOString() };
   const more = { ...(memory === null ? {} : { memory }), ...(codebase === undefined ? {} : { codebase }) };
-  return { id, ownerId, state, ...more, metadata, ...times, ...(info as Info) };
+  return { id, ownerId, state, ...more, metadata, publicPorts, ...times, ...(info as Info) };
 }

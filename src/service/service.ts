@@ -9,6 +9,7 @@ import { Deltas } from "./deltas.ts";
 import { Audit } from "./audit.ts";
 import { Events } from "./events.ts";
 import { Files } from "./files.ts";
+import { Ports } from "./ports.ts";
 import { Sandboxes } from "./sandboxes.ts";
 import { Tokens } from "./tokens.ts";
 import { Uploads } from "./uploads.ts";
@@ -23,6 +24,7 @@ export interface Service extends AsyncDisposable {
   readonly audit: Audit;
   readonly events: Events;
   readonly keys: Keys;
+  readonly ports: Ports;
   readonly tokens: Tokens;
 }
 
@@ -45,6 +47,7 @@ export async function openService(given: ServiceParts): Promise<Service> {
     events,
     files: new Files(sandboxes),
     keys,
+    ports: new Ports({ ...parts, sandboxes, keys }),
     tokens: new Tokens(parts, keys),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };

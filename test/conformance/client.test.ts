@@ -8,6 +8,7 @@ import { fileTreeRows } from "./client/file-trees.ts";
 import { fileRows } from "./client/files.ts";
 import { clientLab } from "./client/lab.ts";
 import { pauseRows } from "./client/pauses.ts";
+import { portRows } from "./client/ports.ts";
 import { sandboxRows } from "./client/sandboxes.ts";
 
 describe.each(["local", "remote"] as const)("the %s client", (place) => {
@@ -20,5 +21,6 @@ describe.each(["local", "remote"] as const)("the %s client", (place) => {
     pauseRows(lab);
     codebaseRows(lab);
     eventRows(lab);
+    portRows(lab);
   });
 });

@@ -3,12 +3,14 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { type IncomingMessage, request as httpRequest } from "node:http";
 import { get as httpsGet } from "node:https";
 import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Client as PgClient } from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { SandboxHandle } from "../../src/api/client.ts";
 import { errorCode } from "../../src/api/errors.ts";
 import { readConfig } from "../../src/config/read.ts";
 import { configKeys } from "../../src/config/schema.ts";
@@ -16,6 +18,7 @@ import { openStore } from "../../src/store/store.ts";
 import { sqliteDialect } from "../../src/store/sqlite.ts";
 import { selfSigned } from "../fixtures/certificate.ts";
 import { Postgres, postgresMissing } from "../fixtures/postgres.ts";
+import { listenInside } from "../fixtures/inside.ts";
 import { type ServerHere, startServerHere } from "../fixtures/server-here.ts";
 import { verifies } from "../verifies.ts";
 
@@ -185,6 +188,26 @@ const EFFECTS: Readonly<Record<string, () => Promise<void>>> = {
     expect((await server.admin.codebases.put(id, "ten", new Uint8Array(10))).version.bytes).toBe(10);
     expect(await server.admin.codebases.put(id, "more", new Uint8Array(1).fill(1)).then(() => "passed", errorCode)).toBe("limit_reached");
   },
+  "proxy.origin": async () => {
+    await using server = await startServerHere({ "proxy.origin": "http://boxes.example" });
+    expect(await proxied(server, (port) => `3000-${port.id}.boxes.example`)).toBe(401); // not public
+    await using without = await startServerHere();
+    expect(await proxied(without, (port) => `3000-${port.id}.boxes.example`)).toBe(200); // the API's own
+  },
+  "proxy.connections": async () => {
+    await using server = await startServerHere({ "proxy.connections": "1" });
+    const sandbox = await server.admin.create({});
+    await listenInside(sandbox, 3000, 'socket.write("HTTP/1.1 200 OK\\r\\n\\r\\n")');
+    const first = await fetch(`${server.url}/v1/sandboxes/${sandbox.id}/ports/3000/`, { headers: keyed(server) });
+    expect(await statuses(server, [keyed(server)], `/v1/sandboxes/${sandbox.id}/ports/3000/`)).toEqual([429]);
+    await first.body?.cancel();
+  },
+  "proxy.idleTimeoutMs": async () => {
+    await using server = await startServerHere({ "proxy.idleTimeoutMs": "100" });
+    const sandbox = await server.admin.create({});
+    await listenInside(sandbox, 3000, "");
+    expect(await statuses(server, [keyed(server)], `/v1/sandboxes/${sandbox.id}/ports/3000/`)).toEqual([504]);
+  },
   "rateLimits.perToken.requests": async () => {
     await using server = await startServerHere({ "rateLimits.perToken.requests": "2", "rateLimits.perToken.windowMs": "3600000" });
     expect(
@@ -270,6 +293,15 @@ describe("every key does something", () => {
     for (const [key, effect] of Object.entries(EFFECTS)) if (NEEDS_POSTGRES.test(key)) await effect();
   }, 120_000);
 });
+
+/** The status of `/healthz` on a host of a new sandbox. */
+async function proxied(server: ServerHere, hostOf: (sandbox: SandboxHandle) => string): Promise<number | undefined> {
+  const asked = httpRequest(`${server.url}/healthz`, { headers: { host: hostOf(await server.admin.create({})) } });
+  asked.end();
+  const [response] = (await once(asked, "response")) as [IncomingMessage];
+  response.resume();
+  return response.statusCode;
+}
 
 function keyed({ key }: ServerHere): Record<string, string> {
   return { authorization: `Bearer ${key}` };

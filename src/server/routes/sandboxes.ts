@@ -3,13 +3,13 @@
 
 import type { FastifyRequest } from "fastify";
 import { z } from "zod";
-import { MAX_BATCH, MAX_PAGE_ITEMS } from "../../api/limits.ts";
+import { MAX_BATCH, MAX_PAGE_ITEMS, MAX_PUBLIC_PORTS } from "../../api/limits.ts";
 import { PERMISSIONS } from "../../api/policy.ts";
 import type { CreateSandboxBody, ExecBody, PauseBody, ResumeBody } from "../../api/server.ts";
 import { createBatch } from "../../service/batch.ts";
 import type { Service } from "../../service/service.ts";
 import { streamExec } from "../exec-stream.ts";
-import { env, ms, noNul, pairs, sandboxParams as params, text, type ZodApp } from "../shapes.ts";
+import { env, ms, noNul, pairs, port, sandboxParams as params, text, type ZodApp } from "../shapes.ts";
 
 const rule = z.strictObject({
   pattern: text,
@@ -33,6 +33,7 @@ const createBody = z.strictObject({
   limits: limits.optional(),
   env: env.optional(),
   metadata: pairs.optional(),
+  publicPorts: z.array(port).max(MAX_PUBLIC_PORTS).optional(),
   delta: z.enum(["ephemeral", "keep"]).optional(),
   timeoutMs: ms.nullable().optional(),
   onTimeout: z.enum(["kill", "pause"]).optional(),
