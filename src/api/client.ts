@@ -9,6 +9,7 @@ import type { DeltaCalls, KeptDeltaCalls } from "./deltas.ts";
 import type { CorralError } from "./errors.ts";
 import type { EventCalls } from "./events.ts";
 import type { FileCalls } from "./files.ts";
+import type { ProcessCalls } from "./processes.ts";
 import type { ExecResult } from "./sandbox.ts";
 import type {
   CreateSandboxBody,
@@ -22,6 +23,7 @@ import type {
   SandboxResource,
   TokenResource,
 } from "./server.ts";
+import type { ShellCalls } from "./shells.ts";
 
 export interface ListOptions extends PageOptions {
   readonly state?: SandboxResource["state"];
@@ -43,6 +45,8 @@ export interface SandboxHandle extends AsyncDisposable {
   exec(request: ClientExecRequest): Promise<ExecResult>;
   readonly files: FileCalls;
   readonly delta: DeltaCalls;
+  readonly processes: ProcessCalls;
+  readonly shells: ShellCalls;
   /** Moves its end to `timeoutMs` from now; `null` never ends by itself. */
   renew(timeoutMs: number | null, options?: CallOptions): Promise<SandboxResource>;
   /** Whatever asks for it next resumes it. Throws `sandbox_state`, `runtime_unavailable`. */

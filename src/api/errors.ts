@@ -176,6 +176,21 @@ export const ERROR_KINDS = {
     retry: "later",
     meaning: "What serves files inside the sandbox ended, or did not answer; the next call starts it anew. The call may have been done.",
   },
+  process_not_found: {
+    status: 404,
+    fault: "caller",
+    retry: "never",
+    meaning: "The sandbox has no such process: it never was, or it ended and was forgotten.",
+  },
+  process_ended: { status: 409, fault: "state", retry: "never", meaning: "The process has ended and takes nothing more." },
+  shell_not_found: {
+    status: 404,
+    fault: "caller",
+    retry: "never",
+    meaning: "The sandbox has no such shell: it never was, or it was closed and forgotten.",
+  },
+  shell_closed: { status: 409, fault: "state", retry: "never", meaning: "The shell has ended and runs nothing more; open another one." },
+  shell_unavailable: { status: 422, fault: "node", retry: "never", meaning: "The sandbox has no bash that a shell could be made of." },
   limit_reached: { status: 429, fault: "caller", retry: "later", meaning: "A limit of this owner or sandbox is reached." },
   rate_limited: {
     status: 429,

@@ -8,6 +8,7 @@ export const ID_PREFIX = {
   upload: "up",
   snapshot: "snap",
   shell: "sh",
+  process: "proc",
   session: "ses",
   turn: "turn",
   deployment: "dep",

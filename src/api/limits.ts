@@ -28,6 +28,24 @@ export const MAX_GUEST_CONNECTIONS = 8;
 export const MAX_EXECS = 1_024;
 /** Processes and shells that one sandbox holds, running or ended; the oldest ended one makes room. The guest's number too. */
 export const MAX_KEPT_COMMANDS = 64;
+/** Output of one process that can still be read, bytes of stdout and stderr together. */
+export const PROCESS_OUTPUT_BYTES = 1024 * 1024;
+/** Processes and shells of one sandbox that are remembered after their end. */
+export const MAX_ENDED_COMMANDS = 32;
+/** How long they are remembered, ms. */
+export const ENDED_COMMAND_MS = 10 * 60 * 1000;
+/** Longest time that one call waits for the end of a process, ms. */
+export const MAX_WAIT_MS = 60_000;
+/** Bytes of stdin that wait for one process beyond what it and the guest hold. */
+export const MAX_WAITING_STDIN_BYTES = 1024 * 1024;
+/** Bytes of one command for a shell. */
+export const MAX_SHELL_COMMAND_BYTES = 2 * 1024 * 1024;
+/** Body of a request that runs a command in a shell, with what it reads from stdin, bytes. */
+export const MAX_SHELL_BODY_BYTES = 8 * 1024 * 1024;
+/** Commands that wait for their turn in one shell. */
+export const MAX_SHELL_QUEUE = 64;
+/** How long a shell may take to be there, ms. */
+export const SHELL_START_MS = 20_000;
 /** Rules of one policy. */
 export const MAX_RULES = 100_000;
 /** Bytes of one pattern. */

@@ -1,7 +1,10 @@
 // The sandbox as clients see it: what is asked for, what is told. Types alone; `Sandbox` has a local and a remote implementation.
 
 import type { FileCalls } from "./files.ts";
+import type { LimitHit } from "./limit-hit.ts";
 import type { Policy } from "./policy.ts";
+import type { SandboxProcesses } from "./processes.ts";
+import type { SandboxShells } from "./shells.ts";
 
 export type RuntimeName = "native" | "bwrap";
 export type EngineName = "kernel";
@@ -46,8 +49,6 @@ export interface CreateRequest {
   /** `ephemeral`: the delta dies with the sandbox. `keep`: it stays until committed or discarded. */
   readonly delta?: "ephemeral" | "keep";
 }
-
-export type LimitHit = "memory" | "pids" | "disk" | "inodes" | "output";
 
 export interface ExecRequest {
   /** Program and arguments, or a line for `/bin/sh -c`. */
@@ -155,6 +156,8 @@ export interface Sandbox extends AsyncDisposable {
   info(): SandboxInfo;
   exec(request: ExecRequest): Promise<ExecResult>;
   start(request: ExecRequest): Promise<Process>;
+  readonly processes: SandboxProcesses;
+  readonly shells: SandboxShells;
   /** To a port that a program listens on, on the loopback inside. That nothing listens there is told by the connection's error. */
   connect(port: number): Promise<PortConnection>;
   /**

@@ -97,7 +97,7 @@ export interface GuestExec extends GuestSinks {
 
 export interface GuestAttach extends GuestSinks {
   /** Before anything else. `offset` is the one asked for, or the first that is still there: bytes of stdout, stderr and control together. */
-  readonly onAttached: (command: { readonly pid: number; readonly offset: number }) => void;
+  readonly onAttached: (command: { readonly pid: number; readonly offset: number; readonly pty: boolean }) => void;
   /** The container keeps no such command, or no longer. Nothing follows. */
   readonly onUnknown: () => void;
 }

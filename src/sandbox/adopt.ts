@@ -45,6 +45,8 @@ async function adoptOne(
     const container = await shop.runtime.attach({ id, weaken: shop.weaken });
     uses.set(use, (uses.get(use) ?? 0) + 1);
     const sandbox = present(shop, { container, request, info, record, releaseView: () => letGo(uses, use) });
+    // A guest that answers this wrongly is lost by that, and told so as any other.
+    await sandbox.takeUp().catch(() => undefined);
     return isPaused(shop.data.deltas, id) ? await stoodStill(sandbox) : sandbox;
   } catch {
     return undefined;

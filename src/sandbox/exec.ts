@@ -5,10 +5,12 @@
 import { constants } from "node:os";
 import { CorralError } from "../api/errors.ts";
 import { KILL_GRACE_MS } from "../api/limits.ts";
-import type { ExecRequest, ExecResult, LimitHit, Process } from "../api/sandbox.ts";
+import type { LimitHit } from "../api/limit-hit.ts";
+import type { ExecRequest, ExecResult, Process } from "../api/sandbox.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Container, GuestExec, GuestExit, GuestProcess } from "../runtime/runtime.ts";
 import { checkExec } from "./exec-request.ts";
+import { cwdError, exitCode, startWords } from "./exit-words.ts";
 import { Output, passedBytes } from "./output.ts";
 import { signalName, signalNumber } from "./signals.ts";
 
@@ -20,12 +22,6 @@ export interface ExecContext {
   /** Asked when a command failed: whether the disk of its delta is full. */
   readonly isDiskFull: () => Promise<boolean>;
 }
-
-const EXIT_TIMEOUT = 124;
-const EXIT_NOT_EXECUTABLE = 126;
-const EXIT_NOT_FOUND = 127;
-const EXIT_SIGNAL_BASE = 128;
-const { ENOENT, ENOTDIR } = constants.errno;
 
 /** Resolves when the command runs, or when it could not be started (its result then says why). Rejects for a wrong request. */
 export function startExec(context: ExecContext, request: ExecRequest): Promise<Process> {
@@ -185,45 +181,6 @@ class Running implements Process {
     if (cwdFailed) return;
     const { command } = this.#request;
     const program = typeof command === "string" ? "/bin/sh" : (command[0] ?? "");
-    this.#output.take(
-      "stderr",
-      Buffer.from(`corral: ${program}: ${notFound(startErrno) ? "command not found" : errnoWords(startErrno)}\n`),
-    );
+    this.#output.take("stderr", Buffer.from(`corral: ${program}: ${startWords(startErrno)}\n`));
   }
-}
-
-function notFound(startErrno: number): boolean {
-  return startErrno === ENOENT || startErrno === ENOTDIR;
-}
-
-function exitCode(exit: GuestExit): number {
-  if (exit.startErrno !== 0) return notFound(exit.startErrno) ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
-  if (exit.timedOut || exit.idle) return EXIT_TIMEOUT;
-  return exit.signal === 0 ? exit.code : EXIT_SIGNAL_BASE + exit.signal;
-}
-
-function cwdError(cwd: string, errno: number): CorralError {
-  return new CorralError(
-    "exec_failed",
-    `cwd: ${JSON.stringify(cwd)} cannot be entered (${errnoWords(errno)}); give a directory that the sandbox can see`,
-  );
-}
-
-const WORDS: Readonly<Record<string, string>> = {
-  EACCES: "permission denied",
-  EPERM: "operation not permitted",
-  ENOEXEC: "not a program (no #! line and no known format)",
-  E2BIG: "argument list too long",
-  EAGAIN: "no process could be made: the limit of processes is reached",
-  ENOMEM: "not enough memory",
-  ENOENT: "no such file or directory",
-  ENOTDIR: "not a directory",
-  ELOOP: "too many symbolic links",
-  EISDIR: "is a directory",
-  ETXTBSY: "the file is being written",
-};
-
-function errnoWords(errno: number): string {
-  const name = Object.entries(constants.errno).find(([, number]) => number === errno)?.[0];
-  return name === undefined ? `error ${errno}` : (WORDS[name] ?? name);
 }

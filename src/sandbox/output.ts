@@ -23,7 +23,7 @@ export interface OutputHooks {
 const NOTHING = new Uint8Array();
 
 /** Bytes that the guest is asked to pass on; 0 = all. */
-export function passedBytes(request: ExecRequest): number {
+export function passedBytes(request: Pick<ExecRequest, "outputBytes" | "onStdout" | "onStderr">): number {
   if (request.outputBytes !== undefined) return Number.isFinite(request.outputBytes) ? request.outputBytes : 0;
   return request.onStdout === undefined && request.onStderr === undefined ? DEFAULT_OUTPUT_BYTES : 0;
 }

@@ -3,14 +3,19 @@
 // a sandbox that is going away.
 
 import { CorralError } from "../api/errors.ts";
+import { ID_PREFIX } from "../api/ids.ts";
 import { MAX_EXECS } from "../api/limits.ts";
 import type { FileCalls } from "../api/files.ts";
+import type { LimitHit } from "../api/limit-hit.ts";
 import type { ExecRequest, ExecResult, PortConnection, Process, Sandbox, SandboxInfo } from "../api/sandbox.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Container } from "../runtime/runtime.ts";
 import { dialPort } from "./dial.ts";
 import { startExec } from "./exec.ts";
 import { LocalFiles } from "./files/files.ts";
+import { type KeptContext, Processes } from "./processes.ts";
+import { Roster } from "./roster.ts";
+import { Shells } from "./shells.ts";
 import type { QuotaHit, QuotaWatcher } from "./watcher.ts";
 
 export interface SandboxParts {
@@ -32,7 +37,10 @@ export type End = "destroyed" | "lost" | "paused";
 export class LocalSandbox implements Sandbox {
   readonly id: string;
   readonly files: FileCalls;
+  readonly processes: Processes;
+  readonly shells: Shells;
   readonly #parts: SandboxParts;
+  readonly #roster: Roster;
   #state: SandboxInfo["state"] = "running";
   /** While paused: whether its processes are kept. */
   #memory = false;
@@ -49,6 +57,21 @@ export class LocalSandbox implements Sandbox {
       guard: (hit) => parts.watcher.guard(this.id, hit),
       over: () => parts.watcher.over(this.id),
     });
+    const { container, clock } = parts;
+    this.#roster = new Roster(clock);
+    const context: KeptContext = {
+      ...{ container, clock, roster: this.#roster },
+      guard: (hit) => this.#guard(hit),
+      demand: () => {
+        const refusal = this.#refusal();
+        if (refusal !== undefined) throw refusal;
+      },
+      forget: (id) => {
+        if (this.#state === "running") container.forget(id);
+      },
+    };
+    this.processes = new Processes(context);
+    this.shells = new Shells(context);
     void parts.container.lost.then((reason) => this.#lose(reason));
   }
 
@@ -76,13 +99,24 @@ export class LocalSandbox implements Sandbox {
   }
 
   /** What runs counts, and is told when the delta passes a limit. Returns what is called at its end. */
-  #guard(hit: (limit: QuotaHit) => void): () => void {
+  #guard(hit: (limit: LimitHit) => void): () => void {
     const release = this.#parts.watcher.guard(this.id, hit);
     this.#execs += 1;
+    let isOver = false;
     return () => {
+      if (isOver) return;
+      isOver = true;
       this.#execs -= 1;
       release();
     };
+  }
+
+  /** Processes and shells that an earlier server started in the same container. */
+  async takeUp(): Promise<void> {
+    for (const command of await this.#parts.container.kept()) {
+      if (command.key.startsWith(ID_PREFIX.process)) await this.processes.takeUp(command);
+      else if (command.key.startsWith(ID_PREFIX.shell)) await this.shells.takeUp(command);
+    }
   }
 
   async pause(memory: boolean): Promise<void> {
@@ -170,6 +204,7 @@ export class LocalSandbox implements Sandbox {
   }
 
   async #takeApart(end: End): Promise<void> {
+    this.#roster.close();
     this.#parts.watcher.remove(this.id);
     const why = end === "paused" ? "the sandbox was paused without its processes" : undefined;
     await this.#parts.container.destroy(end === "destroyed" ? this.#parts.scrub : [], why);

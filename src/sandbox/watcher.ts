@@ -4,7 +4,7 @@
 // grew while the command ran, so one that clears up is let live.
 
 import { statfs } from "node:fs/promises";
-import type { LimitHit } from "../api/sandbox.ts";
+import type { LimitHit } from "../api/limit-hit.ts";
 import type { Clock } from "../base/clock.ts";
 import type { RunTool } from "../view/view.ts";
 

@@ -7,7 +7,9 @@ import { EXEC_FRAME, type ExecBody, type ExecEnd, type WireError } from "../api/
 import { remoteDelta } from "./deltas.ts";
 import { remoteFiles } from "./files.ts";
 import { type Http, streamError } from "./http.ts";
-import { frames, joined, parse } from "./streams.ts";
+import { remoteProcesses } from "./processes.ts";
+import { remoteShells } from "./shells.ts";
+import { base64, frames, joined, parse } from "./streams.ts";
 
 export function remoteSandbox(http: Http, id: string): SandboxHandle {
   const path = `/sandboxes/${encodeURIComponent(id)}`;
@@ -24,6 +26,8 @@ export function remoteSandbox(http: Http, id: string): SandboxHandle {
     exec: (request) => exec(http, path, request),
     files: remoteFiles(http, path),
     delta: remoteDelta(http, path),
+    processes: remoteProcesses(http, path),
+    shells: remoteShells(http, path),
     renew: (timeoutMs, options) => http.get(`${path}/renew`, { method: "POST", body: { timeoutMs }, ...options }),
     pause: ({ signal, ...body } = {}) => http.get(`${path}/pause`, { method: "POST", body, ...(signal === undefined ? {} : { signal }) }),
     resume: ({ signal, ...body } = {}) => http.get(`${path}/resume`, { method: "POST", body, ...(signal === undefined ? {} : { signal }) }),
@@ -45,10 +49,4 @@ async function exec(http: Http, path: string, request: ClientExecRequest): Promi
     else if (kind === EXEC_FRAME.error) throw streamError(parse(payload) as WireError);
   }
   throw new CorralError("stream_cut", "the connection ended before the command did; it may still run in the sandbox");
-}
-
-function base64(bytes: Uint8Array): string {
-  let text = "";
-  for (const byte of bytes) text += String.fromCharCode(byte);
-  return btoa(text);
 }

@@ -88,3 +88,9 @@ export function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
 export function parse(payload: Uint8Array): unknown {
   return JSON.parse(new TextDecoder().decode(payload));
 }
+
+export function base64(content: Uint8Array): string {
+  let text = "";
+  for (const byte of content) text += String.fromCharCode(byte);
+  return btoa(text);
+}

@@ -28,7 +28,9 @@ import { metricsRoute } from "./routes/metrics.ts";
 import { codebaseRoutes } from "./routes/codebases.ts";
 import { isPortHost, leadPortHosts, portHostRoutes } from "./routes/port-hosts.ts";
 import { portRoutes } from "./routes/ports.ts";
+import { processRoutes } from "./routes/processes.ts";
 import { sandboxRoutes } from "./routes/sandboxes.ts";
+import { shellRoutes } from "./routes/shells.ts";
 import { tokenRoutes } from "./routes/tokens.ts";
 import type { ZodApp } from "./shapes.ts";
 import type { Upgrades } from "./upgrade.ts";
@@ -134,6 +136,8 @@ function keyedRoutes(keyed: ZodApp, { service, metrics, config }: AppParts, prox
       v1.get("/openapi.json", { schema: { hide: true } }, () => keyed.swagger());
       codebaseRoutes(v1, service);
       sandboxRoutes(v1, service);
+      processRoutes(v1, service);
+      shellRoutes(v1, service);
       fileRoutes(v1, service);
       deltaRoutes(v1, service);
       portRoutes(v1, service, proxy, config.proxy.origin);

@@ -18,6 +18,8 @@ export const env = z.record(
     .max(128 * 1024)
     .refine((value) => !value.includes("\0"), "holds a NUL byte"),
 );
+/** A line for the shell, or a program and its arguments. */
+export const commandShape = z.union([z.string().min(1).max(131_072), z.array(z.string().max(131_072)).min(1).max(4_096)]);
 export const ms = z.int().min(1).max(MAX_SANDBOX_MS);
 export const port = z.int().min(1).max(65_535);
 /** Of every path below `/sandboxes/:id`. */

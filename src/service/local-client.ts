@@ -74,6 +74,8 @@ function localSandbox(service: Service, token: Token, id: string): SandboxHandle
     exec: async (request: ClientExecRequest): Promise<ExecResult> => await (await sandboxes.open(token, id)).exec(request),
     files: localFiles(() => service.files.of(token, id)),
     delta: localDelta(service, token, id),
+    processes: service.processes.processes(token, id),
+    shells: service.processes.shells(token, id),
     renew: (timeoutMs) => sandboxes.renew(token, id, timeoutMs),
     pause: (body) => sandboxes.pause(token, id, body),
     resume: (body) => sandboxes.resume(token, id, body),

@@ -10,6 +10,7 @@ import { Audit } from "./audit.ts";
 import { Events } from "./events.ts";
 import { Files } from "./files.ts";
 import { Ports } from "./ports.ts";
+import { Processes } from "./processes.ts";
 import { Sandboxes } from "./sandboxes.ts";
 import { Tokens } from "./tokens.ts";
 import { Uploads } from "./uploads.ts";
@@ -22,6 +23,7 @@ export interface Service extends AsyncDisposable {
   readonly files: Files;
   readonly deltas: Deltas;
   readonly audit: Audit;
+  readonly processes: Processes;
   readonly events: Events;
   readonly keys: Keys;
   readonly ports: Ports;
@@ -44,6 +46,7 @@ export async function openService(given: ServiceParts): Promise<Service> {
     uploads: new Uploads(parts, codebases),
     deltas: new Deltas(parts, sandboxes),
     audit,
+    processes: new Processes(parts, sandboxes),
     events,
     files: new Files(sandboxes),
     keys,

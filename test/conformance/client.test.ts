@@ -9,7 +9,9 @@ import { fileRows } from "./client/files.ts";
 import { clientLab } from "./client/lab.ts";
 import { pauseRows } from "./client/pauses.ts";
 import { portRows } from "./client/ports.ts";
+import { processRows } from "./client/processes.ts";
 import { sandboxRows } from "./client/sandboxes.ts";
+import { shellRows } from "./client/shells.ts";
 
 describe.each(["local", "remote"] as const)("the %s client", (place) => {
   describe.each(["native", "bwrap"] as const)("on %s", (runtime) => {
@@ -18,6 +20,8 @@ describe.each(["local", "remote"] as const)("the %s client", (place) => {
     fileRows(lab);
     fileTreeRows(lab);
     deltaRows(lab);
+    processRows(lab);
+    shellRows(lab);
     pauseRows(lab);
     codebaseRows(lab);
     eventRows(lab);

@@ -227,7 +227,7 @@ export class Attached extends Command {
     if ((flags & (FLAG_PTY | FLAG_STDIN)) !== 0) this.stdin = new Inlet(writer, GUEST.stdin, this.id, stdinRoom);
     if ((flags & FLAG_CONTROL) !== 0) this.controlIn = new Inlet(writer, GUEST.controlIn, this.id, controlRoom);
     this.opened = true;
-    this.#sinks.onAttached({ pid: buffer.readUInt32LE(start + 4), offset });
+    this.#sinks.onAttached({ pid: buffer.readUInt32LE(start + 4), offset, pty: (flags & FLAG_PTY) !== 0 });
   }
 }
 

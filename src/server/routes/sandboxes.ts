@@ -9,7 +9,7 @@ import type { CreateSandboxBody, ExecBody, PauseBody, ResumeBody } from "../../a
 import { createBatch } from "../../service/batch.ts";
 import type { Service } from "../../service/service.ts";
 import { streamExec } from "../exec-stream.ts";
-import { env, ms, noNul, pairs, port, sandboxParams as params, text, type ZodApp } from "../shapes.ts";
+import { commandShape, env, ms, noNul, pairs, port, sandboxParams as params, text, type ZodApp } from "../shapes.ts";
 
 const rule = z.strictObject({
   pattern: text,
@@ -39,7 +39,7 @@ const createBody = z.strictObject({
   onTimeout: z.enum(["kill", "pause"]).optional(),
 });
 const execBody = z.strictObject({
-  command: z.union([z.string().min(1).max(131_072), z.array(z.string().max(131_072)).min(1).max(4_096)]),
+  command: commandShape,
   env: env.optional(),
   cwd: noNul.optional(),
   stdin: z.base64().optional(),
