@@ -22,6 +22,7 @@ import { PortProxy } from "./proxy/port-proxy.ts";
 import { type RateLimits, rateLimits } from "./rate-limits.ts";
 import { auditRoutes } from "./routes/audit.ts";
 import { deltaRoutes } from "./routes/deltas.ts";
+import { docsRoute } from "./routes/docs.ts";
 import { eventRoutes } from "./routes/events.ts";
 import { fileRoutes } from "./routes/files.ts";
 import { metricsRoute } from "./routes/metrics.ts";
@@ -122,6 +123,7 @@ function refuseFirst(app: ZodApp, origins: readonly string[]): void {
 function openRoutes(app: ZodApp, { store }: AppParts, limits: RateLimits): void {
   // Not counted: whoever watches the server asks often, and the answer costs nothing.
   app.get("/healthz", { schema: { hide: true } }, () => ({ ok: true }));
+  docsRoute(app, limits);
   app.get("/readyz", { schema: { hide: true }, onRequest: (request) => limits.countStranger(request.ip) }, async () => {
     await store.ping();
     return { ok: true };

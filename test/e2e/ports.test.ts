@@ -15,7 +15,7 @@ let server: ServerHere;
 let sandbox: SandboxHandle;
 
 beforeAll(async () => {
-  server = await startServerHere({ "proxy.idleTimeoutMs": "2000", "proxy.connections": "20" });
+  server = await startServerHere({ "proxy.idleTimeoutMs": "2000" });
   sandbox = await server.admin.create({});
   await serveInside(
     sandbox,
@@ -178,10 +178,17 @@ it("answers a client that offers HTTP/2 in HTTP/1.1", async () => {
 });
 
 verifies("server/port-bounds", "a sandbox has so many connections to its ports and no more, and each that ends makes room", async () => {
-  const held = await Promise.all(Array.from({ length: 20 }, () => at("/events")));
-  expect(await refusal(await at("/x"))).toEqual([429, "limit_reached"]);
-  for (const one of held) await one.body?.cancel();
-  await expect.poll(async () => (await at("/x")).status, { timeout: 10_000 }).toBe(200);
+  await using narrow = await startServerHere({ "proxy.connections": "5" });
+  const full = await narrow.admin.create({});
+  await listenInside(full, 3000, 'socket.on("data", () => socket.write("HTTP/1.1 200 OK\\r\\n\\r\\n"))');
+  const ask = (): Promise<Response> =>
+    fetch(`${narrow.url}/v1/sandboxes/${full.id}/ports/3000/`, { headers: { authorization: `Bearer ${narrow.key}` } });
+  const held = await Promise.all(Array.from({ length: 5 }, ask));
+  expect(held.map(({ status }) => status)).toEqual([200, 200, 200, 200, 200]);
+  expect(await refusal(await ask())).toEqual([429, "limit_reached"]);
+  await held[0]?.body?.cancel();
+  await expect.poll(async () => (await ask()).status, { timeout: 10_000 }).toBe(200);
+  await full.destroy();
 });
 
 verifies("server/port-resume", "a request for a port of a paused sandbox resumes it", async () => {
