@@ -34,7 +34,10 @@ export async function torture({ seed, kills, clients = CLIENTS, onKill }: Tortur
   const run = new Run(join(dir, "data"), seed, clients);
   try {
     await run.begin();
-    for (let n = 1; n <= kills; n++) onKill?.(`kill ${n} of ${kills}: ${await run.kill()}`, run.counts);
+    for (let n = 1; n <= kills; n++) {
+      const told = await run.kill();
+      onKill?.(`kill ${n} of ${kills}: ${told}`, run.counts);
+    }
     await run.end();
     return run.counts;
   } catch (error) {
@@ -91,6 +94,8 @@ class Run {
     let isDead = false;
     const running = Promise.all(this.#loads.map((load) => load.run(this.#client, () => isDead)));
     await Promise.race([sleep(loadMs), running]);
+    // On a slow machine the first sandbox takes longer than that; a kill before it would ask nothing.
+    for (let waited = 0; this.counts.creates === 0 && waited < GONE_MS; waited += 50) await sleep(50);
     for (const pid of spawnersOf(this.#data)) this.#spawners.add(pid);
     isDead = true;
     this.#server.kill(this.#chance.of(1, 2) ? "group" : "process");
