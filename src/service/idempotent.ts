@@ -16,11 +16,11 @@ export interface OneCreate<T> {
   readonly made: (id: string) => Promise<T>;
 }
 
-export async function createOnce<T>({ store, clock }: ServiceParts, create: OneCreate<T>): Promise<T> {
+export async function createOnce<T>({ store, clock, nodeId }: ServiceParts, create: OneCreate<T>): Promise<T> {
   const { ownerId, key, body, id, make, made } = create;
   if (key === undefined) return await make();
   const bodyHash = createHash("sha256").update(JSON.stringify(body)).digest("hex");
-  const claim = await store.idempotency.claim({ ownerId, key, bodyHash, resultId: id, now: clock.wallMs() });
+  const claim = await store.idempotency.claim({ ownerId, key, bodyHash, resultId: id, nodeId, now: clock.wallMs() });
   if (!claim.sameBody) throw new CorralError("idempotency_conflict", "this idempotency key was used for another request; use a new one");
   if (!claim.won) return await made(claim.resultId);
   try {

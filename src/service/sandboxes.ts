@@ -2,7 +2,6 @@
 // reaches a sandbox: other nouns ask `open`. Not HTTP and not how a sandbox is made. Invariant: the row is in the store before anything
 // is in the kernel; a sandbox of another owner is as one that never was; a renewal and an end never both succeed.
 
-import { createHash } from "node:crypto";
 import type { Corral } from "../api/corral.ts";
 import { CorralError, errorCode } from "../api/errors.ts";
 import { ID_BODY_LENGTH, ID_PREFIX, isId } from "../api/ids.ts";
@@ -14,6 +13,7 @@ import type { ListRequest, SandboxRecord } from "../store/sandboxes.ts";
 import type { Token } from "../store/tokens.ts";
 import type { Codebases } from "./codebases.ts";
 import { Held } from "./held.ts";
+import { createOnce } from "./idempotent.ts";
 import type { ServiceParts } from "./parts.ts";
 import { endOf, gone, type Info, notFound, Pausing } from "./pausing.ts";
 
@@ -53,22 +53,9 @@ export class Sandboxes implements AsyncDisposable {
     if (body.codebaseDir !== undefined && token.scope !== "admin")
       throw new CorralError("forbidden", "codebaseDir names a directory of the server's machine, which takes a key of scope admin");
     const id = `${ID_PREFIX.sandbox}${randomText(ID_BODY_LENGTH)}`;
-    if (key === undefined) return await this.#createNew(token, id, body);
-    const claim = await this.#parts.store.idempotency.claim({
-      ownerId: token.ownerId,
-      key,
-      bodyHash: createHash("sha256").update(JSON.stringify(body)).digest("hex"),
-      resultId: id,
-      now: this.#parts.clock.wallMs(),
-    });
-    if (!claim.sameBody) throw new CorralError("idempotency_conflict", "this idempotency key was used for another request; use a new one");
-    if (!claim.won) return await this.#made(token, claim.resultId);
-    try {
-      return await this.#createNew(token, id, body);
-    } catch (error) {
-      await this.#parts.store.idempotency.release(token.ownerId, key, id);
-      throw error;
-    }
+    const make = (): Promise<SandboxResource> => this.#createNew(token, id, body);
+    const made = (first: string): Promise<SandboxResource> => this.#made(token, first);
+    return await createOnce(this.#parts, { ownerId: token.ownerId, key, body, id, make, made });
   }
 
   async get(token: Token, id: string): Promise<SandboxResource> {

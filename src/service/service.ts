@@ -32,6 +32,7 @@ export interface Service extends AsyncDisposable {
 
 export async function openService(given: ServiceParts): Promise<Service> {
   await using opened = new AsyncDisposableStack();
+  await given.store.idempotency.releaseUnwritten(given.nodeId);
   const events = opened.use(new Events(given));
   const audit = opened.use(new Audit(given));
   const parts = { ...given, store: events.waking() };

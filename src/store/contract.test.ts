@@ -234,14 +234,16 @@ describe.each(DATABASES)("a store in %s", (kind) => {
   verifies("store/idempotent-once", "of many claims of one key at once, one wins and all learn its id", async (context) => {
     const { store } = given(context);
     const claim = (id: string, bodyHash = "a", now = T0): ReturnType<Store["idempotency"]["claim"]> =>
-      store.idempotency.claim({ ownerId: "ann", key: "k", bodyHash, resultId: id, now });
+      store.idempotency.claim({ ownerId: "ann", key: "k", bodyHash, resultId: id, nodeId: "n1", now });
     const results = await Promise.all(Array.from({ length: 20 }, (_, index) => claim(`sb${index}`)));
     const winners = results.filter(({ won }) => won);
     expect(winners).toHaveLength(1);
     expect(new Set(results.map(({ resultId }) => resultId)).size).toBe(1);
     const [winner] = winners;
     expect(await claim("sbx", "b")).toEqual({ won: false, resultId: winner?.resultId, sameBody: false });
-    expect(await store.idempotency.claim({ ownerId: "bob", key: "k", bodyHash: "a", resultId: "sby", now: T0 })).toMatchObject({
+    expect(
+      await store.idempotency.claim({ ownerId: "bob", key: "k", bodyHash: "a", resultId: "sby", nodeId: "n1", now: T0 }),
+    ).toMatchObject({
       won: true,
     });
     await store.idempotency.release("ann", "k", "sbx"); // not its winner
@@ -251,6 +253,28 @@ describe.each(DATABASES)("a store in %s", (kind) => {
     expect(await claim("sblate", "c", T0 + IDEMPOTENCY_MS)).toMatchObject({ won: true });
     expect(await store.idempotency.sweep(T0 + IDEMPOTENCY_MS)).toBe(1); // bob's
   });
+
+  verifies(
+    "store/idempotent-crash",
+    "a key whose server died before it wrote anything down is free for that server's next start",
+    async (context) => {
+      const { store } = given(context);
+      const claim = (key: string, resultId: string, nodeId = "n1"): ReturnType<Store["idempotency"]["claim"]> =>
+        store.idempotency.claim({ ownerId: "eve", key, bodyHash: "a", resultId, nodeId, now: T0 });
+      await store.sandboxes.add(record("sbwritten"));
+      for (const [key, id] of [
+        ["one", "sbwritten"],
+        ["two", "sbnever"],
+        ["three", "cbnever"],
+        ["four", "xxother"],
+      ] as const)
+        await claim(key, id);
+      await claim("five", "sbother", "n2");
+      await store.idempotency.releaseUnwritten("n1");
+      const again = await Promise.all(["one", "two", "three", "four", "five"].map((key) => claim(key, "sbagain")));
+      expect(again.map(({ won }) => won)).toEqual([false, true, true, false, false]);
+    },
+  );
 
   it("keeps events and audit lines in order, each for its owner, and cuts them by age", async (context) => {
     const { store } = given(context);
@@ -276,7 +300,7 @@ describe.each(DATABASES)("a store in %s", (kind) => {
   verifies("store/all-or-nothing", "a transaction that fails leaves nothing", async (context) => {
     const { store } = given(context);
     const failing = store.transaction(async ({ sandboxes, events, idempotency }) => {
-      await idempotency.claim({ ownerId: "ann", key: "k", bodyHash: "a", resultId: "sb1", now: T0 });
+      await idempotency.claim({ ownerId: "ann", key: "k", bodyHash: "a", resultId: "sb1", nodeId: "n1", now: T0 });
       await sandboxes.add(record("sb1", { metadata: { a: "b" } }));
       await events.append({ at: T0, ownerId: "ann", kind: "sandbox-create", subjectId: "sb1", data: {} });
       throw new Error("cut off");
@@ -284,7 +308,9 @@ describe.each(DATABASES)("a store in %s", (kind) => {
     await expect(failing).rejects.toThrow("cut off");
     expect(await store.sandboxes.get("sb1")).toBeUndefined();
     expect(await store.events.after({ seq: 0 })).toEqual([]);
-    expect(await store.idempotency.claim({ ownerId: "ann", key: "k", bodyHash: "b", resultId: "sb2", now: T0 })).toMatchObject({
+    expect(
+      await store.idempotency.claim({ ownerId: "ann", key: "k", bodyHash: "b", resultId: "sb2", nodeId: "n1", now: T0 }),
+    ).toMatchObject({
       won: true,
     });
   });

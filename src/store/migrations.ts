@@ -28,6 +28,7 @@ function migrations(kind: StoreKind): Record<string, Migration> {
     "003-records": records(kind),
     "004-codebases": codebases(),
     "005-pause": pause(),
+    "007-key-nodes": keyNodes(),
   };
 }
 
@@ -124,6 +125,14 @@ function pause(): Migration {
   return {
     up: async (db: Schema) => {
       await db.schema.alterTable("sandboxes").addColumn("memory", "integer").execute();
+    },
+  };
+}
+
+function keyNodes(): Migration {
+  return {
+    up: async (db: Schema) => {
+      await db.schema.alterTable("idempotency").addColumn("node_id", "text").execute();
     },
   };
 }

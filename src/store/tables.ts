@@ -57,7 +57,16 @@ export interface Tables {
     created_at: number;
   };
   codebase_uses: { sandbox_id: string; codebase_id: string; number: number };
-  idempotency: { owner_id: string; key: string; body_hash: string; result_id: string; created_at: number; expires_at: number };
+  idempotency: {
+    owner_id: string;
+    key: string;
+    body_hash: string;
+    result_id: string;
+    /** Of the server that makes the thing; `null`: of one that did not write it down yet. */
+    node_id: string | null;
+    created_at: number;
+    expires_at: number;
+  };
   events: { seq: Generated<number>; at: number; owner_id: string; kind: string; subject_id: string; data: string };
   audit: {
     seq: Generated<number>;

@@ -57,7 +57,7 @@ export class ClientLoad {
     const turn = chance.below(100);
     if (known === undefined || (turn < 25 && this.living.length < MOST_SANDBOXES)) return await this.#create(client);
     const handle = client.sandbox(known.id);
-    if (turn < 40) return await this.#look(handle, known);
+    if (turn < 40 || known.mayBePaused) return await this.#look(handle, known);
     if (turn < 70) return await this.#write(handle, known);
     if (turn < 78) return await this.#daemon(handle, known);
     if (turn < 84) return await this.#pause(handle, known);
@@ -91,16 +91,27 @@ export class ClientLoad {
     const body = { timeoutMs, env: { WHO: `${name}-${this.#made}` } };
     const pending = { kind: "create", key: `${name}-${this.#made++}`, body } as const;
     this.pending = pending;
+    const askedAt = Date.now();
     const made = await client.create(body, { idempotencyKey: pending.key });
     // Told from here on, whether or not the next call comes through.
-    const known = this.learn(made.id);
+    const known = this.learn(made.id, timeoutMs, askedAt);
     counts.creates += 1;
     this.pending = { kind: "look", known };
     known.endAt = await endOf(made);
   }
 
-  learn(id: string): Known {
-    const known: Known = { id, isOver: false, endAt: null, files: new Map(), daemon: undefined, lostProcesses: false };
+  learn(id: string, lifeMs: number | null, now: number): Known {
+    const endAt = lifeMs === null ? null : now + lifeMs;
+    const known: Known = {
+      id,
+      isOver: false,
+      endAt,
+      lifeMs,
+      mayBePaused: false,
+      files: new Map(),
+      daemon: undefined,
+      lostProcesses: false,
+    };
     this.known.push(known);
     return known;
   }
@@ -137,11 +148,13 @@ export class ClientLoad {
     const memory = chance.of(2, 3);
     this.pending = { kind: "pause", known };
     if (!memory) known.lostProcesses = true;
+    known.mayBePaused = true;
     await handle.pause({ memory });
     counts.pauses += 1;
     known.endAt = await endOf(handle);
     if (!chance.of(1, 2)) return;
     await handle.resume({ timeoutMs: LONG_MS });
+    known.mayBePaused = false;
     known.endAt = await endOf(handle);
   }
 
@@ -174,6 +187,8 @@ export async function endOf(handle: SandboxHandle): Promise<number | null> {
 
 /** Demands every file as it was told written, and the process that was told started. */
 export async function lookInto(handle: SandboxHandle, known: Known, counts: Counts): Promise<void> {
+  // The call resumes it, which gives it its first life again.
+  if (known.mayBePaused && known.lifeMs !== null) known.endAt = Date.now() + known.lifeMs;
   const names = [...known.files.keys()];
   const { exitCode, stdout, stderr } = await handle.exec({ command: ["cat", "/dev/null", ...names] });
   if (exitCode !== 0) throw new Broken(`${known.id}: a file that was told written is not there: ${Buffer.from(stderr).toString()}`);
@@ -181,6 +196,8 @@ export async function lookInto(handle: SandboxHandle, known: Known, counts: Coun
   if (Buffer.from(stdout).toString() !== due) throw new Broken(`${known.id}: its files are not as they were told written`);
   counts.execs += 1;
   counts.filesRead += names.length;
+  if (known.mayBePaused) known.endAt = await endOf(handle);
+  known.mayBePaused = false;
   if (known.daemon === undefined || known.lostProcesses) return;
   const seen = await handle.exec({ command: `cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c 'sleep ${known.daemon} '` });
   if (Buffer.from(seen.stdout).toString() !== "1\n") throw new Broken(`${known.id}: the process that was told started is gone`);

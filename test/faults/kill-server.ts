@@ -20,6 +20,8 @@ export interface TortureOptions {
   readonly kills: number;
   readonly clients?: number;
   readonly onKill?: (line: string, counts: Counts) => void;
+  /** Ends the run before its time, and what it started. */
+  readonly signal?: AbortSignal;
 }
 
 const CLIENTS = 6;
@@ -29,12 +31,13 @@ const LOAD_MS = 1_500;
 const LATE_MS = SUCCESSOR_WAIT_MS - 3_000;
 const GONE_MS = 20_000;
 
-export async function torture({ seed, kills, clients = CLIENTS, onKill }: TortureOptions): Promise<Counts> {
+export async function torture({ seed, kills, clients = CLIENTS, onKill, signal }: TortureOptions): Promise<Counts> {
   const dir = mkdtempSync("/tmp/corral-torture-");
   const run = new Run(join(dir, "data"), seed, clients);
   try {
     await run.begin();
     for (let n = 1; n <= kills; n++) {
+      signal?.throwIfAborted();
       const told = await run.kill();
       onKill?.(`kill ${n} of ${kills}: ${told}`, run.counts);
     }
@@ -110,7 +113,8 @@ class Run {
     const cut = this.#loads.flatMap(({ pending }) => (pending === undefined ? [] : [pending.kind]));
     await this.#resolve();
     await this.#demandNoOthers();
-    return `after ${loadMs} ms of load, down ${downMs} ms, ${this.counts.adopted - adopted} of ${this.counts.stood - stood} adopted, cut: ${cut.join(" ") || "nothing"}`;
+    const lookMs = Date.now() - killedAt - downMs;
+    return `after ${loadMs} ms of load, down ${downMs} ms, looked ${lookMs} ms, ${this.counts.adopted - adopted} of ${this.counts.stood - stood} adopted, cut: ${cut.join(" ") || "nothing"}`;
   }
 
   /** Some starts are killed too, at whatever they are. */
@@ -153,7 +157,9 @@ class Run {
       return;
     }
     if (state !== "running" && state !== "paused")
-      throw new Broken(`${known.id} was alive before the kill (${doubt ?? "nothing under way"}) and is ${state} after it`);
+      throw new Broken(
+        `${known.id} was alive before the kill (${doubt ?? "nothing under way"}) and is ${state} after it; ${JSON.stringify({ ...known, files: known.files.size, now: Date.now() })}; ${this.#told(known.id)}`,
+      );
     await lookInto(handle, known, this.counts);
     this.counts.adopted += 1;
   }
@@ -186,8 +192,7 @@ class Run {
     }
     if (told.state !== "running") throw new Broken(`${made.id}, whose create was cut, is ${told.state}`);
     this.counts.cutCreatesRunning += 1;
-    const known = load.learn(made.id);
-    known.endAt = told.endAt === null ? null : Date.parse(told.endAt);
+    const known = load.learn(made.id, body.timeoutMs, Date.parse(told.createdAt));
     await lookInto(made, known, this.counts);
   }
 
@@ -221,6 +226,13 @@ class Run {
       if (waited >= GONE_MS) throw new Broken(`after the graceful end there is left: ${remains().slice(0, 20).join("; ")}`);
       await sleep(100);
     }
+  }
+
+  /** What the database says of a sandbox. */
+  #told(id: string): string {
+    using database = new DatabaseSync(join(this.#data, "corral.db"), { readOnly: true });
+    const row = database.prepare("select * from sandboxes where id = ?").get(id);
+    return JSON.stringify([row, database.prepare("select * from events where subject_id = ?").all(id)]);
   }
 
   /** Every row that a client was told of. */

@@ -6,8 +6,11 @@ export interface Known {
   readonly id: string;
   /** Told destroyed, or seen to have ended at its time. */
   isOver: boolean;
-  /** Wall clock, ms; `null`: it never ends by itself. */
+  /** Not before, wall clock, ms; `null`: it never ends by itself. */
   endAt: number | null;
+  /** What it was made with: the life that whatever resumes it gives it again. */
+  readonly lifeMs: number | null;
+  mayBePaused: boolean;
   /** By name, the content that it was told written. */
   readonly files: Map<string, string>;
   /** A process that was told started and never ends by itself: its only argument. */

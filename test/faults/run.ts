@@ -13,8 +13,10 @@ if (!Number.isSafeInteger(seed) || !Number.isSafeInteger(kills) || kills < 1 || 
 }
 process.stdout.write(`torture: ${kills} kills, --seed ${seed}\n`);
 const startedMs = performance.now();
+const stop = new AbortController();
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => stop.abort(new Error(signal)));
 try {
-  const counts = await torture({ seed, kills, onKill: (line) => process.stdout.write(`${line}\n`) });
+  const counts = await torture({ seed, kills, signal: stop.signal, onKill: (line) => process.stdout.write(`${line}\n`) });
   process.stdout.write(`${JSON.stringify({ seed, seconds: Math.round((performance.now() - startedMs) / 1000), ...counts })}\n`);
 } catch (error) {
   process.stdout.write(`BROKEN with --seed ${seed}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
