@@ -230,14 +230,14 @@ class Run {
 
   /** What the database says of a sandbox. */
   #told(id: string): string {
-    using database = new DatabaseSync(join(this.#data, "corral.db"), { readOnly: true });
+    using database = new DatabaseSync(join(this.#data, "corral.db"), { readOnly: true, timeout: 10_000 });
     const row = database.prepare("select * from sandboxes where id = ?").get(id);
     return JSON.stringify([row, database.prepare("select * from events where subject_id = ?").all(id)]);
   }
 
   /** Every row that a client was told of. */
   #demandRows(): void {
-    using database = new DatabaseSync(join(this.#data, "corral.db"), { readOnly: true });
+    using database = new DatabaseSync(join(this.#data, "corral.db"), { readOnly: true, timeout: 10_000 });
     const rows = database.prepare("select id, state from sandboxes").all() as { readonly id: string; readonly state: string }[];
     const states = new Map(rows.map(({ id, state }) => [id, state]));
     for (const { id } of this.#loads.flatMap(({ known }) => known))
