@@ -28,7 +28,7 @@ function migrations(kind: StoreKind): Record<string, Migration> {
     "003-records": records(kind),
     "004-codebases": codebases(),
     "005-pause": pause(),
-    "007-key-nodes": keyNodes(),
+    "006-key-nodes": keyNodes(),
   };
 }
 
