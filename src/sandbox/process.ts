@@ -13,11 +13,8 @@ import type { GuestExit, GuestProcess, GuestSinks } from "../runtime/runtime.ts"
 import { exitCode } from "./exit-words.ts";
 import type { KeptNote } from "./kept-note.ts";
 import { OutputTail } from "./output-tail.ts";
+import { Pace } from "./pace.ts";
 import { signalName } from "./signals.ts";
-
-/** Bytes within a pause that are credited at once; a process that floods is read so much for each pause, not a core's worth. */
-const UNPACED_BYTES = 512 * 1024;
-const PACE_MS = 10;
 
 export interface ProcessParts {
   readonly id: string;
@@ -38,10 +35,7 @@ export class KeptProcess {
   #lost: CorralError | undefined;
   #limitHit: LimitHit | null = null;
   #waitingStdin = 0;
-  /** Bytes taken in this pause, and those of them that were not credited yet. */
-  #paced = 0;
-  #uncredited = 0;
-  #pace: NodeJS.Timeout | undefined;
+  readonly #pace = new Pace((bytes) => this.#guest?.credit(bytes));
 
   constructor(parts: ProcessParts) {
     this.id = parts.id;
@@ -147,18 +141,7 @@ export class KeptProcess {
   #take(stream: "stdout" | "stderr", chunk: Uint8Array): boolean {
     this.#tail.add(stream, chunk);
     this.#bell.ring();
-    this.#paced += chunk.length;
-    this.#pace ??= setTimeout(() => this.#nextPause(), PACE_MS).unref();
-    if (this.#paced <= UNPACED_BYTES) return true;
-    this.#uncredited += chunk.length;
-    return false;
-  }
-
-  #nextPause(): void {
-    this.#pace = undefined;
-    const owed = this.#uncredited;
-    this.#paced = this.#uncredited = 0;
-    if (owed > 0) this.#guest?.credit(owed);
+    return this.#pace.take(chunk.length);
   }
 
   #ended(exit: GuestExit): void {
@@ -172,14 +155,14 @@ export class KeptProcess {
       maxRssBytes: exit.maxRssBytes,
       endedAt: new Date(clock.wallMs()).toISOString(),
     };
-    clearTimeout(this.#pace);
+    this.#pace.stop();
     this.#bell.ring();
     onEnd();
   }
 
   #lose(reason: string): void {
     this.#lost = new CorralError("sandbox_lost", `the sandbox ended while the process ran: ${reason}`);
-    clearTimeout(this.#pace);
+    this.#pace.stop();
     this.#bell.ring();
     this.#parts.onEnd();
   }

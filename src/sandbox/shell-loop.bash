@@ -1,4 +1,4 @@
-# The bash side of a shell: takes commands from descriptor 3, tells their ends on 4. Given as an argument to bash -c, never run as a file.
+# The bash side of a shell: takes commands from descriptor 3, tells their ends on 4. It is itself the first record there, never run as a file.
 # Records in, each ended by NUL: `+N` and then N bytes, which are added to the command; `=ID N` runs it if it is N bytes long by now, or, for
 # 0, runs nothing and answers; any other drops what was added. Out: `ID STATUS CWD`, ended by NUL.
 # Invariant: a command runs only when it came whole; neither descriptor is open to what a command starts; what bash writes to stdout and

@@ -17,9 +17,16 @@ export interface ShellReport {
   readonly cwd: string;
 }
 
-export function shellArgv(): readonly string[] {
-  const loop = readFileSync(join(import.meta.dirname, "shell-loop.bash"), "utf8");
-  return ["bash", "--noprofile", "--norc", "-c", 'eval "$1"; set --; eval "$__corral_loop"', "bash", loop];
+/** Takes the loop from its control channel: as an argument, everybody who lists processes would read all of it. */
+export const SHELL_ARGV: readonly string[] = [
+  ...["bash", "--noprofile", "--norc", "-c"],
+  'IFS= read -r -d "" -u 3 REPLY; eval "$REPLY"; unset REPLY; eval "$__corral_loop"',
+];
+
+/** What a new shell is sent first. */
+export function loopRecord(): Uint8Array {
+  const text = readFileSync(join(import.meta.dirname, "shell-loop.bash"), "utf8");
+  return Buffer.from(`${text.replace(/^#.*\n|^\s+#.*\n/gm, "")}\0`);
 }
 
 /** A command under an id of RECORD_ID_LENGTH letters and digits. */

@@ -11,11 +11,15 @@ import type { Clock } from "../base/clock.ts";
 import { randomText } from "../base/random-text.ts";
 import type { GuestExit, GuestProcess, GuestSinks } from "../runtime/runtime.ts";
 import { exitCode } from "./exit-words.ts";
+import { Pace } from "./pace.ts";
 import { ShellRun } from "./shell-run.ts";
-import { commandRecords, pingRecords, RECORD_ID_LENGTH, ReportReader, type ShellReport } from "./shell-wire.ts";
+import { commandRecords, loopRecord, pingRecords, RECORD_ID_LENGTH, ReportReader, type ShellReport } from "./shell-wire.ts";
 import { signalName } from "./signals.ts";
 
 const { SIGINT, SIGKILL } = constants.signals;
+
+/** Reports that nobody waits for: one comes after each change of servers, for what ran then. */
+const MAX_STRAYS = 1_000;
 
 export interface ShellParts {
   readonly id: string;
@@ -34,6 +38,8 @@ export class Shell {
   readonly #ended = Promise.withResolvers<void>();
   readonly #reports = new ReportReader();
   readonly #queue: ShellRun[] = [];
+  /** Of what background jobs write while no command runs. */
+  readonly #pace = new Pace((bytes) => this.#guest?.credit(bytes));
   #guest: GuestProcess | undefined;
   #pid = 0;
   #cwd = "/";
@@ -43,6 +49,7 @@ export class Shell {
   #timer: NodeJS.Timeout | undefined;
   #end: ShellInfo["end"] = null;
   #limitHit: LimitHit | null = null;
+  #strays = 0;
   #why = "";
 
   constructor(parts: ShellParts) {
@@ -54,7 +61,7 @@ export class Shell {
 
   get sinks(): GuestSinks {
     return {
-      onOutput: (stream, chunk) => this.#run?.take(stream, chunk) ?? true,
+      onOutput: (stream, chunk) => this.#run?.take(stream, chunk) ?? this.#pace.take(chunk.length),
       onControl: (chunk) => this.#heard(chunk),
       onExit: (exit) => this.#exited(exit),
       onLost: (reason) => this.#lose(reason),
@@ -69,6 +76,7 @@ export class Shell {
     guest.closeStdin();
     const id = randomText(RECORD_ID_LENGTH);
     this.#awaited = id;
+    if (!again) void guest.control(loopRecord());
     void guest.control(pingRecords(id, again));
   }
 
@@ -140,14 +148,13 @@ export class Shell {
     const id = randomText(RECORD_ID_LENGTH);
     this.#awaited = id;
     run.begin();
-    run.request.onStarted?.();
     if (stdin !== undefined) {
       guest.restartStdin();
       void guest.write(stdin);
       guest.closeStdin();
     }
     // An empty record would be a ping.
-    void guest.control(commandRecords(id, Buffer.from(command === "" ? ":" : command)));
+    void guest.control(commandRecords(id, Buffer.from(command === "" ? ":" : command))).then(() => run.request.onStarted?.());
     if (timeoutMs !== undefined) this.#timer = setTimeout(() => this.#outOfTime(run), timeoutMs);
   }
 
@@ -160,7 +167,10 @@ export class Shell {
   #heard(chunk: Uint8Array): void {
     const reports = this.#reports.push(chunk);
     if (reports === undefined) return this.close("something else wrote to its control channel");
-    for (const report of reports) if (report.id === this.#awaited) this.#reported(report);
+    for (const report of reports) {
+      if (report.id === this.#awaited) this.#reported(report);
+      else if (++this.#strays > MAX_STRAYS) return this.close("something else wrote to its control channel");
+    }
   }
 
   #reported({ exitCode: status, cwd }: ShellReport): void {
@@ -202,6 +212,7 @@ export class Shell {
   }
 
   #over(end: NonNullable<ShellInfo["end"]>): void {
+    this.#pace.stop();
     this.#end = end;
     this.#awaited = undefined;
     this.#ready.resolve();

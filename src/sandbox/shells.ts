@@ -12,7 +12,7 @@ import { cwdError, notFound, startWords } from "./exit-words.ts";
 import { readNote, writeNote } from "./kept-note.ts";
 import type { KeptContext } from "./processes.ts";
 import { Shell } from "./shell.ts";
-import { shellArgv } from "./shell-wire.ts";
+import { SHELL_ARGV } from "./shell-wire.ts";
 
 const DEFAULT_CWD = "/workspace";
 
@@ -29,8 +29,7 @@ export class Shells implements SandboxShells {
     const { container, clock, roster, demand } = this.#context;
     demand();
     const { env = {}, cwd = DEFAULT_CWD } = request;
-    const argv = shellArgv();
-    const problem = checkExec({ command: argv, env, cwd });
+    const problem = checkExec({ command: SHELL_ARGV, env, cwd });
     if (problem !== undefined) throw new CorralError("request_invalid", problem);
     const id = request.id ?? `${ID_PREFIX.shell}${randomText(ID_BODY_LENGTH)}`;
     const openedAt = clock.wallMs();
@@ -41,7 +40,7 @@ export class Shells implements SandboxShells {
       const guest = container.exec({
         ...shell.sinks,
         ...{
-          argv,
+          argv: SHELL_ARGV,
           env,
           cwd,
           stdin: true,

@@ -130,8 +130,8 @@ export function processRows(lab: () => ClientLab): void {
     expect(pty).toBe(true);
     await hear(processes.output(id), "> ");
     await processes.resize(id, { rows: 40, cols: 120 });
-    await processes.write(id, Buffer.from("stty size; x=5\n"));
-    await hear(processes.output(id), "40 120");
+    await processes.write(id, Buffer.from("stty size; x=5; echo s''et\n"));
+    expect((await hear(processes.output(id), "set\r\n")).stdout).toContain("40 120");
     await processes.write(id, Buffer.from("sleep 300\n"));
     const { output } = await processes.get(id);
     await processes.write(id, Buffer.from("\x03"));
