@@ -12,6 +12,7 @@ import type { BenchRequest, CliHost } from "./host.ts";
 import { inert } from "./inert.ts";
 import { addNouns } from "./noun-commands.ts";
 import type { RawRunOptions } from "./run-options.ts";
+import { repeatable } from "./repeatable.ts";
 import { chooseServer, type ServerOptions } from "./server-choice.ts";
 import { errorObject, tellError } from "./tell.ts";
 
@@ -269,8 +270,8 @@ function addRest(corral: Command, session: Session): void {
     .option("--host <address>", "address to listen on (default: 127.0.0.1)")
     .option("--port <n>", `port to listen on, 0 takes a free one (default: ${DEFAULT_PORT})`)
     .option("--store <url>", "keep the records in PostgreSQL (postgres://...) instead of the data directory")
-    .option("--origin <origin>", "let web pages of this origin call; may be repeated", collect, [])
-    .option("--set <key=value>", "any key of the configuration; may be repeated", collect, [])
+    .option("--origin <origin>", "let web pages of this origin call; may be repeated", repeatable, [])
+    .option("--set <key=value>", "any key of the configuration; may be repeated", repeatable, [])
     .option("--print-config", "print what is in force and who said so, and end")
     .option("--json", "print one line {url, key, pid} when ready; with --print-config one object")
     .addOption(dataOption())
@@ -303,12 +304,8 @@ function addRest(corral: Command, session: Session): void {
 function withPolicy(command: Command): Command {
   return command
     .option("--policy <policy>", "preset or policy file", "agent-safe")
-    .option("--allow-write <glob>", "also allow writing here; repeat it for more (hidden paths stay hidden)", collect)
-    .option("--hide <glob>", "hide these paths; repeat it for more", collect);
-}
-
-function collect(value: string, before: string[] | undefined): string[] {
-  return [...(before ?? []), value];
+    .option("--allow-write <glob>", "also allow writing here; repeat it for more (hidden paths stay hidden)", repeatable)
+    .option("--hide <glob>", "hide these paths; repeat it for more", repeatable);
 }
 
 function deltaServerOption(): Option {

@@ -6,6 +6,7 @@ import type { Client } from "../api/client.ts";
 import type { CliHost } from "./host.ts";
 import type { CreateOptions, ExecOptions, PsOptions } from "./nouns/sandboxes.ts";
 import type { IssueOptions } from "./nouns/tokens.ts";
+import { repeatable } from "./repeatable.ts";
 import { chooseServer, type ServerOptions } from "./server-choice.ts";
 
 export interface NounSession {
@@ -33,10 +34,6 @@ async function act<T extends unknown[]>(session: NounSession, options: ServerOpt
   session.exitCode = await run(await chooseServer(options, session.host), ...rest);
 }
 
-function collect(value: string, before: string[] | undefined): string[] {
-  return [...(before ?? []), value];
-}
-
 function addSandboxes(corral: Command, session: NounSession): void {
   onServer(corral.command("create"))
     .summary("make a sandbox on a server and print its id")
@@ -46,8 +43,8 @@ function addSandboxes(corral: Command, session: NounSession): void {
     .option("--timeout <time>", "its life: 90s, 5m, 2h, never (default: 1h)")
     .addOption(new Option("--on-timeout <act>", "what the end of its life does").choices(["kill", "pause"]))
     .option("--memory <size>", "memory limit: 512M, 2G")
-    .option("--env <pair>", "NAME=VALUE for every command in it; repeat it for more", collect)
-    .option("--label <pair>", "NAME=VALUE to find it by; repeat it for more", collect)
+    .option("--env <pair>", "NAME=VALUE for every command in it; repeat it for more", repeatable)
+    .option("--label <pair>", "NAME=VALUE to find it by; repeat it for more", repeatable)
     .option("--keep", "keep what it changed when it ends, for `corral diff`, `commit` or `discard`")
     .option("--json", "print what the server tells of it")
     .action(async (options: CreateOptions & ServerOptions) => {
@@ -57,7 +54,7 @@ function addSandboxes(corral: Command, session: NounSession): void {
   onServer(corral.command("ps"))
     .summary("list the sandboxes of a server")
     .option("-a, --all", "also those that failed")
-    .option("--label <pair>", "only those with this NAME=VALUE; repeat it for more", collect)
+    .option("--label <pair>", "only those with this NAME=VALUE; repeat it for more", repeatable)
     .option("--json", "print one array")
     .action(async (options: PsOptions & ServerOptions) => {
       const { ps } = await import("./nouns/sandboxes.ts");
@@ -70,7 +67,7 @@ function addSandboxes(corral: Command, session: NounSession): void {
     .argument("[CMD...]", "the command; put -- before it")
     .option("--cwd <dir>", "directory inside (default: /workspace)")
     .option("--timeout <time>", "end the command after this time")
-    .option("--env <pair>", "NAME=VALUE for the command; repeat it for more", collect)
+    .option("--env <pair>", "NAME=VALUE for the command; repeat it for more", repeatable)
     .option("-i, --stdin", "pass our stdin, all of it, to the command")
     .action(async (id: string, words: string[], options: ExecOptions & ServerOptions) => {
       const { exec } = await import("./nouns/sandboxes.ts");

@@ -3,18 +3,16 @@
 
 import type { Client } from "../api/client.ts";
 import type { Deltas, KeptDelta } from "../api/corral.ts";
+import { everyItem } from "./pages.ts";
 
 export function deltasOf(client: Client): Deltas {
   const delta = (id: string) => client.sandbox(id).delta;
   return {
     list: async () => {
       const kept: KeptDelta[] = [];
-      let page = await client.deltas.list();
-      for (;;) {
-        kept.push(...page.items.map(({ codebaseDir = "(on the server)", ...one }) => ({ ...one, codebaseDir })));
-        if (page.next === undefined) return kept;
-        page = await client.deltas.list({ cursor: page.next });
-      }
+      for await (const { codebaseDir = "(on the server)", ...one } of everyItem((page) => client.deltas.list(page)))
+        kept.push({ ...one, codebaseDir });
+      return kept;
     },
     changes: (id) => delta(id).changes(),
     text: (id, paths) => delta(id).text(paths === undefined ? {} : { paths }),

@@ -6,6 +6,7 @@ import { CorralError } from "../api/errors.ts";
 import { PORT_BUFFER_BYTES } from "../api/limits.ts";
 import type { PortConnection } from "../api/sandbox.ts";
 import type { Container, GuestExit, GuestProcess } from "../runtime/runtime.ts";
+import { startWorker } from "./worker-exec.ts";
 
 export interface DialContext {
   readonly container: Container;
@@ -61,17 +62,7 @@ class Dialed implements PortConnection {
   }
 
   begin(): void {
-    this.#guest = this.#context.container.exec({
-      argv: ["dial", String(this.#port)],
-      worker: true,
-      env: {},
-      cwd: "/",
-      stdin: true,
-      pty: null,
-      timeoutMs: 0,
-      idleTimeoutMs: 0,
-      graceMs: 0,
-      outputBytes: 0,
+    this.#guest = startWorker(this.#context.container, ["dial", String(this.#port)], {
       onStarted: () => this.#opened.resolve(this),
       onOutput: (stream, chunk) => this.#output(stream, chunk),
       onExit: (exit) => this.#exit(exit),

@@ -19,7 +19,15 @@ describe("the note of a kept command", () => {
   });
 
   it("is as if nothing had been said when hostile code wrote it anew", () => {
-    const lies = ["", "null", "[]", "{}", '{"command":5,"startedAt":5}', '{"command":["a",5],"startedAt":5}', '{"command":"a","startedAt":1e99}'];
+    const lies = [
+      "",
+      "null",
+      "[]",
+      "{}",
+      '{"command":5,"startedAt":5}',
+      '{"command":["a",5],"startedAt":5}',
+      '{"command":"a","startedAt":1e99}',
+    ];
     for (const lie of lies) expect(readNote(lie, NOW)).toEqual({ command: "(unknown)", startedAt: NOW });
   });
 });

@@ -33,7 +33,9 @@ describe("the tail of a process's output", () => {
     let written = "";
     let given: Uint8Array | undefined;
     for (let n = 0; n < 400; n++) {
-      const chunk = String(n).padStart(4, "0").repeat(1 + (n % 700));
+      const chunk = String(n)
+        .padStart(4, "0")
+        .repeat(1 + (n % 700));
       tail.add(n % 3 === 0 ? "stderr" : "stdout", Buffer.from(chunk));
       written += chunk;
       given ??= tail.at(0)?.bytes;

@@ -15,6 +15,7 @@ import type { KeptNote } from "./kept-note.ts";
 import { OutputTail } from "./output-tail.ts";
 import { Pace } from "./pace.ts";
 import { signalName } from "./signals.ts";
+import { demandWanted } from "./wanted.ts";
 
 export interface ProcessParts {
   readonly id: string;
@@ -71,7 +72,7 @@ export class KeptProcess {
     if (at > this.#tail.to)
       throw new CorralError("request_invalid", `from: there is no byte ${at} yet; the output of ${this.id} ends at ${this.#tail.to}`);
     for (;;) {
-      if (signal?.aborted === true) throw new CorralError("canceled", "the reader of the output went away");
+      demandWanted(signal, "the reader of the output went away");
       const piece = this.#tail.at(at);
       if (piece !== undefined) {
         if (piece.offset > at) yield { kind: "gap", offset: piece.offset };
@@ -99,7 +100,7 @@ export class KeptProcess {
     signal?.addEventListener("abort", leave);
     await Promise.race([done, aborted]);
     signal?.removeEventListener("abort", leave);
-    if (signal?.aborted === true) throw new CorralError("canceled", "who wrote to the process went away");
+    demandWanted(signal, "who wrote to the process went away");
   }
 
   signal(number: number, tree: boolean): void {

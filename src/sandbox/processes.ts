@@ -1,47 +1,35 @@
 // Processes of one sandbox by their ids: started, found again after a server's death, asked for, forgotten.
-// Not what one is: process.ts. Invariant: an id stands for one process for ever; what is not in the roster is in no list.
+// Not what one is: process.ts; not how it is kept: kept-set.ts. Invariant: one that is listed has begun.
 
 import { CorralError } from "../api/errors.ts";
 import { ID_BODY_LENGTH, ID_PREFIX } from "../api/ids.ts";
-import { KILL_GRACE_MS, MAX_WAIT_MS } from "../api/limits.ts";
+import { MAX_WAIT_MS } from "../api/limits.ts";
 import type { ProcessInfo, ProcessOutput, SandboxProcesses, StartProcessBody } from "../api/processes.ts";
-import type { LimitHit } from "../api/limit-hit.ts";
-import type { Clock } from "../base/clock.ts";
 import { randomText } from "../base/random-text.ts";
-import type { Container, GuestExit, KeptCommand } from "../runtime/runtime.ts";
+import type { GuestExit, KeptCommand } from "../runtime/runtime.ts";
 import { checkExec } from "./exec-request.ts";
 import { cwdError, startWords } from "./exit-words.ts";
-import { type KeptNote, readNote, writeNote } from "./kept-note.ts";
+import { readNote, writeNote } from "./kept-note.ts";
+import { type KeptContext, KeptSet } from "./kept-set.ts";
 import { KeptProcess } from "./process.ts";
-import type { Roster } from "./roster.ts";
 import { signalNumber } from "./signals.ts";
-
-/** What kept commands of a sandbox stand on. */
-export interface KeptContext {
-  readonly container: Container;
-  readonly clock: Clock;
-  readonly roster: Roster;
-  /** Throws unless commands may be started. */
-  readonly demand: () => void;
-  /** As for an exec: called when it runs; what it returns is called when it ended. */
-  readonly guard: (hit: (limit: LimitHit) => void) => () => void;
-  /** Tells the guest, while there is one. */
-  readonly forget: (id: string) => void;
-}
+import { demandWanted } from "./wanted.ts";
 
 const DEFAULT_CWD = "/workspace";
+const WAITER_GONE = "who waited for the process went away";
 
 export class Processes implements SandboxProcesses {
   readonly #context: KeptContext;
-  readonly #processes = new Map<string, KeptProcess>();
+  readonly #processes: KeptSet<KeptProcess>;
 
   constructor(context: KeptContext) {
     this.#context = context;
+    this.#processes = new KeptSet(context, "process");
   }
 
   /** `id`: one that the caller has written down already. */
   async start(request: StartProcessBody & { readonly id?: string }): Promise<ProcessInfo> {
-    const { container, clock, roster, demand } = this.#context;
+    const { clock, demand } = this.#context;
     demand();
     const { stdin = false, ...rest } = request;
     const problem = checkExec(rest);
@@ -50,137 +38,74 @@ export class Processes implements SandboxProcesses {
     const id = request.id ?? `${ID_PREFIX.process}${randomText(ID_BODY_LENGTH)}`;
     const note = { command, startedAt: clock.wallMs() };
     const argv = typeof command === "string" ? ["/bin/sh", "-c", command] : command;
-    roster.add(id, () => this.#forget(id));
-    const { process, release } = this.#make(id, note);
-    const began = Promise.withResolvers<void>();
-    const { sinks } = process;
-    try {
-      const guest = container.exec({
-        ...sinks,
-        ...{ argv, env, cwd, stdin, pty: pty ?? null, timeoutMs, idleTimeoutMs: 0, graceMs: KILL_GRACE_MS, outputBytes: 0 },
-        key: id,
-        note: writeNote(note),
-        onStarted: (pid) => {
-          process.runs(guest, { pid, offset: 0, pty: pty !== undefined });
-          this.#processes.set(id, process);
-          began.resolve();
-        },
-        onExit: (exit) => (exit.startErrno === 0 ? sinks.onExit(exit) : began.reject(startError(exit, argv[0] ?? "", cwd))),
-        onLost: (reason) => {
-          sinks.onLost(reason);
-          began.reject(new CorralError("sandbox_lost", `the sandbox ended before the process ran: ${reason}`));
-        },
-      });
-      await began.promise;
-    } catch (error) {
-      roster.remove(id);
-      release();
-      throw error;
-    }
+    const process = await this.#processes.begin(id, {
+      make: (onEnd) => new KeptProcess({ id, note, clock, onEnd }),
+      exec: { argv, env, cwd, stdin, pty: pty ?? null, timeoutMs, note: writeNote(note) },
+      runs: (made, guest, pid) => made.runs(guest, { pid, offset: 0, pty: pty !== undefined }),
+      startError: (exit) => startError(exit, argv[0] ?? "", cwd),
+    });
     return process.info();
   }
 
   /** A process that an earlier server started. */
-  async takeUp({ key: id, note }: KeptCommand): Promise<void> {
-    const { container, clock, roster } = this.#context;
-    roster.add(id, () => this.#forget(id));
-    const { process, release } = this.#make(id, readNote(note, clock.wallMs()));
-    const found = Promise.withResolvers<void>();
-    const guest = container.attach(id, 0, {
-      ...process.sinks,
-      onAttached: (command) => {
-        process.runs(guest, command);
-        this.#processes.set(id, process);
-        found.resolve();
-      },
-      onUnknown: () => {
-        roster.remove(id);
-        release();
-        found.resolve();
-      },
-      onLost: (reason) => {
-        process.sinks.onLost(reason);
-        found.resolve();
-      },
+  async takeUp({ key: id, note: written }: KeptCommand): Promise<void> {
+    const { clock } = this.#context;
+    const note = readNote(written, clock.wallMs());
+    await this.#processes.takeUp(id, {
+      make: (onEnd) => new KeptProcess({ id, note, clock, onEnd }),
+      offset: 0,
+      runs: (made, guest, command) => made.runs(guest, command),
     });
-    await found.promise;
   }
 
   list(): Promise<{ readonly items: readonly ProcessInfo[] }> {
-    return Promise.resolve({ items: [...this.#processes.values()].map((process) => process.info()) });
+    return Promise.resolve({ items: this.#processes.list().map((process) => process.info()) });
   }
 
   async get(id: string): Promise<ProcessInfo> {
-    return await Promise.resolve(this.#find(id).info());
+    return await Promise.resolve(this.#processes.find(id).info());
   }
 
   async *output(
     id: string,
     { from, signal }: { readonly from?: number; readonly signal?: AbortSignal } = {},
   ): AsyncGenerator<ProcessOutput> {
-    yield* this.#find(id).output(from, signal);
+    yield* this.#processes.find(id).output(from, signal);
   }
 
   async write(id: string, bytes: Uint8Array, options: { readonly end?: boolean; readonly signal?: AbortSignal } = {}): Promise<void> {
-    await this.#find(id).write(bytes, options);
+    await this.#processes.find(id).write(bytes, options);
   }
 
   async signal(id: string, name: string, { tree = false }: { readonly tree?: boolean } = {}): Promise<void> {
-    await Promise.resolve(this.#find(id).signal(signalNumber(name), tree));
+    await Promise.resolve(this.#processes.find(id).signal(signalNumber(name), tree));
   }
 
   async resize(id: string, { rows, cols }: { readonly rows: number; readonly cols: number }): Promise<void> {
-    await Promise.resolve(this.#find(id).resize(rows, cols));
+    await Promise.resolve(this.#processes.find(id).resize(rows, cols));
   }
 
   async wait(
     id: string,
     { timeoutMs = MAX_WAIT_MS, signal }: { readonly timeoutMs?: number; readonly signal?: AbortSignal } = {},
   ): Promise<ProcessInfo> {
-    const process = this.#find(id);
+    const process = this.#processes.find(id);
     const enough = AbortSignal.timeout(Math.min(timeoutMs, MAX_WAIT_MS));
     const info = await process.wait(signal === undefined ? enough : AbortSignal.any([enough, signal]));
-    demandWanted(signal);
+    demandWanted(signal, WAITER_GONE);
     return info;
   }
 
   async stop(id: string, { signal }: { readonly signal?: AbortSignal } = {}): Promise<ProcessInfo> {
-    const process = this.#find(id);
+    const process = this.#processes.find(id);
     process.stop();
     const info = await process.wait(signal);
-    demandWanted(signal);
+    demandWanted(signal, WAITER_GONE);
     return info;
   }
-
-  #make(id: string, note: KeptNote): { readonly process: KeptProcess; readonly release: () => void } {
-    const { clock, guard, roster } = this.#context;
-    const release = guard((limit) => process.killFor(limit));
-    const onEnd = (): void => {
-      release();
-      roster.ended(id);
-    };
-    const process = new KeptProcess({ id, note, clock, onEnd });
-    return { process, release };
-  }
-
-  #find(id: string): KeptProcess {
-    const process = this.#processes.get(id);
-    if (process === undefined)
-      throw new CorralError("process_not_found", `there is no process ${id}: it never was, or it ended and was forgotten`);
-    return process;
-  }
-
-  #forget(id: string): void {
-    this.#processes.delete(id);
-    this.#context.forget(id);
-  }
 }
 
-/** Why a kept command did not start. */
-function demandWanted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted === true) throw new CorralError("canceled", "who waited for the process went away");
-}
-
+/** Why it did not start. */
 function startError(exit: GuestExit, program: string, cwd: string): CorralError {
   if (exit.cwdFailed) return cwdError(cwd, exit.startErrno);
   return new CorralError("exec_failed", `${program}: ${startWords(exit.startErrno)}`);

@@ -20,7 +20,16 @@ describe("what a shell says", () => {
   });
 
   it("is not believed when no loop of ours says it", () => {
-    const lies = ["\0", "x\0", `${ID} 0 \0`, `${ID} 0 tmp\0`, `${ID} -1 /\0`, `${ID} 1000 /\0`, `${ID.slice(1)} 0 /\0`, `${ID.toUpperCase()} 0 /\0`];
+    const lies = [
+      "\0",
+      "x\0",
+      `${ID} 0 \0`,
+      `${ID} 0 tmp\0`,
+      `${ID} -1 /\0`,
+      `${ID} 1000 /\0`,
+      `${ID.slice(1)} 0 /\0`,
+      `${ID.toUpperCase()} 0 /\0`,
+    ];
     for (const lie of lies) expect(new ReportReader().push(Buffer.from(lie))).toBeUndefined();
     expect(new ReportReader().push(Buffer.from(`${ID} 0 /${"x".repeat(20_000)}\0`))).toBeUndefined();
     const reader = new ReportReader();

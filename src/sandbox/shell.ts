@@ -15,6 +15,7 @@ import { Pace } from "./pace.ts";
 import { ShellRun } from "./shell-run.ts";
 import { commandRecords, loopRecord, pingRecords, RECORD_ID_LENGTH, ReportReader, type ShellReport } from "./shell-wire.ts";
 import { signalName } from "./signals.ts";
+import { demandWanted } from "./wanted.ts";
 
 const { SIGINT, SIGKILL } = constants.signals;
 
@@ -92,7 +93,7 @@ export class Shell {
     if (Buffer.byteLength(command) > MAX_SHELL_COMMAND_BYTES)
       throw new CorralError("request_too_large", `command: more than ${MAX_SHELL_COMMAND_BYTES} bytes; write a file and run it`);
     if (this.#isOver) throw this.#closed();
-    if (signal?.aborted === true) throw new CorralError("canceled", "the command was not started: its caller had gone away");
+    demandWanted(signal, "the command was not started: its caller had gone away");
     if (this.#queue.length >= MAX_SHELL_QUEUE)
       throw new CorralError("limit_reached", `${MAX_SHELL_QUEUE} commands wait for the shell ${this.id} already; wait for one to end`);
     const run = new ShellRun(request, {

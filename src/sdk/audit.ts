@@ -2,12 +2,10 @@
 
 import type { AuditCalls } from "../api/audit.ts";
 import type { Http } from "./http.ts";
+import { query } from "./query.ts";
 
 export function remoteAudit(http: Http): AuditCalls {
   return {
-    list: ({ signal, ...rest } = {}) => {
-      const query = new URLSearchParams(Object.entries(rest).map(([name, value]): [string, string] => [name, String(value)]));
-      return http.get(`/audit?${query.toString()}`, signal === undefined ? {} : { signal });
-    },
+    list: ({ signal, ...words } = {}) => http.get(`/audit${query({ ...words })}`, { signal }),
   };
 }

@@ -2,14 +2,8 @@
 
 import { type CodebaseCalls, UPLOAD_FRAME, type UploadCalls, type UploadContent } from "../api/codebases.ts";
 import type { Http } from "./http.ts";
+import { query } from "./query.ts";
 import { bytes, joined } from "./streams.ts";
-
-type Words = Readonly<Record<string, string | number | boolean | undefined>>;
-
-function query(words: Words): string {
-  const pairs = Object.entries(words).flatMap(([name, value]): [string, string][] => (value === undefined ? [] : [[name, String(value)]]));
-  return pairs.length === 0 ? "" : `?${new URLSearchParams(pairs).toString()}`;
-}
 
 function placeOf(id: string): string {
   return `/codebases/${encodeURIComponent(id)}`;
@@ -20,28 +14,24 @@ export function remoteCodebases(http: Http): CodebaseCalls {
     create: (body, { idempotencyKey = crypto.randomUUID(), ...call } = {}) =>
       http.get("/codebases", { method: "POST", body, headers: { "idempotency-key": idempotencyKey }, ...call }),
     get: (id, call) => http.get(placeOf(id), call),
-    list: ({ signal, ...words } = {}) => http.get(`/codebases${query(words)}`, signalOf(signal)),
+    list: ({ signal, ...words } = {}) => http.get(`/codebases${query(words)}`, { signal }),
     delete: async (id, call) => void (await http.ask(placeOf(id), { method: "DELETE", ...call })),
-    versions: (id, { signal, ...words } = {}) => http.get(`${placeOf(id)}/versions${query(words)}`, signalOf(signal)),
-    entries: (id, { signal, ...words } = {}) => http.get(`${placeOf(id)}/entries${query(words)}`, signalOf(signal)),
-    read: (id, path, { signal, version } = {}) => bytes(() => http.ask(`${placeOf(id)}/file${query({ path, version })}`, signalOf(signal))),
-    tar: (id, { signal, version } = {}) => bytes(() => http.ask(`${placeOf(id)}/tar${query({ version })}`, signalOf(signal))),
+    versions: (id, { signal, ...words } = {}) => http.get(`${placeOf(id)}/versions${query(words)}`, { signal }),
+    entries: (id, { signal, ...words } = {}) => http.get(`${placeOf(id)}/entries${query(words)}`, { signal }),
+    read: (id, path, { signal, version } = {}) => bytes(() => http.ask(`${placeOf(id)}/file${query({ path, version })}`, { signal })),
+    tar: (id, { signal, version } = {}) => bytes(() => http.ask(`${placeOf(id)}/tar${query({ version })}`, { signal })),
     put: (id, path, content, { signal, mode, expectedVersion } = {}) => {
       const words = { path, mode: mode?.toString(8), expectedVersion };
-      return http.get(`${placeOf(id)}/file${query(words)}`, { method: "PUT", raw: content, ...signalOf(signal) });
+      return http.get(`${placeOf(id)}/file${query(words)}`, { method: "PUT", raw: content, signal });
     },
     remove: (id, path, { signal, expectedVersion } = {}) =>
-      http.get(`${placeOf(id)}/file${query({ path, expectedVersion })}`, { method: "DELETE", ...signalOf(signal) }),
+      http.get(`${placeOf(id)}/file${query({ path, expectedVersion })}`, { method: "DELETE", signal }),
     importTar: (id, tar, { signal, expectedVersion } = {}) =>
-      http.get(`${placeOf(id)}/tar${query({ expectedVersion })}`, { method: "PUT", raw: tar, ...signalOf(signal) }),
+      http.get(`${placeOf(id)}/tar${query({ expectedVersion })}`, { method: "PUT", raw: tar, signal }),
     importFrom: (id, body, { signal, expectedVersion } = {}) =>
-      http.get(`${placeOf(id)}/import${query({ expectedVersion })}`, { method: "POST", body, ...signalOf(signal) }),
+      http.get(`${placeOf(id)}/import${query({ expectedVersion })}`, { method: "POST", body, signal }),
     uploads: remoteUploads(http),
   };
-}
-
-function signalOf(signal: AbortSignal | undefined): { readonly signal?: AbortSignal } {
-  return signal === undefined ? {} : { signal };
 }
 
 function remoteUploads(http: Http): UploadCalls {
@@ -55,7 +45,7 @@ function remoteUploads(http: Http): UploadCalls {
       await http.ask(path, { method: "PUT", raw, headers: { "content-encoding": "gzip" }, ...call });
     },
     commit: (codebaseId, uploadId, { signal, expectedVersion } = {}) =>
-      http.get(`${place(codebaseId, uploadId)}/commit${query({ expectedVersion })}`, { method: "POST", ...signalOf(signal) }),
+      http.get(`${place(codebaseId, uploadId)}/commit${query({ expectedVersion })}`, { method: "POST", signal }),
     abandon: async (codebaseId, uploadId, call) => void (await http.ask(place(codebaseId, uploadId), { method: "DELETE", ...call })),
   };
 }

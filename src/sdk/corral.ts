@@ -14,6 +14,7 @@ import { remoteAudit } from "./audit.ts";
 import type { CorralError } from "../api/errors.ts";
 import { remoteEvents } from "./events.ts";
 import { asError, type ConnectOptions, type Http, httpOf } from "./http.ts";
+import { query } from "./query.ts";
 import { remoteSandbox } from "./sandbox.ts";
 import { remoteTokens } from "./tokens.ts";
 
@@ -59,9 +60,8 @@ export class Corral implements Client {
     return remoteSandbox(this.#http, id);
   }
 
-  list({ signal, metadata = {}, ...rest }: ListOptions = {}): Promise<ListOf<SandboxResource>> {
-    const query = new URLSearchParams(Object.entries(rest).map(([name, value]): [string, string] => [name, String(value)]));
-    for (const [name, value] of Object.entries(metadata)) query.append("metadata", `${name}=${value}`);
-    return this.#http.get(`/sandboxes?${query.toString()}`, signal === undefined ? {} : { signal });
+  list({ signal, metadata = {}, ...words }: ListOptions = {}): Promise<ListOf<SandboxResource>> {
+    const pairs = Object.entries(metadata).map(([name, value]) => `${name}=${value}`);
+    return this.#http.get(`/sandboxes${query({ ...words, metadata: pairs })}`, { signal });
   }
 }

@@ -1,11 +1,12 @@
 // Events of a server: pages, and a stream that goes on by itself where a connection broke. Invariant: each event is given once, in order;
 // what asking again cannot mend (a key that holds no more) ends the stream with its error.
 
-import type { EventCalls, EventFilter, EventResource } from "../api/events.ts";
+import type { EventCalls, EventResource } from "../api/events.ts";
 import { CorralError, ERROR_KINDS, errorCode } from "../api/errors.ts";
 import { EVENT_BEAT_MS } from "../api/limits.ts";
 import type { WireError } from "../api/server.ts";
 import { type Http, streamError } from "./http.ts";
+import { query } from "./query.ts";
 import { bytes, messages } from "./streams.ts";
 
 const FIRST_PAUSE_MS = 250;
@@ -22,18 +23,13 @@ interface Place {
 
 export function remoteEvents(http: Http): EventCalls {
   return {
-    list: ({ signal, limit, cursor, ...filter } = {}) => {
-      const query = queryOf(filter);
-      if (limit !== undefined) query.set("limit", String(limit));
-      if (cursor !== undefined) query.set("cursor", cursor);
-      return http.get(`/events?${query.toString()}`, signal === undefined ? {} : { signal });
-    },
-    follow: async function* ({ signal, after, ...filter } = {}) {
+    list: ({ signal, kinds, ...words } = {}) => http.get(`/events${query({ kind: kinds, ...words })}`, { signal }),
+    follow: async function* ({ signal, after, kinds, sandboxId } = {}) {
       const place: Place = { after, failures: 0 };
       const call = signal === undefined ? {} : { signal };
       for (;;) {
         try {
-          yield* connection(http, `/events?${queryOf(filter).toString()}`, place, call);
+          yield* connection(http, `/events${query({ kind: kinds, sandboxId })}`, place, call);
         } catch (error) {
           if (!isPassing(error) && (errorCode(error) !== "canceled" || signal?.aborted === true)) throw error;
         }
@@ -42,12 +38,6 @@ export function remoteEvents(http: Http): EventCalls {
       }
     },
   };
-}
-
-function queryOf({ kinds = [], sandboxId }: EventFilter): URLSearchParams {
-  const query = new URLSearchParams(kinds.map((kind): [string, string] => ["kind", kind]));
-  if (sandboxId !== undefined) query.set("sandboxId", sandboxId);
-  return query;
 }
 
 /** One connection until it ends. */

@@ -12,15 +12,15 @@ type Pairs = Readonly<Record<string, string | number | boolean | undefined>>;
 export function remoteFiles(http: Http, sandbox: string): FileCalls {
   const at = (noun: string, path: FilePath, pairs: Pairs = {}): string => `${sandbox}/files${noun}?${query(path, pairs)}`;
   const open: FileCalls["open"] = async (path, { offset, length, signal }: RangeOptions = {}) =>
-    contentOf(await http.ask(at("/content", path, { offset, length }), wanted(signal)));
+    contentOf(await http.ask(at("/content", path, { offset, length }), { signal }));
   const read: FileCalls["read"] = async (path, options) => {
     const parts: Uint8Array[] = [];
     for await (const part of await open(path, options)) parts.push(part);
     return parts.length === 1 && parts[0] !== undefined ? parts[0] : joined(parts);
   };
-  const stat: FileCalls["stat"] = (path, { follow, signal } = {}) => http.get<FileEntry>(at("/stat", path, { follow }), wanted(signal));
+  const stat: FileCalls["stat"] = (path, { follow, signal } = {}) => http.get<FileEntry>(at("/stat", path, { follow }), { signal });
   const post = async (noun: string, body: unknown, signal: AbortSignal | undefined): Promise<unknown> =>
-    await http.get(`${sandbox}/files${noun}`, { method: "POST", body, ...wanted(signal) });
+    await http.get(`${sandbox}/files${noun}`, { method: "POST", body, signal });
   return {
     open,
     read,
@@ -28,9 +28,9 @@ export function remoteFiles(http: Http, sandbox: string): FileCalls {
     readText: async (path, options) => new TextDecoder().decode(await read(path, options)),
     write: async (path, data, { signal, mode, ...rest }: WriteOptions = {}) => {
       const target = at("/content", path, { ...rest, mode: mode?.toString(8) });
-      return await http.get<FileEntry>(target, { method: "PUT", raw: contentFor(data), ...wanted(signal) });
+      return await http.get<FileEntry>(target, { method: "PUT", raw: contentFor(data), signal });
     },
-    list: (path, { signal, ...page } = {}) => http.get<ListOf<FileEntry>>(at("", path, page), wanted(signal)),
+    list: (path, { signal, ...page } = {}) => http.get<ListOf<FileEntry>>(at("", path, page), { signal }),
     exists: (path, options) =>
       stat(path, options).then(
         () => true,
@@ -41,20 +41,14 @@ export function remoteFiles(http: Http, sandbox: string): FileCalls {
       ),
     move: async (from, to, { signal, ...rest } = {}) => void (await post("/move", { from, to, ...rest }, signal)),
     remove: async (path, { recursive, signal } = {}) =>
-      void (await http.get(at("/content", path, { recursive }), { method: "DELETE", ...wanted(signal) })),
+      void (await http.get(at("/content", path, { recursive }), { method: "DELETE", signal })),
     mkdir: async (path, { signal, ...rest } = {}) => (await post("/mkdir", { path, ...rest }, signal)) as FileEntry,
-    update: (path, change, { signal }: CallOptions = {}) =>
-      http.get<FileEntry>(at("", path), { method: "PATCH", body: change, ...wanted(signal) }),
+    update: (path, change, { signal }: CallOptions = {}) => http.get<FileEntry>(at("", path), { method: "PATCH", body: change, signal }),
     link: async (path, target, { signal } = {}) => void (await post("/link", { path, target }, signal)),
-    watch: (path, { recursive, signal } = {}) => watch(() => http.ask(at("/watch", path, { recursive }), wanted(signal))),
-    download: (path, { signal } = {}) => bytes(() => http.ask(at("/archive", path), wanted(signal))),
-    upload: (path, tar, { signal } = {}) =>
-      http.get<UnpackResult>(at("/archive", path), { method: "PUT", raw: contentFor(tar), ...wanted(signal) }),
+    watch: (path, { recursive, signal } = {}) => watch(() => http.ask(at("/watch", path, { recursive }), { signal })),
+    download: (path, { signal } = {}) => bytes(() => http.ask(at("/archive", path), { signal })),
+    upload: (path, tar, { signal } = {}) => http.get<UnpackResult>(at("/archive", path), { method: "PUT", raw: contentFor(tar), signal }),
   };
-}
-
-function wanted(signal: AbortSignal | undefined): CallOptions {
-  return signal === undefined ? {} : { signal };
 }
 
 function query(path: FilePath, pairs: Pairs): string {

@@ -1,7 +1,6 @@
 // How the SDK reaches a server: one function that sends a call with the key and turns refusals into errors. `fetch` alone, so it runs in
 // browsers. Invariant: what the server refuses is a CorralError with the server's code, and no call outlives its signal.
 
-import type { CallOptions } from "../api/calls.ts";
 import { CorralError, ERROR_KINDS, type ErrorBody, type ErrorCode } from "../api/errors.ts";
 import type { WireError } from "../api/server.ts";
 
@@ -11,7 +10,8 @@ export interface ConnectOptions {
   readonly key: string;
 }
 
-export interface Call extends CallOptions {
+export interface Call {
+  readonly signal?: AbortSignal | undefined;
   readonly method?: string;
   /** Sent as JSON. */
   readonly body?: unknown;

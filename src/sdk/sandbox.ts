@@ -29,8 +29,8 @@ export function remoteSandbox(http: Http, id: string): SandboxHandle {
     processes: remoteProcesses(http, path),
     shells: remoteShells(http, path),
     renew: (timeoutMs, options) => http.get(`${path}/renew`, { method: "POST", body: { timeoutMs }, ...options }),
-    pause: ({ signal, ...body } = {}) => http.get(`${path}/pause`, { method: "POST", body, ...(signal === undefined ? {} : { signal }) }),
-    resume: ({ signal, ...body } = {}) => http.get(`${path}/resume`, { method: "POST", body, ...(signal === undefined ? {} : { signal }) }),
+    pause: ({ signal, ...body } = {}) => http.get(`${path}/pause`, { method: "POST", body, signal }),
+    resume: ({ signal, ...body } = {}) => http.get(`${path}/resume`, { method: "POST", body, signal }),
     portTicket: (port, options) => http.get(`${path}/tickets`, { method: "POST", body: { port }, ...options }),
     destroy,
     [Symbol.asyncDispose]: () => destroy(),
@@ -40,7 +40,7 @@ export function remoteSandbox(http: Http, id: string): SandboxHandle {
 async function exec(http: Http, path: string, request: ClientExecRequest): Promise<ExecResult> {
   const { stdin, onStdout, onStderr, signal, ...rest } = request;
   const body: ExecBody = { ...rest, ...(stdin === undefined ? {} : { stdin: base64(stdin) }) };
-  const response = await http.ask(`${path}/exec`, { method: "POST", body, ...(signal === undefined ? {} : { signal }) });
+  const response = await http.ask(`${path}/exec`, { method: "POST", body, signal });
   const kept: { stdout: Uint8Array[]; stderr: Uint8Array[] } = { stdout: [], stderr: [] };
   for await (const { kind, payload } of frames(response)) {
     if (kind === EXEC_FRAME.stdout) await (onStdout ?? ((chunk) => void kept.stdout.push(chunk)))(payload);

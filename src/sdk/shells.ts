@@ -23,7 +23,7 @@ export function remoteShells(http: Http, sandbox: string): ShellCalls {
 async function run(http: Http, path: string, request: RunInShell): Promise<ShellResult> {
   const { stdin, onStarted, onStdout, onStderr, signal, ...rest } = request;
   const body = { ...rest, ...(stdin === undefined ? {} : { stdin: base64(stdin) }) };
-  const response = await http.ask(`${path}/run`, { method: "POST", body, ...(signal === undefined ? {} : { signal }) });
+  const response = await http.ask(`${path}/run`, { method: "POST", body, signal });
   const kept: { stdout: Uint8Array[]; stderr: Uint8Array[] } = { stdout: [], stderr: [] };
   for await (const { kind, payload } of frames(response)) {
     if (kind === EXEC_FRAME.start) onStarted?.();

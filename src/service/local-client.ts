@@ -12,7 +12,7 @@ import type { EventRequest } from "./events.ts";
 import { localCodebases } from "./local-codebases.ts";
 import { localFiles } from "./local-files.ts";
 import type { Service } from "./service.ts";
-import { demandWanted, whileWanted } from "./wanted.ts";
+import { demandWanted, whileWanted } from "../sandbox/wanted.ts";
 
 export function localClient(service: Service, token: Token): Client {
   const { sandboxes, deltas, events, audit, tokens } = service;

@@ -2,7 +2,7 @@
 
 import type { CodebaseCalls, UploadCalls, UploadContent } from "../api/codebases.ts";
 import type { Token } from "../store/tokens.ts";
-import { demandWanted, whileWanted } from "./wanted.ts";
+import { demandWanted, whileWanted } from "../sandbox/wanted.ts";
 import type { Service } from "./service.ts";
 import type { IncomingContent } from "./uploads.ts";
 

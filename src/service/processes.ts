@@ -9,7 +9,7 @@ import type { Token } from "../store/tokens.ts";
 import { createOnce } from "./idempotent.ts";
 import type { ServiceParts } from "./parts.ts";
 import type { Sandboxes } from "./sandboxes.ts";
-import { demandWanted } from "./wanted.ts";
+import { demandWanted } from "../sandbox/wanted.ts";
 
 export class Processes {
   readonly #parts: ServiceParts;

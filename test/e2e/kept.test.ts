@@ -45,13 +45,18 @@ describe("over kill -9 of the server", () => {
 
   verifies("server/restart-processes", "a process goes on, and its output has no hole from one server to the next", async () => {
     let sandbox = await client().create({});
-    const counter = await sandbox.processes.start({ command: "i=0; while read -r x; do i=$((i+1)); echo line $i; echo e$i >&2; done; exit 9", stdin: true });
+    const counter = await sandbox.processes.start({
+      command: "i=0; while read -r x; do i=$((i+1)); echo line $i; echo e$i >&2; done; exit 9",
+      stdin: true,
+    });
     const heard = { stdout: "", stderr: "", at: 0 };
     for (let round = 1; round <= ROUNDS; round++) {
       for (let line = 0; line < 50; line++) await sandbox.processes.write(counter.id, Buffer.from("\n"));
       // Somebody listens when the server dies, and goes on from the offset that they had.
       const cut = listen(sandbox, counter.id, heard);
-      await expect.poll(() => heard.stdout.includes(`line ${50 * round}\n`) && heard.stderr.includes(`e${50 * round}\n`), { timeout: 20_000 }).toBe(true);
+      await expect
+        .poll(() => heard.stdout.includes(`line ${50 * round}\n`) && heard.stderr.includes(`e${50 * round}\n`), { timeout: 20_000 })
+        .toBe(true);
       sandbox = await kill(sandbox);
       expect(await cut).toBe("stream_cut");
       const info = await sandbox.processes.get(counter.id);
@@ -68,41 +73,47 @@ describe("over kill -9 of the server", () => {
     await sandbox.destroy();
   });
 
-  verifies("server/restart-shells", "a shell keeps its state, its jobs and its order, also when the server died in the middle of a command", async () => {
-    let sandbox = await client().create({});
-    const { id, pid } = await sandbox.shells.open();
-    const said = async (command: string): Promise<string> => {
-      const { stdout, stderr } = await sandbox.shells.run(id, { command });
-      return Buffer.from(stdout).toString() + Buffer.from(stderr).toString();
-    };
-    await said("cd /tmp; x=5; f() { echo f$x; }; sleep 300 &");
-    for (let round = 0; round < ROUNDS; round++) {
+  verifies(
+    "server/restart-shells",
+    "a shell keeps its state, its jobs and its order, also when the server died in the middle of a command",
+    async () => {
+      let sandbox = await client().create({});
+      const { id, pid } = await sandbox.shells.open();
+      const said = async (command: string): Promise<string> => {
+        const { stdout, stderr } = await sandbox.shells.run(id, { command });
+        return Buffer.from(stdout).toString() + Buffer.from(stderr).toString();
+      };
+      await said("cd /tmp; x=5; f() { echo f$x; }; sleep 300 &");
+      for (let round = 0; round < ROUNDS; round++) {
+        sandbox = await kill(sandbox);
+        expect(await said("echo $x $PWD $(f)")).toBe("5 /tmp f5\n");
+        expect(await said("jobs")).toMatch(/Running +sleep 300/);
+        expect(await sandbox.shells.get(id)).toMatchObject({ id, pid, cwd: "/tmp", state: "idle" });
+      }
+      const begun = Promise.withResolvers<void>();
+      const cut = sandbox.shells
+        .run(id, { command: "until [ -e go ]; do sleep 0.05; done; x=6", onStarted: begun.resolve })
+        .catch(errorCode);
+      await begun.promise;
       sandbox = await kill(sandbox);
-      expect(await said("echo $x $PWD $(f)")).toBe("5 /tmp f5\n");
-      expect(await said("jobs")).toMatch(/Running +sleep 300/);
-      expect(await sandbox.shells.get(id)).toMatchObject({ id, pid, cwd: "/tmp", state: "idle" });
-    }
-    const begun = Promise.withResolvers<void>();
-    const cut = sandbox.shells.run(id, { command: "until [ -e go ]; do sleep 0.05; done; x=6", onStarted: begun.resolve }).catch(errorCode);
-    await begun.promise;
-    sandbox = await kill(sandbox);
-    expect(await cut).toBe("stream_cut");
-    expect((await sandbox.shells.get(id)).state).toBe("busy");
-    const next = said("echo $x");
-    await sandbox.exec({ command: "touch /tmp/go" });
-    expect(await next).toBe("6\n");
-    // A long command that may have come in part: it runs whole or not at all, and the shell goes on.
-    const long = sandbox.shells.run(id, { command: `: '${"y".repeat(1 << 20)}'; x=7` }).catch(() => undefined);
-    await new Promise((resolve) => setTimeout(resolve, 30));
-    sandbox = await kill(sandbox);
-    await long;
-    expect(await said("echo $x")).toMatch(/^[67]\n$/);
-    await sandbox.shells.run(id, { command: "exit 3" });
-    sandbox = await kill(sandbox);
-    expect(await sandbox.shells.get(id)).toMatchObject({ state: "closed", end: { exitCode: 3 } });
-    expect(await sandbox.shells.run(id, { command: "true" }).catch(errorCode)).toBe("shell_closed");
-    await sandbox.destroy();
-  });
+      expect(await cut).toBe("stream_cut");
+      expect((await sandbox.shells.get(id)).state).toBe("busy");
+      const next = said("echo $x");
+      await sandbox.exec({ command: "touch /tmp/go" });
+      expect(await next).toBe("6\n");
+      // A long command that may have come in part: it runs whole or not at all, and the shell goes on.
+      const long = sandbox.shells.run(id, { command: `: '${"y".repeat(1 << 20)}'; x=7` }).catch(() => undefined);
+      await new Promise((resolve) => setTimeout(resolve, 30));
+      sandbox = await kill(sandbox);
+      await long;
+      expect(await said("echo $x")).toMatch(/^[67]\n$/);
+      await sandbox.shells.run(id, { command: "exit 3" });
+      sandbox = await kill(sandbox);
+      expect(await sandbox.shells.get(id)).toMatchObject({ state: "closed", end: { exitCode: 3 } });
+      expect(await sandbox.shells.run(id, { command: "true" }).catch(errorCode)).toBe("shell_closed");
+      await sandbox.destroy();
+    },
+  );
 });
 
 interface Heard {

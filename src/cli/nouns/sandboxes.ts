@@ -5,6 +5,7 @@ import type { Client, ListOptions } from "../../api/client.ts";
 import { CorralError } from "../../api/errors.ts";
 import type { CreateSandboxBody, SandboxResource } from "../../api/server.ts";
 import { EXIT_OK } from "../exit-codes.ts";
+import { everyItem } from "../pages.ts";
 import { print, sinkOf } from "../streams.ts";
 import { table } from "../table.ts";
 import { tell } from "../tell.ts";
@@ -69,13 +70,8 @@ export async function ps(client: Client, { all, label, json }: PsOptions): Promi
   return EXIT_OK;
 }
 
-async function* everySandbox(client: Client, options: ListOptions): AsyncGenerator<SandboxResource> {
-  let page = await client.list(options);
-  for (;;) {
-    yield* page.items;
-    if (page.next === undefined) return;
-    page = await client.list({ ...options, cursor: page.next });
-  }
+function everySandbox(client: Client, options: ListOptions): AsyncGenerator<SandboxResource> {
+  return everyItem((page) => client.list({ ...options, ...page }));
 }
 
 function row({ id, state, ownerId, createdAt, endAt, metadata }: SandboxResource): string[] {

@@ -9,6 +9,7 @@ import type { QuotaHit } from "../watcher.ts";
 import { fileError } from "./errors.ts";
 import type { AnswerReader, WireRequest } from "./wire.ts";
 import { FileErrno, FileWorker } from "./worker.ts";
+import { demandWanted } from "../wanted.ts";
 
 export interface FilesContext {
   readonly container: Container;
@@ -58,7 +59,7 @@ export class Asker {
 
   /** Of one worker: a handle of it is nothing to another. */
   async on<T>(worker: FileWorker, request: WireRequest, read: (answer: AnswerReader) => T, telling: Telling): Promise<T> {
-    if (telling.signal?.aborted === true) throw new CorralError("canceled", "the call was canceled");
+    demandWanted(telling.signal);
     if (this.#calls >= MAX_FILE_CALLS)
       throw new CorralError("limit_reached", `${MAX_FILE_CALLS} calls for files of this sandbox wait already; try again`);
     this.#calls += 1;

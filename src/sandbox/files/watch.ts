@@ -11,6 +11,8 @@ import type { FilesContext } from "./asker.ts";
 import { fileError } from "./errors.ts";
 import { type AskedPath, joined, toldPath } from "./path.ts";
 import { AnswerReader, Lie } from "./wire.ts";
+import { startWorker } from "../worker-exec.ts";
+import { demandWanted } from "../wanted.ts";
 
 const TOLD = { ready: 64, event: 65, overflow: 66, gone: 67, failed: 68 } as const;
 const KINDS = ["", "create", "modify", "remove", "move-from", "move-to", "attrib"] as const;
@@ -29,7 +31,7 @@ export class Watches {
     asked: AskedPath,
     { recursive, signal }: { recursive?: boolean; signal?: AbortSignal },
   ): AsyncGenerator<FileEvent, void, void> {
-    if (signal?.aborted === true) throw new CorralError("canceled", "the call was canceled");
+    demandWanted(signal);
     const refusal = this.#context.refusal();
     if (refusal !== undefined) throw refusal;
     if (toldPath(asked.bytes).base64 !== undefined)
@@ -68,18 +70,7 @@ class Watch {
 
   constructor(container: Container, asked: AskedPath, recursive: boolean) {
     this.#asked = asked;
-    this.#process = container.exec({
-      argv: ["watch", recursive ? "recursive" : "flat", asked.bytes.toString("utf8")],
-      worker: true,
-      env: {},
-      cwd: "/",
-      stdin: true,
-      pty: null,
-      timeoutMs: 0,
-      idleTimeoutMs: 0,
-      graceMs: 0,
-      outputBytes: 0,
-      onStarted: () => undefined,
+    this.#process = startWorker(container, ["watch", recursive ? "recursive" : "flat", asked.bytes.toString("utf8")], {
       onOutput: (stream, chunk) => this.#output(stream, chunk),
       onExit: (exit) => this.end(exitError(exit, asked)),
       onLost: (reason) => this.end(new CorralError("sandbox_lost", `the sandbox ended while ${asked.shown} was watched: ${reason}`)),

@@ -8,6 +8,7 @@ import { FILE_WORKER_ANSWER_MS, FILE_WORKER_IDLE_MS } from "../../api/limits.ts"
 import { type Frame, FrameReader } from "../../runtime/native/frames.ts";
 import type { Container, GuestExit, GuestProcess } from "../../runtime/runtime.ts";
 import { ANSWER, AnswerReader, encode, Lie, type WireRequest } from "./wire.ts";
+import { startWorker } from "../worker-exec.ts";
 
 interface Pending {
   readonly id: number;
@@ -40,18 +41,7 @@ export class FileWorker {
   /** `onEnd`: it takes no more requests; called once. */
   constructor(container: Container, onEnd: () => void) {
     this.#onEnd = onEnd;
-    this.#process = container.exec({
-      argv: ["files"],
-      worker: true,
-      env: {},
-      cwd: "/",
-      stdin: true,
-      pty: null,
-      timeoutMs: 0,
-      idleTimeoutMs: 0,
-      graceMs: 0,
-      outputBytes: 0,
-      onStarted: () => undefined,
+    this.#process = startWorker(container, ["files"], {
       onOutput: (stream, chunk) => this.#output(stream, chunk),
       onExit: (exit) => this.#end(exitError(exit)),
       onLost: (reason) => this.#end(new CorralError("sandbox_lost", `the sandbox ended while its files were asked: ${reason}`)),
