@@ -11,6 +11,8 @@ import type { CliHost, LocalServer, OpenOptions, RunningServer, ServeRequest } f
 import type { HostCorral } from "./sandbox/corral.ts";
 
 const ROOT = join(import.meta.dirname, "..");
+/** Who runs this, and in which environment: what the place of the data directory follows from. */
+const HERE = { env: process.env, uid: process.getuid?.() ?? 0 };
 
 const host: CliHost = {
   version: (JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { readonly version: string }).version,
@@ -36,8 +38,7 @@ async function openHere({ dataDir, lasting = false, stored }: HostOptions): Prom
   const { openLocalCorral } = await import("./sandbox/corral.ts");
   return await openLocalCorral({
     guestFile: join(ROOT, "guest", "build", "corral-guest"),
-    env: process.env,
-    uid: process.getuid?.() ?? 0,
+    ...HERE,
     lasting,
     ...(dataDir === undefined ? {} : { dataDir }),
     ...(stored === undefined ? {} : { stored }),
@@ -55,12 +56,12 @@ function demandLinux(): void {
 async function findServer({ dataDir }: OpenOptions): Promise<LocalServer | undefined> {
   if (process.platform !== "linux") return undefined;
   const [{ defaultDataPath }, { findLocalDoor }] = await Promise.all([import("./sandbox/data-dir.ts"), import("./service/local-door.ts")]);
-  return findLocalDoor(resolve(dataDir ?? defaultDataPath(process.env, process.getuid?.() ?? 0)));
+  return findLocalDoor(resolve(dataDir ?? defaultDataPath(HERE.env, HERE.uid)));
 }
 
 async function readConfigHere({ dataDir, configFile, flags }: ServeRequest): Promise<ReadConfig> {
   const [{ readConfig }, { defaultDataPath }] = await Promise.all([import("./config/read.ts"), import("./sandbox/data-dir.ts")]);
-  const path = configFile ?? join(dataDir ?? defaultDataPath(process.env, process.getuid?.() ?? 0), "corral.yaml");
+  const path = configFile ?? join(dataDir ?? defaultDataPath(HERE.env, HERE.uid), "corral.yaml");
   return readConfig({ file: { path: resolve(path), demanded: configFile !== undefined }, env: process.env, flags });
 }
 
@@ -116,8 +117,7 @@ async function serveHere(request: ServeRequest): Promise<RunningServer> {
     import("./base/clock.ts"),
   ]);
   await using parts = new AsyncDisposableStack();
-  const place = { env: process.env, uid: process.getuid?.() ?? 0, ...(dataDir === undefined ? {} : { path: dataDir }) };
-  const data = openDataDir(place);
+  const data = openDataDir({ ...HERE, ...(dataDir === undefined ? {} : { path: dataDir }) });
   const { root } = data;
   parts.use(holdOwnerLock(join(root, "serve.lock")));
   const log = await openLog(config.log, process.stderr.isTTY);

@@ -64,7 +64,7 @@ async function refusal(response: Response): Promise<CorralError> {
 }
 
 export function streamError({ code, message, requestId }: WireError): CorralError {
-  return new CorralError(Object.hasOwn(ERROR_KINDS, code) ? code : "internal", message, { details: { requestId } });
+  return asError({ code, message, details: { requestId } });
 }
 
 export function asError({ code, message, details }: ErrorBody): CorralError {
