@@ -14,14 +14,8 @@ import { addNouns } from "./noun-commands.ts";
 import type { RawRunOptions } from "./run-options.ts";
 import { repeatable } from "./repeatable.ts";
 import { chooseServer, type ServerOptions } from "./server-choice.ts";
+import type { Session } from "./session.ts";
 import { errorObject, tellError } from "./tell.ts";
-
-interface Session {
-  readonly host: CliHost;
-  /** What stands after `--`, exactly as given. */
-  readonly rest: readonly string[] | undefined;
-  exitCode: number;
-}
 
 /** Runs one command line (without the program's name) and returns the exit code. */
 export async function runCli(argv: readonly string[], host: CliHost): Promise<number> {

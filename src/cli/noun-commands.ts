@@ -3,19 +3,13 @@
 
 import { type Command, Option } from "commander";
 import type { Client } from "../api/client.ts";
-import type { CliHost } from "./host.ts";
 import type { CreateOptions, ExecOptions, PsOptions } from "./nouns/sandboxes.ts";
 import type { IssueOptions } from "./nouns/tokens.ts";
 import { repeatable } from "./repeatable.ts";
 import { chooseServer, type ServerOptions } from "./server-choice.ts";
+import type { Session } from "./session.ts";
 
-export interface NounSession {
-  readonly host: CliHost;
-  readonly rest: readonly string[] | undefined;
-  exitCode: number;
-}
-
-export function addNouns(corral: Command, session: NounSession): void {
+export function addNouns(corral: Command, session: Session): void {
   addSandboxes(corral, session);
   addLife(corral, session);
   addTokens(corral, session);
@@ -30,11 +24,11 @@ function onServer(command: Command): Command {
 
 type Act<T extends unknown[]> = (client: Client, ...rest: T) => Promise<number>;
 
-async function act<T extends unknown[]>(session: NounSession, options: ServerOptions, run: Act<T>, ...rest: T): Promise<void> {
+async function act<T extends unknown[]>(session: Session, options: ServerOptions, run: Act<T>, ...rest: T): Promise<void> {
   session.exitCode = await run(await chooseServer(options, session.host), ...rest);
 }
 
-function addSandboxes(corral: Command, session: NounSession): void {
+function addSandboxes(corral: Command, session: Session): void {
   onServer(corral.command("create"))
     .summary("make a sandbox on a server and print its id")
     .option("--dir <dir>", "directory of the server's machine to work over (asks for an admin key)")
@@ -75,7 +69,7 @@ function addSandboxes(corral: Command, session: NounSession): void {
     });
 }
 
-function addLife(corral: Command, session: NounSession): void {
+function addLife(corral: Command, session: Session): void {
   onServer(corral.command("renew"))
     .summary("move the end of a sandbox")
     .argument("<SB>", "id of the sandbox, or its beginning")
@@ -108,7 +102,7 @@ function addLife(corral: Command, session: NounSession): void {
     });
 }
 
-function addTokens(corral: Command, session: NounSession): void {
+function addTokens(corral: Command, session: Session): void {
   const token = corral.command("token").summary("issue, list and revoke keys of a server").helpCommand(false);
   onServer(token.command("issue"))
     .summary("make a key and print it, once")
