@@ -3,6 +3,7 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { mkdtempSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { Corral } from "../src/sdk/corral.ts";
@@ -10,14 +11,22 @@ import type { BenchContext } from "./bench.ts";
 
 export interface BenchServer extends AsyncDisposable {
   readonly client: Corral;
+  readonly url: string;
+  readonly key: string;
   readonly pid: number;
 }
 
+/** A bench asks as often as it can. */
+const UNLIMITED = ["--set", "rateLimits.perToken.requests=100000000"];
+
 export async function benchServer({ corralArgv, scratch }: BenchContext): Promise<BenchServer> {
   const [program = "", ...words] = corralArgv;
-  const args = [...words, "serve", "--port", "0", "--json", "--data", join(scratch, "server")];
-  const child = spawn(program, args, { stdio: ["ignore", "pipe", "inherit"] });
+  // Its own: the key of a data directory is told once.
+  const dir = mkdtempSync(join(scratch, "server-"));
+  const args = [...words, "serve", "--port", "0", "--json", "--data", join(dir, "data"), ...UNLIMITED];
+  const child = spawn(program, args, { stdio: ["ignore", "pipe", openSync(join(dir, "log"), "w")] });
   const exited = once(child, "exit");
+  if (child.stdout === null) throw new Error("the server has no stdout");
   const lines = createInterface({ input: child.stdout });
   const [line] = (await Promise.race([once(lines, "line"), exited.then(() => Promise.reject(new Error("the server did not start")))])) as [
     string,
@@ -25,6 +34,8 @@ export async function benchServer({ corralArgv, scratch }: BenchContext): Promis
   const { url, key, pid } = JSON.parse(line) as { url: string; key: string; pid: number };
   return {
     client: new Corral({ url, key }),
+    url,
+    key,
     pid,
     [Symbol.asyncDispose]: async () => {
       child.kill("SIGTERM");

@@ -8,6 +8,7 @@ import { PassThrough, pipeline } from "node:stream";
 import { createGunzip, createZstdDecompress } from "node:zlib";
 import { UPLOAD_FRAME } from "../api/codebases.ts";
 import { CorralError } from "../api/errors.ts";
+import { FILE_CHUNK_BYTES } from "../api/limits.ts";
 import type { IncomingContent } from "../service/uploads.ts";
 
 const TYPES = ["application/octet-stream", "application/x-tar", "application/gzip", "application/zstd"];
@@ -48,6 +49,23 @@ export async function* incomingBytes(request: IncomingMessage, most: number): As
     if (cause instanceof CorralError) throw cause;
     throw new CorralError("stream_cut", "the connection ended before the body was whole", { cause });
   }
+}
+
+/** The same, where it is small and says so all at once: a stream of one chunk costs more than its chunk. */
+export async function incomingFile(request: IncomingMessage, most: number): Promise<Uint8Array | AsyncIterable<Uint8Array>> {
+  const length = Number(request.headers["content-length"] ?? Number.NaN);
+  if (!(length <= FILE_CHUNK_BYTES)) return incomingBytes(request, most);
+  const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>();
+  const parts: Buffer[] = [];
+  const cutOff = (): void => {
+    if (!request.readableEnded) reject(new CorralError("stream_cut", "the connection ended before the body was whole"));
+  };
+  request
+    .on("data", (part: Buffer) => parts.push(part))
+    .on("end", () => resolve(parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts)))
+    .on("error", cutOff)
+    .on("close", cutOff);
+  return await promise;
 }
 
 /** The contents of an upload, each to be read before the next is asked for. */

@@ -167,6 +167,8 @@ export async function writeFile(
 ): Promise<Written> {
   return await asker.writing(telling.shown, async (full) => {
     const head: WireRequest = { op: OP.put, ...at, flags, mode, offset };
+    if (data instanceof Uint8Array && data.length <= FILE_CHUNK_BYTES)
+      return { entry: await asker.change({ ...head, data }, readEntry, telling), bytes: data.length };
     const pieces = piecesOf(data);
     try {
       const first = await pieces.next();

@@ -8,7 +8,7 @@ import { EVENT_BEAT_MS, FILE_CHUNK_BYTES, MAX_LISTED_FILES, MAX_UPLOAD_BYTES, WA
 import type { Service } from "../../service/service.ts";
 import { readable, sendBytes } from "../bytes.ts";
 import { type StreamedEvent, streamEvents } from "../event-stream.ts";
-import { incomingBytes, takeRawBodies } from "../raw-body.ts";
+import { incomingBytes, incomingFile, takeRawBodies } from "../raw-body.ts";
 import { noNul, sandboxParams as params, type ZodApp } from "../shapes.ts";
 
 const base64 = z.base64().max(8_192);
@@ -222,7 +222,7 @@ function writeRoutes(raw: ZodApp, files: Service["files"]): void {
       ...(bits === undefined ? {} : { mode: Number.parseInt(bits, 8) }),
       ...(offset === undefined ? {} : { offset }),
     };
-    return reply.code(201).send(await calls.write(pathOf(request.query), incomingBytes(request.raw, MAX_UPLOAD_BYTES), options));
+    return reply.code(201).send(await calls.write(pathOf(request.query), await incomingFile(request.raw, MAX_UPLOAD_BYTES), options));
   });
   const unpack = "Unpack a tar into a directory: the body is the archive";
   raw.put(
@@ -245,11 +245,15 @@ async function sendContent(reply: Reply, content: FileContent, { offset = 0, len
   const from = offset >= 0 ? Math.min(offset, size) : Math.max(0, size + offset);
   const bytes = Math.min(length, size - from);
   void reply.headers({ "content-length": bytes, "corral-file-size": size });
-  const source = readable(content, bytes);
-  if (bytes > FILE_CHUNK_BYTES) return reply.send(source);
-  const parts: Buffer[] = [];
-  for await (const part of source) parts.push(part as Buffer);
-  return reply.send(parts.length === 1 ? parts[0] : Buffer.concat(parts));
+  if (bytes > FILE_CHUNK_BYTES) return reply.send(readable(content, bytes));
+  const parts: Uint8Array[] = [];
+  let got = 0;
+  for await (const part of content) {
+    parts.push(part);
+    got += part.length;
+  }
+  if (got < bytes) throw new CorralError("file_busy", "the file became shorter while it was read; try again");
+  return reply.send(Buffer.concat(parts, bytes));
 }
 
 /** One range of bytes; what is none, or several, is not there. */
