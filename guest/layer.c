@@ -18,7 +18,7 @@
 #include "sys.h"
 #include "tools.h"
 
-enum { DEEPEST = 4000, LIST_BYTES = 65536, VALUE_BYTES = 65536, LINK_BUCKETS = 4096 };
+enum { DEEPEST = 2000, LIST_BYTES = 65536, VALUE_BYTES = 65536, LINK_BUCKETS = 4096 };
 
 /* A file of several names that was copied already. */
 struct link {

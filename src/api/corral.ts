@@ -2,7 +2,7 @@
 // Invariant: a command that needs more than this means that the API lacks something.
 
 import type { Policy, PolicyProblem } from "./policy.ts";
-import type { Change, CommitResult, CreateRequest, RuntimeName, Sandbox, StoredBase } from "./sandbox.ts";
+import type { Change, CommitResult, CreateRequest, RuntimeName, Sandbox, SandboxLimits, StoredBase } from "./sandbox.ts";
 
 export interface CommitOptions {
   /** Apply what can be applied and leave out what is refused or in conflict. */
@@ -45,6 +45,26 @@ export interface PausedSandboxes {
   destroy(id: string): Promise<void>;
   /** Nobody will ask for it again: its delta is kept as that of a run that was cut off. */
   abandon(id: string): Promise<void>;
+}
+
+export interface SnapshotOverrides {
+  readonly id?: string;
+  /** Those that are named replace the snapshot's. */
+  readonly env?: Readonly<Record<string, string>>;
+  readonly limits?: SandboxLimits;
+  readonly runtime?: RuntimeName;
+  readonly delta?: "ephemeral" | "keep";
+}
+
+/** The files of sandboxes at one moment, with their codebase, policy, limits and environment. Memory is no part of one. */
+export interface Snapshots {
+  /** Of a sandbox that lives, which stands still meanwhile, or one that is paused. `passing`: it goes with this process. */
+  take(sandboxId: string, snapshotId: string, options?: { readonly passing?: boolean }): Promise<void>;
+  create(snapshotId: string, overrides: SnapshotOverrides): Promise<Sandbox>;
+  /** Gives a sandbox that is paused without its processes the files of one of its own snapshots. */
+  restore(sandboxId: string, snapshotId: string): Promise<void>;
+  /** What was made from it stays whole. Idempotent. */
+  remove(snapshotId: string): Promise<void>;
 }
 
 export interface PolicyAdditions {
@@ -102,6 +122,7 @@ export interface Reaped {
 export interface Corral extends AsyncDisposable {
   create(request: CreateRequest): Promise<Sandbox>;
   readonly paused: PausedSandboxes;
+  readonly snapshots: Snapshots;
   readonly deltas: Deltas;
   readonly policies: {
     /** Reads a preset name (`agent-safe`, `agent-safe@1`) or a policy file. Throws `preset_unknown` or `policy_invalid`. */

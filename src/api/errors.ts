@@ -82,6 +82,7 @@ export const ERROR_KINDS = {
     retry: "never",
     meaning: "The ticket is unknown, was used, or is too old; ask for a new one.",
   },
+  snapshot_not_found: { status: 404, fault: "caller", retry: "never", meaning: "There is no such snapshot: it never was, or was deleted." },
   delta_not_found: { status: 404, fault: "caller", retry: "never", meaning: "There is no kept delta of that sandbox." },
   delta_malformed: {
     status: 422,

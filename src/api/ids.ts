@@ -7,6 +7,7 @@ export const ID_PREFIX = {
   codebase: "cb",
   upload: "up",
   snapshot: "snap",
+  layer: "ly",
   shell: "sh",
   process: "proc",
   session: "ses",

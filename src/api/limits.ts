@@ -144,6 +144,8 @@ export const MAX_SANDBOXES_PER_OWNER = 1_000;
 export const DEFAULT_SANDBOX_MS = 60 * 60 * 1000;
 /** Longest life that can be asked for at once, ms; it can be extended again. */
 export const MAX_SANDBOX_MS = 30 * 24 * 60 * 60 * 1000;
+/** Snapshots that a delta stands on, one on the other. */
+export const MAX_LAYERS = 16;
 /** How long a paused sandbox is kept, ms, unless it never ends by itself. */
 export const MAX_PAUSED_MS = 30 * 24 * 60 * 60 * 1000;
 /** Sandboxes of one node that are paused with their processes. Beyond it the oldest keep their delta alone. */

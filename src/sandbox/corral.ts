@@ -11,11 +11,13 @@ import type { StoredCodebases } from "../view/stored.ts";
 import type { RunTool } from "../view/view.ts";
 import { LocalDeltas } from "./deltas.ts";
 import { adopt } from "./adopt.ts";
-import { createSandbox } from "./create.ts";
+import { createSandbox, type Origin } from "./create.ts";
 import { type DataDir, openDataDir } from "./data-dir.ts";
 import { LocalPaused } from "./paused.ts";
 import { loadPolicy } from "./policies.ts";
+import type { LocalSandbox } from "./sandbox.ts";
 import { NOTHING_REAPED, settle } from "./settle.ts";
+import { LocalSnapshots } from "./snapshots.ts";
 import { type WorkshopOptions, Workshops } from "./workshops.ts";
 
 export interface LocalCorralOptions {
@@ -64,13 +66,14 @@ class LocalCorral implements HostCorral {
   };
   readonly deltas: Deltas;
   readonly paused: PausedSandboxes;
+  readonly snapshots: LocalSnapshots;
   readonly #data: DataDir;
   readonly #clock: Clock;
   readonly #options: WorkshopOptions;
   readonly #workshops: Workshops;
-  readonly #sandboxes = new Map<string, Sandbox>();
+  readonly #sandboxes = new Map<string, LocalSandbox>();
   #reaped = NOTHING_REAPED;
-  #adopted: readonly Sandbox[] = [];
+  #adopted: readonly LocalSandbox[] = [];
 
   constructor(data: DataDir, options: LocalCorralOptions) {
     this.#data = data;
@@ -84,7 +87,13 @@ class LocalCorral implements HostCorral {
       data,
       openTool: () => this.#openTool(),
       isLive: (id) => this.#sandboxes.has(id),
-      remake: (request) => this.#make(request, true),
+      remake: (request) => this.#make(request, { from: "pause" }),
+    });
+    this.snapshots = new LocalSnapshots({
+      data,
+      openTool: () => this.#openTool(),
+      live: (id) => this.#sandboxes.get(id),
+      make: (request, origin) => this.#make(request, origin),
     });
     this.deltas = new LocalDeltas({ data, ...known, openTool: () => this.#openTool(), isLive: (id) => this.#sandboxes.has(id) });
   }
@@ -112,18 +121,19 @@ class LocalCorral implements HostCorral {
       ended: new Set(adoptions.flatMap(({ ended }) => ended)),
       patienceMs: this.#options.lasting === true ? ENDING_SPAWNER_MS : 0,
     });
+    await this.snapshots.sweep();
   }
 
   create(request: CreateRequest): Promise<Sandbox> {
-    return this.#make(request, false);
+    return this.#make(request, { from: "request" });
   }
 
-  async #make(request: CreateRequest, again: boolean): Promise<Sandbox> {
+  async #make(request: CreateRequest, origin: Origin): Promise<LocalSandbox> {
     const startedMs = this.#clock.monotonicMs();
     const engineReason = chooseEngine(request);
     const { shop, reasons } = await this.#workshops.choose(request.runtime);
     const timings = { probeMs: this.#clock.monotonicMs() - startedMs };
-    const sandbox = await createSandbox(shop, request, { engine: "kernel", reasons: [...reasons, engineReason], timings }, again);
+    const sandbox = await createSandbox(shop, request, { engine: "kernel", reasons: [...reasons, engineReason], timings }, origin);
     this.#sandboxes.set(sandbox.id, sandbox);
     return sandbox;
   }

@@ -11,6 +11,7 @@ import type { Clock } from "../base/clock.ts";
 import { randomText } from "../base/random-text.ts";
 import type { Container } from "../runtime/runtime.ts";
 import { type DeltaDir, deltaDir, type KeptRecord, makeKept, readKept } from "../view/kept.ts";
+import { layerTrees, letGo, referTo } from "../view/layers.ts";
 import type { KernelView, PreparedView } from "../view/kernel.ts";
 import type { StoredCodebases, StoredTree } from "../view/stored.ts";
 import { refuseOverlap } from "./data-dir.ts";
@@ -18,6 +19,7 @@ import { appendMade, type JournalEntry, removeJournal, writeJournal } from "./jo
 import { type HeldLimits, heldLimits } from "./limits.ts";
 import { type Grounds, present } from "./present.ts";
 import type { LocalSandbox } from "./sandbox.ts";
+import { carryFrom, type SnapshotRecord } from "./snapshot-record.ts";
 import type { HostTemplate, TemplatePlan } from "./template.ts";
 
 /** What sandboxes of one runtime are made with. */
@@ -51,11 +53,21 @@ interface Draft {
   readonly journalFile: string;
 }
 
-/** `again`: over the delta of a paused sandbox, which is then as it was, should this fail. */
-export async function createSandbox(shop: Workshop, request: CreateRequest, choice: Choice, again = false): Promise<LocalSandbox> {
+/** Over what delta: a new one, that of a paused sandbox (which is then as it was, should this fail), or one on the layers of a snapshot. */
+export type Origin =
+  | { readonly from: "request" }
+  | { readonly from: "pause" }
+  | { readonly from: "snapshot"; readonly snapshotId: string; readonly snapshot: SnapshotRecord };
+
+export async function createSandbox(
+  shop: Workshop,
+  request: CreateRequest,
+  choice: Choice,
+  origin: Origin = { from: "request" },
+): Promise<LocalSandbox> {
   const timings: Record<string, number> = { ...choice.timings };
   const stage = stopwatch(shop.clock, timings);
-  const draft = writeDown(shop, request, again);
+  const draft = writeDown(shop, request, origin);
   stage("journalMs");
   let prepared: PreparedView | undefined;
   try {
@@ -67,8 +79,7 @@ export async function createSandbox(shop: Workshop, request: CreateRequest, choi
     prepared = await preparing;
     timings["walkMs"] = prepared.stats.walkMs;
     timings["maskMs"] = prepared.stats.maskMs;
-    // One that is made again keeps the record of the codebase that it was first made over: commit judges against that.
-    if (!again) makeKept(shop.data.deltas, draft.record, prepared.manifestFile);
+    keepRecord(shop, draft, origin, prepared);
     stage("viewMs");
     const container = await contain(shop, draft, plan, prepared);
     stage("containMs");
@@ -77,7 +88,7 @@ export async function createSandbox(shop: Workshop, request: CreateRequest, choi
     return await finish({ shop, draft, choice, plan, prepared, container, timings: { ...timings, ...parts } });
   } catch (error) {
     prepared?.release();
-    if (again) removeJournal(shop.data.journal, draft.id);
+    if (origin.from === "pause") removeJournal(shop.data.journal, draft.id);
     else await undo(shop, draft);
     throw asDiskFull(error);
   }
@@ -101,12 +112,25 @@ function stopwatch(clock: Clock, timings: Record<string, number>): (stage: strin
   };
 }
 
+/** One that is made again keeps the record of the codebase that it was first made over, as one from a snapshot has it: commit judges by it. */
+function keepRecord(shop: Workshop, { record }: Draft, origin: Origin, prepared: PreparedView): void {
+  if (origin.from === "pause") return;
+  const { deltas, snapshots } = shop.data;
+  if (origin.from === "request") {
+    makeKept(deltas, record, prepared.manifestFile);
+    return;
+  }
+  makeKept(deltas, record, undefined);
+  carryFrom(snapshots, origin.snapshotId, deltas, record.sandboxId);
+  referTo(deltas, origin.snapshot.layers, record.sandboxId);
+}
+
 /** Checks what was asked and writes down what is about to be made. */
-function writeDown(shop: Workshop, request: CreateRequest, again: boolean): Draft {
+function writeDown(shop: Workshop, request: CreateRequest, origin: Origin): Draft {
   const limits = heldLimits(request.limits);
   const { dir, base } = baseOf(shop, request);
   const id = request.id ?? `${ID_PREFIX.sandbox}${randomText(ID_BODY_LENGTH)}`;
-  const before = again ? readKept(shop.data.deltas, id) : undefined;
+  const before = origin.from === "pause" ? readKept(shop.data.deltas, id) : undefined;
   const createdAt = before?.createdAt ?? new Date(shop.clock.wallMs()).toISOString();
   const delta = request.delta ?? "ephemeral";
   const entry: JournalEntry = { version: 2, id, maker: shop.runtime.keeper, runtime: shop.runtime.name, createdAt, delta };
@@ -120,7 +144,11 @@ function writeDown(shop: Workshop, request: CreateRequest, again: boolean): Draf
     policy: request.policy,
     trusted: shop.runtime.ids.trusted,
     kept: false,
+    ...(origin.from === "snapshot" ? { layers: origin.snapshot.layers } : {}),
   };
+  // The marks and owners of its files are those of one kind of runtime.
+  if (record.trusted !== shop.runtime.ids.trusted)
+    throw new CorralError("runtime_unavailable", "it was made by another user of this machine, whose files this one's runtime cannot show");
   return { id, dir, base, request, limits, record, journalFile, delta: deltaDir(shop.data.deltas, id) };
 }
 
@@ -162,7 +190,10 @@ async function contain(shop: Workshop, draft: Draft, plan: TemplatePlan, prepare
   const { memoryBytes, cpus, pids, openFiles } = draft.limits;
   return await shop.runtime.create({
     id: draft.id,
-    mounts: [...plan.mounts, prepared.mount({ upper: draft.delta.upper, work: draft.delta.work })],
+    mounts: [
+      ...plan.mounts,
+      prepared.mount({ upper: draft.delta.upper, work: draft.delta.work, frozen: layerTrees(shop.data.deltas, draft.record.layers ?? []) }),
+    ],
     hostname: plan.hostname,
     limits: { memoryBytes, cpus, pids, openFiles },
     env: { ...plan.env, ...draft.request.env },
@@ -210,5 +241,8 @@ async function undo(shop: Workshop, draft: Draft): Promise<void> {
     // Without a spawner: what is left then belongs to us, or to the reaper.
     await rm(draft.delta.path, { recursive: true, force: true });
   }
+  const { layers = [] } = draft.record;
+  // Without a spawner a later start finds the reference without its sandbox.
+  if (layers.length > 0) await letGo(shop.runtime.tool, shop.data.deltas, layers, draft.id).catch(() => undefined);
   removeJournal(shop.data.journal, draft.id);
 }

@@ -16,6 +16,8 @@ export interface DataDir {
   readonly journal: string;
   /** Upper and work directories, kept deltas and their records. */
   readonly deltas: string;
+  /** Records of snapshots; their files are among the deltas. */
+  readonly snapshots: string;
   /** Compiled masks, shared by all sandboxes of one codebase and policy. */
   readonly masks: string;
   /** Stored codebases: blobs and listings by owner. */
@@ -63,12 +65,13 @@ export function openDataDir(options: DataDirOptions): DataDir {
     run,
     journal: join(root, "journal"),
     deltas: join(root, "deltas"),
+    snapshots: join(root, "snapshots"),
     masks: join(root, "masks"),
     codebases: join(root, "codebases"),
     empty: join(root, "empty"),
     reserve: join(root, "reserve"),
   };
-  for (const part of [dir.journal, dir.deltas, dir.masks, dir.empty]) mkdirSync(part, { recursive: true, mode: 0o700 });
+  for (const part of [dir.journal, dir.deltas, dir.snapshots, dir.masks, dir.empty]) mkdirSync(part, { recursive: true, mode: 0o700 });
   setAside(dir.reserve);
   return dir;
 }

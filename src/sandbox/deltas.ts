@@ -9,6 +9,7 @@ import { printable } from "../policy/bytes.ts";
 import type { DeltaInput } from "../view/changes.ts";
 import { readManifest } from "../view/codebase.ts";
 import { deltaDir, type KeptRecord, listKept, readKept, readRebased } from "../view/kept.ts";
+import { partsOf } from "../view/layers.ts";
 import { shownMode } from "../view/plan.ts";
 import type { StoredCodebases } from "../view/stored.ts";
 import type { RunTool } from "../view/view.ts";
@@ -42,7 +43,8 @@ export class LocalDeltas implements Deltas {
   async changes(sandboxId: string): Promise<{ changes: readonly Change[]; refused: readonly Refusal[] }> {
     const record = this.#readable(sandboxId);
     // Most runs write nothing; those need none of what reads a delta.
-    if (isEmptyDir(deltaDir(this.#options.data.deltas, sandboxId).upper)) return { changes: [], refused: [] };
+    if (record.layers === undefined && isEmptyDir(deltaDir(this.#options.data.deltas, sandboxId).upper))
+      return { changes: [], refused: [] };
     const [{ readChanges, toChange }, { judge }, { readFlags }] = await Promise.all([
       import("../view/changes.ts"),
       import("../view/judge.ts"),
@@ -127,9 +129,11 @@ export class LocalDeltas implements Deltas {
   async #input(record: KeptRecord): Promise<DeltaInput> {
     const dir = deltaDir(this.#options.data.deltas, record.sandboxId);
     const tree = record.stored === undefined ? undefined : this.#stored().tree(record.stored);
+    const { deltas } = this.#options.data;
+    const parts = partsOf(deltas, record.sandboxId, record.layers);
     return {
       tool: await this.#options.openTool(),
-      upper: dir.upper,
+      ...(parts === undefined ? { upper: dir.upper } : { upper: deltas, parts }),
       base: tree?.blobs ?? record.codebaseDir,
       manifest: () => tree?.events() ?? readManifest(dir.manifest),
       policy: compilePolicy(record.policy),

@@ -5,6 +5,7 @@ import type { CreateRequest, SandboxInfo } from "../api/sandbox.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Container, Runtime } from "../runtime/runtime.ts";
 import { deltaDir, type KeptRecord, writeKept } from "../view/kept.ts";
+import { letGo } from "../view/layers.ts";
 import { type DataDir, withReserve } from "./data-dir.ts";
 import { removeJournal } from "./journal.ts";
 import { heldLimits } from "./limits.ts";
@@ -37,6 +38,7 @@ export function present(grounds: Grounds, { container, request, info, record, re
   const { diskBytes, inodes } = heldLimits(request.limits);
   const sandbox = new LocalSandbox({
     container,
+    request,
     clock: grounds.clock,
     watcher: grounds.watcher,
     info,
@@ -45,9 +47,12 @@ export function present(grounds: Grounds, { container, request, info, record, re
     release: async (end) => {
       releaseView();
       const keep = { ...record, kept: true, cutOff: end === "lost" };
+      const isKept = end === "lost" || (end === "destroyed" && request.delta === "keep");
       if (end !== "paused") removePaused(grounds.data.deltas, id);
-      if (end === "lost" || (end === "destroyed" && request.delta === "keep"))
-        withReserve(grounds.data, () => writeKept(grounds.data.deltas, keep));
+      if (isKept) withReserve(grounds.data, () => writeKept(grounds.data.deltas, keep));
+      // Its tree is gone: it stands on nothing any more.
+      else if (end === "destroyed" && record.layers !== undefined)
+        await letGo(grounds.runtime.tool, grounds.data.deltas, record.layers, id).catch(() => undefined); // else the next start does
       removeJournal(grounds.data.journal, id);
       grounds.onGone(id);
     },

@@ -7,7 +7,7 @@ import { ID_PREFIX } from "../api/ids.ts";
 import { MAX_EXECS } from "../api/limits.ts";
 import type { FileCalls } from "../api/files.ts";
 import type { LimitHit } from "../api/limit-hit.ts";
-import type { ExecRequest, ExecResult, PortConnection, Process, Sandbox, SandboxInfo } from "../api/sandbox.ts";
+import type { CreateRequest, ExecRequest, ExecResult, PortConnection, Process, Sandbox, SandboxInfo } from "../api/sandbox.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Container } from "../runtime/runtime.ts";
 import { dialPort } from "./dial.ts";
@@ -21,6 +21,7 @@ import type { QuotaHit, QuotaWatcher } from "./watcher.ts";
 
 export interface SandboxParts {
   readonly container: Container;
+  readonly request: CreateRequest;
   readonly info: Omit<SandboxInfo, "state">;
   readonly clock: Clock;
   readonly watcher: QuotaWatcher;
@@ -40,17 +41,22 @@ export class LocalSandbox implements Sandbox {
   readonly files: FileCalls;
   readonly processes: Processes;
   readonly shells: Shells;
+  /** As it was made. */
+  readonly request: CreateRequest;
   readonly #parts: SandboxParts;
   readonly #roster: Roster;
   #state: SandboxInfo["state"] = "running";
   /** While paused: whether its processes are kept. */
   #memory = false;
+  /** A snapshot is being taken. */
+  #still = false;
   #lostReason = "";
   #execs = 0;
   #ending: Promise<void> | undefined;
 
   constructor(parts: SandboxParts) {
     this.id = parts.container.id;
+    this.request = parts.request;
     this.#parts = parts;
     this.files = new LocalFiles({
       container: parts.container,
@@ -123,6 +129,7 @@ export class LocalSandbox implements Sandbox {
   async pause(memory: boolean): Promise<void> {
     const refusal = this.#state === "paused" ? undefined : this.#refusal();
     if (refusal !== undefined) throw refusal;
+    if (this.#still) throw new CorralError("sandbox_state", `the sandbox ${this.id} is being snapshotted; try again`);
     const isPaused = this.#state === "paused";
     if (isPaused && this.#memory === memory) return await this.#ending;
     if (isPaused && memory)
@@ -139,6 +146,22 @@ export class LocalSandbox implements Sandbox {
       throw this.#refusal() ?? new CorralError("sandbox_state", `the sandbox ${this.id} cannot go on; it is to be made again`);
     await this.#parts.container.thaw();
     this.#goOn();
+  }
+
+  /** While `act` runs nothing in it does: what lies in its delta holds still. */
+  async standStill<T>(act: () => Promise<T>): Promise<T> {
+    const refusal = this.#state === "paused" && this.#memory ? undefined : this.#refusal();
+    if (refusal !== undefined) throw refusal;
+    if (this.#still) throw new CorralError("sandbox_state", `the sandbox ${this.id} is being snapshotted; try again`);
+    const isPaused = this.#state === "paused";
+    this.#still = true;
+    try {
+      if (!isPaused) await this.#parts.container.freeze();
+      return await act();
+    } finally {
+      this.#still = false;
+      if (!isPaused && this.#state === "running") await this.#parts.container.thaw();
+    }
   }
 
   async #freeze(): Promise<void> {

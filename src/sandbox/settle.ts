@@ -12,6 +12,7 @@ import { CUT_OFF_DELTA_MS } from "../api/limits.ts";
 import type { Clock } from "../base/clock.ts";
 import { isAlive } from "../base/process-identity.ts";
 import { deltaDir, type KeptRecord, readKept, writeKept } from "../view/kept.ts";
+import { letGo } from "../view/layers.ts";
 import type { RunTool } from "../view/view.ts";
 import { cgroupParents } from "../runtime/native/cgroup-leftovers.ts";
 import { type DataDir, withReserve } from "./data-dir.ts";
@@ -125,7 +126,7 @@ async function endCommits(tool: RunTool, data: DataDir, ids: readonly string[]):
 export async function adoptDelta(tool: RunTool, data: DataDir, id: string): Promise<KeptDelta | undefined> {
   if (isPaused(data.deltas, id)) return undefined;
   const record = recordOf(data, id);
-  if (record === undefined || isEmptyDir(deltaDir(data.deltas, id).upper)) {
+  if (record === undefined || (record.layers === undefined && isEmptyDir(deltaDir(data.deltas, id).upper))) {
     await removeDelta(tool, data, id);
     return undefined;
   }
@@ -146,10 +147,21 @@ export function isEmptyDir(upper: string): boolean {
 }
 
 export async function removeDelta(tool: RunTool, data: DataDir, id: string): Promise<void> {
+  const layers = layersOf(data, id);
   await drained(tool(["remove", deltaDir(data.deltas, id).path]));
+  await letGo(tool, data.deltas, layers, id);
 }
 
 /** Asks again while one is held: its spawner lost its server, and ends. */
+/** Of a record that cannot be read they are found by the next start, without their delta. */
+function layersOf(data: DataDir, id: string): readonly string[] {
+  try {
+    return recordOf(data, id)?.layers ?? [];
+  } catch {
+    return [];
+  }
+}
+
 async function askLocks(tool: RunTool, files: readonly string[], patienceMs: number): Promise<readonly LockState[]> {
   for (let waited = 0; ; waited += LOCK_PAUSE_MS) {
     const text = await drained(tool(["locked", ...files]));

@@ -27,6 +27,8 @@ export interface KeptRecord extends KeptDelta {
   readonly trusted: boolean;
   /** False while its sandbox lives, and for good when the delta goes with it. */
   readonly kept: boolean;
+  /** Frozen layers below its own, topmost first; absent: none. */
+  readonly layers?: readonly string[];
 }
 
 export interface CommitRecord {
@@ -84,7 +86,7 @@ export function writeKept(deltas: string, record: KeptRecord): void {
 }
 
 /** One more name for a file that its owner will forget; a copy where the file system has no second names. */
-function keepFile(file: string, as: string): void {
+export function keepFile(file: string, as: string): void {
   rmSync(as, { force: true });
   try {
     linkSync(file, as);
