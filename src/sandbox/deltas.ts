@@ -117,6 +117,7 @@ export class LocalDeltas implements Deltas {
     const record = readKept(data.deltas, sandboxId);
     if (!record.kept && !isLive(sandboxId) && !isPaused(data.deltas, sandboxId))
       throw new CorralError("sandbox_state", `the sandbox ${sandboxId} belongs to another process that still runs; wait for it to end`);
+    if (record.stale === true) throw new CorralError("sandbox_state", `the sandbox ${sandboxId} is being restored; try again when it runs`);
     return record;
   }
 

@@ -10,7 +10,7 @@ import { readKept, writeKept } from "../view/kept.ts";
 import type { RunTool } from "../view/view.ts";
 import { type DataDir, withReserve } from "./data-dir.ts";
 import { isPaused, readPaused, removePaused } from "./paused-record.ts";
-import { adoptDelta, removeDelta } from "./settle.ts";
+import { adoptDelta, dropStale, removeDelta } from "./settle.ts";
 
 export interface LocalPausedOptions {
   readonly data: DataDir;
@@ -35,9 +35,11 @@ export class LocalPaused implements PausedSandboxes {
   }
 
   async resume(id: string): Promise<Sandbox> {
-    const { data, remake } = this.#options;
+    const { data, remake, openTool } = this.#options;
     this.#demandEnded(id);
-    const sandbox = await remake(readPaused(data.deltas, id));
+    const request = readPaused(data.deltas, id);
+    await dropStale(await openTool(), data, id);
+    const sandbox = await remake(request);
     removePaused(data.deltas, id);
     return sandbox;
   }
@@ -46,7 +48,9 @@ export class LocalPaused implements PausedSandboxes {
     const { data, openTool } = this.#options;
     this.#demandEnded(id);
     if (!isPaused(data.deltas, id)) return;
-    if (readPaused(data.deltas, id).delta !== "keep") return await removeDelta(await openTool(), data, id);
+    const tool = await openTool();
+    if (readPaused(data.deltas, id).delta !== "keep") return await removeDelta(tool, data, id);
+    await dropStale(tool, data, id);
     withReserve(data, () => writeKept(data.deltas, { ...readKept(data.deltas, id), kept: true }));
     removePaused(data.deltas, id);
   }

@@ -129,7 +129,7 @@ export class LocalSandbox implements Sandbox {
   async pause(memory: boolean): Promise<void> {
     const refusal = this.#state === "paused" ? undefined : this.#refusal();
     if (refusal !== undefined) throw refusal;
-    if (this.#still) throw new CorralError("sandbox_state", `the sandbox ${this.id} is being snapshotted; try again`);
+    this.#demandMovable();
     const isPaused = this.#state === "paused";
     if (isPaused && this.#memory === memory) return await this.#ending;
     if (isPaused && memory)
@@ -144,6 +144,7 @@ export class LocalSandbox implements Sandbox {
     if (this.#state === "running") return;
     if (this.#state !== "paused" || !this.#memory)
       throw this.#refusal() ?? new CorralError("sandbox_state", `the sandbox ${this.id} cannot go on; it is to be made again`);
+    this.#demandMovable();
     await this.#parts.container.thaw();
     this.#goOn();
   }
@@ -152,7 +153,7 @@ export class LocalSandbox implements Sandbox {
   async standStill<T>(act: () => Promise<T>): Promise<T> {
     const refusal = this.#state === "paused" && this.#memory ? undefined : this.#refusal();
     if (refusal !== undefined) throw refusal;
-    if (this.#still) throw new CorralError("sandbox_state", `the sandbox ${this.id} is being snapshotted; try again`);
+    this.#demandMovable();
     const isPaused = this.#state === "paused";
     this.#still = true;
     try {
@@ -162,6 +163,10 @@ export class LocalSandbox implements Sandbox {
       this.#still = false;
       if (!isPaused && this.#state === "running") await this.#parts.container.thaw();
     }
+  }
+
+  #demandMovable(): void {
+    if (this.#still) throw new CorralError("sandbox_state", `a snapshot of the sandbox ${this.id} is being taken; try again`);
   }
 
   async #freeze(): Promise<void> {

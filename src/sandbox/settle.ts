@@ -125,6 +125,7 @@ async function endCommits(tool: RunTool, data: DataDir, ids: readonly string[]):
 /** Keeps what a run that was cut off wrote for a day; nothing of it when it wrote nothing. */
 export async function adoptDelta(tool: RunTool, data: DataDir, id: string): Promise<KeptDelta | undefined> {
   if (isPaused(data.deltas, id)) return undefined;
+  await dropStale(tool, data, id);
   const record = recordOf(data, id);
   if (record === undefined || (record.layers === undefined && isEmptyDir(deltaDir(data.deltas, id).upper))) {
     await removeDelta(tool, data, id);
@@ -134,6 +135,16 @@ export async function adoptDelta(tool: RunTool, data: DataDir, id: string): Prom
   withReserve(data, () => writeKept(data.deltas, adopted));
   const { sandboxId, codebaseDir, createdAt, cutOff } = adopted;
   return { sandboxId, codebaseDir, createdAt, cutOff };
+}
+
+/** Ends a restore that was cut off. Of a delta that no sandbox has mounted. */
+export async function dropStale(tool: RunTool, data: DataDir, id: string): Promise<void> {
+  const record = recordOf(data, id);
+  if (record?.stale !== true) return;
+  const { upper, work } = deltaDir(data.deltas, id);
+  for (const tree of [upper, work]) await drained(tool(["remove", tree]));
+  const { stale: _, ...whole } = record;
+  writeKept(data.deltas, whole);
 }
 
 /** Absent or without entries. */
@@ -152,7 +163,6 @@ export async function removeDelta(tool: RunTool, data: DataDir, id: string): Pro
   await letGo(tool, data.deltas, layers, id);
 }
 
-/** Asks again while one is held: its spawner lost its server, and ends. */
 /** Of a record that cannot be read they are found by the next start, without their delta. */
 function layersOf(data: DataDir, id: string): readonly string[] {
   try {
@@ -162,6 +172,7 @@ function layersOf(data: DataDir, id: string): readonly string[] {
   }
 }
 
+/** Asks again while one is held: its spawner lost its server, and ends. */
 async function askLocks(tool: RunTool, files: readonly string[], patienceMs: number): Promise<readonly LockState[]> {
   for (let waited = 0; ; waited += LOCK_PAUSE_MS) {
     const text = await drained(tool(["locked", ...files]));

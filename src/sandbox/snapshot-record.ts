@@ -1,9 +1,11 @@
 // Snapshots on disk: what making a sandbox from one takes. One directory each:
 //
+//   <snapshots>/<id>.maker                          the process that it goes with: while it is being taken, or for good
 //   <snapshots>/<id>/snapshot.json                  the record; a snapshot without it is none
 //   <snapshots>/<id>/base.walk.zst, rebased.json    those of the delta that it was taken of, where that had them
 //
-// Its files lie in frozen layers (view/layers.ts). Invariant: the record is written last and removed first.
+// Its files lie in frozen layers (view/layers.ts). Invariant: the maker is written first, the record last and removed first; what is there
+// without a record is its living maker's, or left over.
 
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -11,8 +13,8 @@ import { CorralError } from "../api/errors.ts";
 import { isId } from "../api/ids.ts";
 import type { CreateRequest } from "../api/sandbox.ts";
 import { writeFileAtomic } from "../base/atomic-file.ts";
-import type { ProcessIdentity } from "../base/process-identity.ts";
-import { deltaDir, keepFile, type KeptRecord } from "../view/kept.ts";
+import { identify, isAlive, type ProcessIdentity } from "../base/process-identity.ts";
+import { deltaDir, keepFile } from "../view/kept.ts";
 
 const VERSION = 1;
 const COMPANIONS = ["base.walk.zst", "rebased.json"] as const;
@@ -21,12 +23,8 @@ export interface SnapshotRecord {
   readonly sandboxId: string;
   /** As it was made; it holds the environment, so the file is for its owner alone. */
   readonly request: CreateRequest;
-  /** Of the delta that it was taken of. */
-  readonly delta: KeptRecord;
   /** Topmost first. */
   readonly layers: readonly string[];
-  /** Set: it is a step of this process and goes with it. */
-  readonly maker?: ProcessIdentity;
 }
 
 function snapshotPath(snapshots: string, id: string): string {
@@ -61,12 +59,21 @@ export function readSnapshot(snapshots: string, id: string): SnapshotRecord {
   throw new CorralError("delta_malformed", `the record of the snapshot ${id} is not one that this version of Corral wrote; delete it`);
 }
 
-/** On disk when it returns. */
-export function writeSnapshot(snapshots: string, id: string, deltas: string, record: SnapshotRecord): void {
+/** Before anything refers to it. What the codebase is known to hold is noted now: what is committed later is not known by what is taken. */
+export function beginSnapshot(snapshots: string, id: string, deltas: string, sandboxId: string): void {
   const path = snapshotPath(snapshots, id);
-  mkdirSync(path, { recursive: true, mode: 0o700 });
-  carry(deltaDir(deltas, record.sandboxId).path, path);
-  writeFileAtomic(join(path, "snapshot.json"), JSON.stringify({ version: VERSION, ...record }), { mode: 0o600, sync: true });
+  writeFileAtomic(makerFile(snapshots, id), JSON.stringify(identify(process.pid)), { mode: 0o600 });
+  mkdirSync(path, { mode: 0o700 });
+  carry(deltaDir(deltas, sandboxId).path, path);
+}
+
+/** On disk when it returns. `passing`: it goes with this process. */
+export function endSnapshot(snapshots: string, id: string, record: SnapshotRecord, passing: boolean): void {
+  writeFileAtomic(join(snapshotPath(snapshots, id), "snapshot.json"), JSON.stringify({ version: VERSION, ...record }), {
+    mode: 0o600,
+    sync: true,
+  });
+  if (!passing) rmSync(makerFile(snapshots, id));
 }
 
 /** What the codebase was, and what commits made of it since, are the new delta's too. */
@@ -82,8 +89,26 @@ export function removeSnapshot(snapshots: string, id: string): void {
   const path = snapshotPath(snapshots, id);
   rmSync(join(path, "snapshot.json"), { force: true });
   rmSync(path, { recursive: true, force: true });
+  rmSync(makerFile(snapshots, id), { force: true });
 }
 
 export function listSnapshots(snapshots: string): readonly string[] {
-  return readdirSync(snapshots).filter((id) => isId("snapshot", id));
+  const ids = readdirSync(snapshots).map((name) => name.replace(/\.maker$/, ""));
+  return [...new Set(ids)].filter((id) => isId("snapshot", id));
+}
+
+/** Not whole, and of no process that lives. */
+export function isLeftOver(snapshots: string, id: string): boolean {
+  let maker: ProcessIdentity;
+  try {
+    maker = JSON.parse(readFileSync(makerFile(snapshots, id), "utf8")) as ProcessIdentity;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return !hasSnapshot(snapshots, id);
+    return true; // damaged: it was being written
+  }
+  return !isAlive(maker);
+}
+
+function makerFile(snapshots: string, id: string): string {
+  return `${snapshotPath(snapshots, id)}.maker`;
 }

@@ -141,6 +141,14 @@ verifies("snapshot/restore", "a sandbox gets back the files of one of its snapsh
   expect(await back(ids[2])).toBe("base b\none\ntwo\nthree\nb\none\nsrc\nthree\ntwo\n");
   expect(await back(ids[1])).toBe("base b\none\ntwo\nb\none\nsrc\ntwo\n");
   expect(await paths(sandbox.id)).toEqual(["modify /b", "add /one", "add /two"]);
+  // One that was cut off after it was decided: the rest is done before anything is made of it.
+  await said(sandbox, "echo four > four");
+  await sandbox.pause(false);
+  const record = join(dir, "data", "deltas", sandbox.id, "delta.json");
+  writeFileSync(record, JSON.stringify({ ...(JSON.parse(readFileSync(record, "utf8")) as object), stale: true }));
+  await expect(corral.deltas.changes(sandbox.id)).rejects.toMatchObject({ code: "sandbox_state" });
+  sandbox = await corral.paused.resume(sandbox.id);
+  expect(await said(sandbox, "ls")).toBe("b\none\nsrc\ntwo\n");
   await using other = await create();
   await other.pause(false);
   await expect(corral.snapshots.restore(other.id, ids[0] ?? "")).rejects.toMatchObject({ code: "request_invalid" });
@@ -172,22 +180,25 @@ verifies(
     const [kept, passing] = [await taken(sandbox.id), newId()];
     await corral.snapshots.take(sandbox.id, passing, { passing: true });
     await sandbox.destroy();
-    const record = join(dir, "data", "snapshots", passing, "snapshot.json");
-    const dead = { pid: 1, startTicks: "0", bootId: "none" };
-    writeFileSync(record, JSON.stringify({ ...(JSON.parse(readFileSync(record, "utf8")) as object), maker: dead }));
+    // Whoever starts beside the process that takes one leaves it alone; when that has died it goes, whole or not.
+    await (await open())[Symbol.asyncDispose]();
+    await (await corral.snapshots.create(passing, {})).destroy();
+    const snapshots = join(dir, "data", "snapshots");
+    writeFileSync(join(snapshots, `${passing}.maker`), JSON.stringify({ pid: 1, startTicks: "0", bootId: "none" }));
+    mkdirSync(join(snapshots, newId()));
     writeFileSync(join(dir, "data", "deltas", "layers", layers()[0] ?? "", "refs", "sb01234567890123456789"), "");
     expect(layers()).toHaveLength(2);
     {
       await using other = await open();
       expect(other.reaped.failures).toEqual([]);
     }
-    expect([layers().length, readdirSync(join(dir, "data", "snapshots"))]).toEqual([1, [kept]]);
+    expect([layers().length, readdirSync(snapshots)]).toEqual([1, [kept]]);
     await corral.snapshots.remove(kept);
     expect(layers()).toEqual([]);
   },
 );
 
-it("counts what a snapshot cannot be taken of, and refuses ids that are none", async () => {
+it("refuses sandboxes that are not here, and ids that are none", async () => {
   await expect(corral.snapshots.take("sb01234567890123456789", newId())).rejects.toMatchObject({ code: "sandbox_not_found" });
   await expect(corral.snapshots.create("../../etc", {})).rejects.toMatchObject({ code: "snapshot_not_found" });
   const empty = await create();

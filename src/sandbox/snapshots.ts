@@ -3,22 +3,29 @@
 // what needs them and go after it.
 
 import { existsSync } from "node:fs";
-import { join } from "node:path";
 import type { SnapshotOverrides, Snapshots } from "../api/corral.ts";
 import { CorralError } from "../api/errors.ts";
 import { isId } from "../api/ids.ts";
 import { MAX_LAYERS } from "../api/limits.ts";
 import type { CreateRequest, Sandbox } from "../api/sandbox.ts";
-import { identify, isAlive } from "../base/process-identity.ts";
-import { deltaDir, type KeptRecord, readKept, writeKept } from "../view/kept.ts";
+import { deltaDir, readKept, writeKept } from "../view/kept.ts";
 import { addLayer, layerTree, letGo, referTo, staleLayers } from "../view/layers.ts";
 import type { RunTool } from "../view/view.ts";
 import type { Origin } from "./create.ts";
 import type { DataDir } from "./data-dir.ts";
 import { isPaused, readPaused } from "./paused-record.ts";
 import type { LocalSandbox } from "./sandbox.ts";
-import { isEmptyDir } from "./settle.ts";
-import { hasSnapshot, listSnapshots, readSnapshot, removeSnapshot, type SnapshotRecord, writeSnapshot } from "./snapshot-record.ts";
+import { dropStale, isEmptyDir } from "./settle.ts";
+import {
+  beginSnapshot,
+  endSnapshot,
+  hasSnapshot,
+  isLeftOver,
+  listSnapshots,
+  readSnapshot,
+  removeSnapshot,
+  type SnapshotRecord,
+} from "./snapshot-record.ts";
 
 export interface LocalSnapshotsOptions {
   readonly data: DataDir;
@@ -40,9 +47,15 @@ export class LocalSnapshots implements Snapshots {
     const sandbox = live(sandboxId);
     if (sandbox === undefined && !isPaused(data.deltas, sandboxId))
       throw new CorralError("sandbox_not_found", `no sandbox ${JSON.stringify(sandboxId)} lives or is paused here`);
-    const taken = sandbox === undefined ? await this.#moved(sandboxId, snapshotId) : await this.#copied(sandbox, snapshotId);
-    const maker = passing ? identify(process.pid) : undefined;
-    writeSnapshot(data.snapshots, snapshotId, data.deltas, { ...taken, sandboxId, ...(maker === undefined ? {} : { maker }) });
+    beginSnapshot(data.snapshots, snapshotId, data.deltas, sandboxId);
+    try {
+      const taken = sandbox === undefined ? await this.#moved(sandboxId, snapshotId) : await this.#copied(sandbox, snapshotId);
+      endSnapshot(data.snapshots, snapshotId, { ...taken, sandboxId }, passing);
+    } catch (error) {
+      removeSnapshot(data.snapshots, snapshotId);
+      await this.#letGoOf((owner) => owner === snapshotId);
+      throw error;
+    }
   }
 
   async create(snapshotId: string, { env, limits, ...more }: SnapshotOverrides): Promise<Sandbox> {
@@ -68,13 +81,10 @@ export class LocalSnapshots implements Snapshots {
     if (snapshot.sandboxId !== sandboxId)
       throw new CorralError("request_invalid", "snapshotId: it is of another sandbox; make a new sandbox from it instead");
     const tool = await openTool();
-    const { path, upper } = deltaDir(data.deltas, sandboxId);
+    await dropStale(tool, data, sandboxId);
     referTo(data.deltas, snapshot.layers, sandboxId);
-    const aside = join(path, "restored-away");
-    await tool(["remove", aside]).done;
-    if (existsSync(upper)) await tool(["layer", "move", upper, aside]).done;
-    writeKept(data.deltas, { ...record, layers: snapshot.layers });
-    await tool(["remove", aside]).done;
+    writeKept(data.deltas, { ...record, layers: snapshot.layers, stale: true });
+    await dropStale(tool, data, sandboxId);
     await letGo(
       tool,
       data.deltas,
@@ -93,22 +103,17 @@ export class LocalSnapshots implements Snapshots {
 
   /** Clears what a process that was killed left. */
   async sweep(): Promise<void> {
-    const { data, openTool } = this.#options;
-    for (const id of listSnapshots(data.snapshots)) {
-      const maker = hasSnapshot(data.snapshots, id) ? this.#makerOf(id) : undefined;
-      if (maker !== undefined && !isAlive(maker)) await this.remove(id);
-    }
-    const isOwner = (id: string): boolean =>
-      isId("snapshot", id) ? hasSnapshot(data.snapshots, id) : isId("sandbox", id) && existsSync(deltaDir(data.deltas, id).path);
-    for (const { layer, owner } of staleLayers(data.deltas, isOwner)) await letGo(await openTool(), data.deltas, [layer], owner);
+    const { data } = this.#options;
+    for (const id of listSnapshots(data.snapshots)) if (isLeftOver(data.snapshots, id)) removeSnapshot(data.snapshots, id);
+    const isThere = (id: string): boolean =>
+      isId("snapshot", id) ? listSnapshots(data.snapshots).includes(id) : isId("sandbox", id) && existsSync(deltaDir(data.deltas, id).path);
+    await this.#letGoOf((id) => !isThere(id));
   }
 
-  #makerOf(id: string): SnapshotRecord["maker"] {
-    try {
-      return readSnapshot(this.#options.data.snapshots, id).maker;
-    } catch {
-      return undefined; // a damaged one is told to whoever asks for it
-    }
+  async #letGoOf(isGone: (owner: string) => boolean): Promise<void> {
+    const { data, openTool } = this.#options;
+    for (const { layer, owner } of staleLayers(data.deltas, (id) => !isGone(id)))
+      await letGo(await openTool(), data.deltas, [layer], owner);
   }
 
   /** Of one that lives: its files are copied while it stands still. */
@@ -118,21 +123,15 @@ export class LocalSnapshots implements Snapshots {
     const { request } = sandbox;
     const { upper } = deltaDir(data.deltas, sandbox.id);
     return await sandbox.standStill(async () => {
-      const delta = readKept(data.deltas, sandbox.id);
-      const layers = [...(delta.layers ?? [])];
+      const layers = [...(readKept(data.deltas, sandbox.id).layers ?? [])];
       if (!isEmptyDir(upper)) {
         demandRoom(layers);
         const layer = addLayer(data.deltas, snapshotId);
-        try {
-          await tool(["layer", "copy", upper, layerTree(data.deltas, layer)]).done;
-        } catch (error) {
-          await letGo(tool, data.deltas, [layer], snapshotId);
-          throw error;
-        }
+        await tool(["layer", "copy", upper, layerTree(data.deltas, layer)]).done;
         layers.unshift(layer);
       }
       referTo(data.deltas, layers, snapshotId);
-      return { request, delta, layers };
+      return { request, layers };
     });
   }
 
@@ -140,19 +139,20 @@ export class LocalSnapshots implements Snapshots {
   async #moved(sandboxId: string, snapshotId: string): Promise<Omit<SnapshotRecord, "sandboxId">> {
     const { data, openTool } = this.#options;
     const request = readPaused(data.deltas, sandboxId);
-    let delta: KeptRecord = readKept(data.deltas, sandboxId);
+    const tool = await openTool();
+    await dropStale(tool, data, sandboxId);
+    const delta = readKept(data.deltas, sandboxId);
+    const layers = [...(delta.layers ?? [])];
     const { upper } = deltaDir(data.deltas, sandboxId);
     if (!isEmptyDir(upper)) {
-      demandRoom(delta.layers ?? []);
+      demandRoom(layers);
       const layer = addLayer(data.deltas, sandboxId);
-      delta = { ...delta, layers: [layer, ...(delta.layers ?? [])] };
-      writeKept(data.deltas, delta);
-      const tool = await openTool();
+      layers.unshift(layer);
+      writeKept(data.deltas, { ...delta, layers });
       await tool(["layer", "move", upper, layerTree(data.deltas, layer)]).done;
     }
-    const { layers = [] } = delta;
     referTo(data.deltas, layers, snapshotId);
-    return { request, delta, layers };
+    return { request, layers };
   }
 }
 

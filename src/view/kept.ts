@@ -29,6 +29,8 @@ export interface KeptRecord extends KeptDelta {
   readonly kept: boolean;
   /** Frozen layers below its own, topmost first; absent: none. */
   readonly layers?: readonly string[];
+  /** What lies in `upper` is no part of it any more: other files were put in its place, and it is to be removed before anything uses it. */
+  readonly stale?: true;
 }
 
 export interface CommitRecord {
