@@ -45,6 +45,7 @@ const MAY_USE: Readonly<Record<string, readonly string[]>> = {
     "pino-pretty",
     "prom-client",
     "rate-limiter-flexible",
+    "ws",
     "zod",
   ],
   sdk: [],

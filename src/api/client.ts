@@ -21,8 +21,10 @@ import type {
   PortTicket,
   ResumeBody,
   SandboxResource,
+  TicketAnswer,
   TokenResource,
 } from "./server.ts";
+import type { TerminalTicketBody } from "./terminals.ts";
 import type { ShellCalls } from "./shells.ts";
 
 export interface ListOptions extends PageOptions {
@@ -55,6 +57,8 @@ export interface SandboxHandle extends AsyncDisposable {
   resume(options?: ResumeBody & CallOptions): Promise<SandboxResource>;
   /** One-time, for a page: opens that port on its own host, if the server has a domain for sandboxes. */
   portTicket(port: number, options?: CallOptions): Promise<PortTicket>;
+  /** One-time, for a page: opens a terminal over a WebSocket, `GET /v1/ws?ticket=…` (api/terminals.ts). */
+  terminalTicket(body: TerminalTicketBody, options?: CallOptions): Promise<TicketAnswer>;
   /** Idempotent. */
   destroy(options?: CallOptions): Promise<void>;
 }

@@ -126,6 +126,16 @@ export const ADDRESS_WINDOW_MS = 10_000;
 export const TICKET_MS = 30_000;
 /** Tickets of one owner that were not used yet. */
 export const MAX_TICKETS_PER_OWNER = 100;
+/** Input of a terminal that its program has not read yet, bytes; then its client is no longer read. */
+export const TERMINAL_INPUT_BYTES = 256 * 1024;
+/** Messages of a terminal's client that are not done with; then it is no longer read either. */
+export const TERMINAL_INPUT_MESSAGES = 256;
+/** One message of a terminal's client, bytes. */
+export const TERMINAL_MESSAGE_BYTES = 256 * 1024;
+/** How often a terminal's client is asked whether it is there; one silence and it is let go, ms. */
+export const TERMINAL_PING_MS = 30_000;
+/** How long WebSockets may take to say goodbye when the server ends, ms. */
+export const UPGRADE_GOODBYE_MS = 1_000;
 /** How long a visit of a port lasts, ms. */
 export const VISIT_MS = 12 * 60 * 60 * 1000;
 /** Visits that one server knows; the oldest goes first. */

@@ -43,6 +43,13 @@ export interface ProcessEnd {
   readonly endedAt: string;
 }
 
+export interface OutputOptions {
+  readonly from?: number;
+  /** The process waits for this reader, who misses nothing of what is written from then on, and who stops it by standing still. Default: it
+   * waits for nobody. */
+  readonly hold?: boolean;
+}
+
 export type ProcessOutput =
   | { readonly kind: "stdout" | "stderr"; readonly offset: number; readonly bytes: Uint8Array }
   /** What stood before `offset` can no longer be read. */
@@ -62,7 +69,7 @@ export interface ProcessCalls {
   list(options?: CallOptions): Promise<{ readonly items: readonly ProcessInfo[] }>;
   get(id: string, options?: CallOptions): Promise<ProcessInfo>;
   /** From an offset (default: the first that is there) until it ends or the caller leaves. */
-  output(id: string, options?: CallOptions & { readonly from?: number }): AsyncIterable<ProcessOutput>;
+  output(id: string, options?: CallOptions & OutputOptions): AsyncIterable<ProcessOutput>;
   /** Resolves when all of it was taken. Throws `process_ended`. */
   write(id: string, bytes: Uint8Array, options?: CallOptions & { readonly end?: boolean }): Promise<void>;
   /** To its process group, or with `tree` to all that it started. `name`: such as `SIGTERM`. */

@@ -1,11 +1,12 @@
 // One process of a sandbox that runs beside its callers: what it wrote last, its stdin, its end. It is read as fast as it writes, by nobody
-// if need be. Not one command of a caller: that is exec.ts's. Invariant: an offset means the same byte to every reader and to every
-// server; the end is told after the last byte; bytes of stdin that wait here are bounded.
+// if need be; a reader may ask it to wait. Not one command of a caller: that is exec.ts's. Invariant: an offset means the same byte to every
+// reader and to every server; the end is told after the last byte; bytes of stdin that wait here are bounded.
 
 import { constants } from "node:os";
+import type { CallOptions } from "../api/calls.ts";
 import { CorralError } from "../api/errors.ts";
 import { MAX_WAITING_STDIN_BYTES, PROCESS_OUTPUT_BYTES } from "../api/limits.ts";
-import type { ProcessEnd, ProcessInfo, ProcessOutput } from "../api/processes.ts";
+import type { OutputOptions, ProcessEnd, ProcessInfo, ProcessOutput } from "../api/processes.ts";
 import type { LimitHit } from "../api/limit-hit.ts";
 import { Bell } from "../base/bell.ts";
 import type { Clock } from "../base/clock.ts";
@@ -24,10 +25,17 @@ export interface ProcessParts {
   readonly onEnd: () => void;
 }
 
+interface Reader {
+  /** Offset of the first byte that it has not taken. */
+  at: number;
+}
+
 export class KeptProcess {
   readonly id: string;
   readonly #parts: ProcessParts;
   readonly #bell = new Bell();
+  /** Those whom it waits for. */
+  readonly #holders = new Set<Reader>();
   #tail = new OutputTail(PROCESS_OUTPUT_BYTES, 0);
   #guest: GuestProcess | undefined;
   #pid = 0;
@@ -36,7 +44,10 @@ export class KeptProcess {
   #lost: CorralError | undefined;
   #limitHit: LimitHit | null = null;
   #waitingStdin = 0;
-  readonly #pace = new Pace((bytes) => this.#guest?.credit(bytes));
+  readonly #pace = new Pace({
+    credit: (bytes) => this.#guest?.credit(bytes),
+    behind: () => Math.max(0, ...[...this.#holders].map(({ at }) => this.#tail.to - at)),
+  });
 
   constructor(parts: ProcessParts) {
     this.id = parts.id;
@@ -67,17 +78,29 @@ export class KeptProcess {
     return { id, command: note.command, pid: this.#pid, pty: this.#pty, startedAt, output: { from, to }, end: this.#end ?? null };
   }
 
-  async *output(from: number | undefined, signal: AbortSignal | undefined): AsyncGenerator<ProcessOutput> {
-    let at = from ?? this.#tail.from;
+  async *output({ from, hold = false, signal }: OutputOptions & CallOptions): AsyncGenerator<ProcessOutput> {
+    const reader = { at: from ?? this.#tail.from };
+    const { at } = reader;
     if (at > this.#tail.to)
       throw new CorralError("request_invalid", `from: there is no byte ${at} yet; the output of ${this.id} ends at ${this.#tail.to}`);
+    if (hold) this.#holders.add(reader);
+    try {
+      yield* this.#follow(reader, signal);
+    } finally {
+      this.#holders.delete(reader);
+      this.#pace.settle();
+    }
+  }
+
+  async *#follow(reader: Reader, signal: AbortSignal | undefined): AsyncGenerator<ProcessOutput> {
     for (;;) {
       demandWanted(signal, "the reader of the output went away");
-      const piece = this.#tail.at(at);
+      const piece = this.#tail.at(reader.at);
       if (piece !== undefined) {
-        if (piece.offset > at) yield { kind: "gap", offset: piece.offset };
-        at = piece.offset + piece.bytes.length;
+        if (piece.offset > reader.at) yield { kind: "gap", offset: piece.offset };
         yield { kind: piece.stream, offset: piece.offset, bytes: piece.bytes };
+        reader.at = piece.offset + piece.bytes.length; // taken when more is asked for
+        this.#pace.settle();
       } else if (this.#lost !== undefined) throw this.#lost;
       else if (this.#end !== undefined) {
         yield { kind: "end", process: this.info() };

@@ -1,10 +1,11 @@
 // Processes of one sandbox by their ids: started, found again after a server's death, asked for, forgotten.
 // Not what one is: process.ts; not how it is kept: kept-set.ts. Invariant: one that is listed has begun.
 
+import type { CallOptions } from "../api/calls.ts";
 import { CorralError } from "../api/errors.ts";
 import { ID_BODY_LENGTH, ID_PREFIX } from "../api/ids.ts";
 import { MAX_WAIT_MS } from "../api/limits.ts";
-import type { ProcessInfo, ProcessOutput, SandboxProcesses, StartProcessBody } from "../api/processes.ts";
+import type { OutputOptions, ProcessInfo, ProcessOutput, SandboxProcesses, StartProcessBody } from "../api/processes.ts";
 import { randomText } from "../base/random-text.ts";
 import type { GuestExit, KeptCommand } from "../runtime/runtime.ts";
 import { checkExec } from "./exec-request.ts";
@@ -66,11 +67,8 @@ export class Processes implements SandboxProcesses {
     return await Promise.resolve(this.#processes.find(id).info());
   }
 
-  async *output(
-    id: string,
-    { from, signal }: { readonly from?: number; readonly signal?: AbortSignal } = {},
-  ): AsyncGenerator<ProcessOutput> {
-    yield* this.#processes.find(id).output(from, signal);
+  async *output(id: string, options: OutputOptions & CallOptions = {}): AsyncGenerator<ProcessOutput> {
+    yield* this.#processes.find(id).output(options);
   }
 
   async write(id: string, bytes: Uint8Array, options: { readonly end?: boolean; readonly signal?: AbortSignal } = {}): Promise<void> {

@@ -40,7 +40,7 @@ export class Shell {
   readonly #reports = new ReportReader();
   readonly #queue: ShellRun[] = [];
   /** Of what background jobs write while no command runs. */
-  readonly #pace = new Pace((bytes) => this.#guest?.credit(bytes));
+  readonly #pace = new Pace({ credit: (bytes) => this.#guest?.credit(bytes) });
   #guest: GuestProcess | undefined;
   #pid = 0;
   #cwd = "/";

@@ -1,7 +1,8 @@
 // Processes of a server's sandbox. Invariant: an output that was cut is an error, never an end.
 
+import type { CallOptions } from "../api/calls.ts";
 import { CorralError } from "../api/errors.ts";
-import type { ProcessCalls, ProcessInfo, ProcessOutput } from "../api/processes.ts";
+import type { OutputOptions, ProcessCalls, ProcessInfo, ProcessOutput } from "../api/processes.ts";
 import { EXEC_FRAME, type WireError } from "../api/server.ts";
 import { type Http, streamError } from "./http.ts";
 import { frames, parse } from "./streams.ts";
@@ -25,12 +26,9 @@ export function remoteProcesses(http: Http, sandbox: string): ProcessCalls {
   };
 }
 
-async function* output(
-  http: Http,
-  path: string,
-  { from, ...call }: { readonly from?: number; readonly signal?: AbortSignal } = {},
-): AsyncGenerator<ProcessOutput> {
-  const response = await http.ask(`${path}/output${from === undefined ? "" : `?from=${from}`}`, call);
+async function* output(http: Http, path: string, { from, hold, ...call }: OutputOptions & CallOptions = {}): AsyncGenerator<ProcessOutput> {
+  const query = [...(from === undefined ? [] : [`from=${from}`]), ...(hold === true ? ["hold=true"] : [])].join("&");
+  const response = await http.ask(`${path}/output${query === "" ? "" : `?${query}`}`, call);
   let offset = 0;
   for await (const { kind, payload } of frames(response)) {
     if (kind === EXEC_FRAME.start || kind === EXEC_FRAME.gap) {

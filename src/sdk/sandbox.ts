@@ -32,6 +32,7 @@ export function remoteSandbox(http: Http, id: string): SandboxHandle {
     pause: ({ signal, ...body } = {}) => http.get(`${path}/pause`, { method: "POST", body, signal }),
     resume: ({ signal, ...body } = {}) => http.get(`${path}/resume`, { method: "POST", body, signal }),
     portTicket: (port, options) => http.get(`${path}/tickets`, { method: "POST", body: { port }, ...options }),
+    terminalTicket: (body, options) => http.get(`${path}/tickets`, { method: "POST", body, ...options }),
     destroy,
     [Symbol.asyncDispose]: () => destroy(),
   };

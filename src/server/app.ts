@@ -31,6 +31,8 @@ import { isPortHost, leadPortHosts, portHostRoutes } from "./routes/port-hosts.t
 import { portRoutes } from "./routes/ports.ts";
 import { processRoutes } from "./routes/processes.ts";
 import { sandboxRoutes } from "./routes/sandboxes.ts";
+import { terminalRoute } from "./routes/terminals.ts";
+import { ticketRoutes } from "./routes/tickets.ts";
 import { shellRoutes } from "./routes/shells.ts";
 import { tokenRoutes } from "./routes/tokens.ts";
 import type { ZodApp } from "./shapes.ts";
@@ -120,12 +122,13 @@ function refuseFirst(app: ZodApp, origins: readonly string[]): void {
 }
 
 /** That ask for no key. */
-function openRoutes(app: ZodApp, { store }: AppParts, limits: RateLimits): void {
+function openRoutes(app: ZodApp, parts: AppParts, limits: RateLimits): void {
+  terminalRoute(app, { ...parts, limits });
+  docsRoute(app, limits);
   // Not counted: whoever watches the server asks often, and the answer costs nothing.
   app.get("/healthz", { schema: { hide: true } }, () => ({ ok: true }));
-  docsRoute(app, limits);
   app.get("/readyz", { schema: { hide: true }, onRequest: (request) => limits.countStranger(request.ip) }, async () => {
-    await store.ping();
+    await parts.store.ping();
     return { ok: true };
   });
 }
@@ -142,7 +145,8 @@ function keyedRoutes(keyed: ZodApp, { service, metrics, config }: AppParts, prox
       shellRoutes(v1, service);
       fileRoutes(v1, service);
       deltaRoutes(v1, service);
-      portRoutes(v1, service, proxy, config.proxy.origin);
+      portRoutes(v1, proxy);
+      ticketRoutes(v1, service, config.proxy.origin);
       eventRoutes(v1, service);
       auditRoutes(v1, service);
       tokenRoutes(v1, service);

@@ -6,6 +6,7 @@ import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Logger } from "pino";
 import { CorralError } from "../api/errors.ts";
+import { UPGRADE_GOODBYE_MS } from "../api/limits.ts";
 import type { Clock } from "../base/clock.ts";
 import type { ServerConfig } from "../config/schema.ts";
 import type { Service } from "../service/service.ts";
@@ -64,13 +65,14 @@ export async function startServer(parts: ServeParts): Promise<Serving> {
       const cut = setTimeout(() => {
         for (const server of [app.server, local, counters]) server?.closeAllConnections();
       }, config.drainMs);
-      // They end when a person does, not when a request is answered.
-      upgrades.destroyAll();
       for (const server of [local, counters]) {
         server?.close();
         server?.closeIdleConnections();
       }
+      // They end when a person does, not when a request is answered: the routes say goodbye when the app begins to close.
+      const goodbye = setTimeout(() => upgrades.destroyAll(), Math.min(UPGRADE_GOODBYE_MS, config.drainMs));
       await app.close();
+      clearTimeout(goodbye);
       clearTimeout(cut);
     },
   };

@@ -21,6 +21,7 @@ export const env = z.record(
 /** A line for the shell, or a program and its arguments. */
 export const commandShape = z.union([z.string().min(1).max(131_072), z.array(z.string().max(131_072)).min(1).max(4_096)]);
 export const ms = z.int().min(1).max(MAX_SANDBOX_MS);
+export const terminalSize = z.strictObject({ rows: z.int().min(1).max(65_535), cols: z.int().min(1).max(65_535) });
 export const port = z.int().min(1).max(65_535);
 /** Of every path below `/sandboxes/:id`. */
 export const sandboxParams = z.strictObject({ id: z.string().max(64) });

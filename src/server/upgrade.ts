@@ -15,6 +15,7 @@ interface Asking {
 export class Upgrades {
   readonly #asking = new WeakMap<IncomingMessage, Asking>();
   readonly #open = new Set<Socket>();
+  #isOver = false;
 
   /** From now on upgrades of this server are requests of `routing`. */
   attach(server: Server, routing: RequestListener): void {
@@ -41,6 +42,7 @@ export class Upgrades {
     const { socket, head } = asking;
     reply.raw.detachSocket(socket);
     this.#open.add(socket);
+    if (this.#isOver) socket.destroy();
     try {
       await use(socket, head);
     } catch (error) {
@@ -57,8 +59,9 @@ export class Upgrades {
     reply.raw.emit("close");
   }
 
-  /** Cuts all that are open. */
+  /** Cuts all that are open, and whatever asks from now on. */
   destroyAll(): void {
+    this.#isOver = true;
     for (const socket of this.#open) socket.destroy();
   }
 }

@@ -80,6 +80,7 @@ function localSandbox(service: Service, token: Token, id: string): SandboxHandle
     pause: (body) => sandboxes.pause(token, id, body),
     resume: (body) => sandboxes.resume(token, id, body),
     portTicket: (port) => service.ports.ticket(token, { sandboxId: id, port }),
+    terminalTicket: (body) => service.terminals.ticket(token, id, body),
     destroy,
     [Symbol.asyncDispose]: destroy,
   };

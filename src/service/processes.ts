@@ -1,8 +1,9 @@
 // Processes and shells of many owners' sandboxes: who may reach a sandbox may start and hear what runs in it. One that is paused is resumed.
 // Not what a process is: that is sandbox/'s. Invariant: every call asks anew whether the token reaches the sandbox.
 
+import type { CallOptions } from "../api/calls.ts";
 import { ID_BODY_LENGTH, ID_PREFIX } from "../api/ids.ts";
-import type { ProcessCalls, ProcessOutput, SandboxProcesses } from "../api/processes.ts";
+import type { OutputOptions, ProcessCalls, ProcessOutput, SandboxProcesses } from "../api/processes.ts";
 import type { SandboxShells, ShellCalls } from "../api/shells.ts";
 import { randomText } from "../base/random-text.ts";
 import type { Token } from "../store/tokens.ts";
@@ -71,7 +72,7 @@ export class Processes {
 async function* heard(
   open: (signal?: AbortSignal) => Promise<SandboxProcesses>,
   id: string,
-  options: { readonly from?: number; readonly signal?: AbortSignal },
+  options: OutputOptions & CallOptions,
 ): AsyncGenerator<ProcessOutput> {
   yield* (await open(options.signal)).output(id, options);
 }

@@ -12,6 +12,7 @@ import { Files } from "./files.ts";
 import { Ports } from "./ports.ts";
 import { Processes } from "./processes.ts";
 import { Sandboxes } from "./sandboxes.ts";
+import { Terminals } from "./terminals.ts";
 import { Tokens } from "./tokens.ts";
 import { Uploads } from "./uploads.ts";
 
@@ -27,6 +28,7 @@ export interface Service extends AsyncDisposable {
   readonly events: Events;
   readonly keys: Keys;
   readonly ports: Ports;
+  readonly terminals: Terminals;
   readonly tokens: Tokens;
 }
 
@@ -39,6 +41,7 @@ export async function openService(given: ServiceParts): Promise<Service> {
   const keys = opened.use(new Keys(parts));
   const codebases = opened.use(await Codebases.open(parts));
   const sandboxes = opened.use(await Sandboxes.open(parts, codebases));
+  const processes = new Processes(parts, sandboxes);
   const owned = opened.move();
   return {
     sandboxes,
@@ -47,11 +50,12 @@ export async function openService(given: ServiceParts): Promise<Service> {
     uploads: new Uploads(parts, codebases),
     deltas: new Deltas(parts, sandboxes),
     audit,
-    processes: new Processes(parts, sandboxes),
+    processes,
     events,
     files: new Files(sandboxes),
     keys,
     ports: new Ports({ ...parts, sandboxes, keys }),
+    terminals: new Terminals({ ...parts, sandboxes, processes, keys }),
     tokens: new Tokens(parts, keys),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };

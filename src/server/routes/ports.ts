@@ -1,35 +1,16 @@
-// Ports of a sandbox below the API's own origin: for clients that send a key, never for pages. And tickets, by which a page gets at a port's
-// own host. Invariant: without the key's header nothing is passed on; what comes back is kept from acting on this origin.
+// Ports of a sandbox below the API's own origin: for clients that send a key, never for pages.
+// Invariant: without the key's header nothing is passed on; what comes back is kept from acting on this origin.
 
 import type { FastifyRequest } from "fastify";
 import { z } from "zod";
-import type { ServerConfig } from "../../config/schema.ts";
-import type { Port } from "../../service/ports.ts";
-import type { Service } from "../../service/service.ts";
 import type { PortProxy } from "../proxy/port-proxy.ts";
-import { port, sandboxParams, takeBodiesAsTheyCome, type ZodApp } from "../shapes.ts";
-import { VISIT_PATH } from "./port-hosts.ts";
+import { port, takeBodiesAsTheyCome, type ZodApp } from "../shapes.ts";
 
 const METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 const portParams = z.object({ id: z.string().max(64), port: z.coerce.number().pipe(port) });
 const tags = ["ports"];
 
-export function portRoutes(app: ZodApp, { ports }: Service, proxy: PortProxy, origin: ServerConfig["proxy"]["origin"]): void {
-  const ticketBody = z.strictObject({ port });
-  const ticket = "A one-time ticket for a page: opens a port on its own host";
-  app.post(
-    "/sandboxes/:id/tickets",
-    { schema: { params: sandboxParams, body: ticketBody, tags, summary: ticket } },
-    async (request, reply) => {
-      const to = { sandboxId: request.params.id, port: request.body.port };
-      const issued = await ports.ticket(request.token, to);
-      const url = origin === null ? {} : { url: `${hostOf(origin, to)}${VISIT_PATH}?ticket=${issued.ticket}` };
-      return reply
-        .code(201)
-        .header("cache-control", "no-store")
-        .send({ ...issued, ...url });
-    },
-  );
+export function portRoutes(app: ZodApp, proxy: PortProxy): void {
   void app.register((raw, _options, done) => {
     takeBodiesAsTheyCome(raw);
     for (const url of ["/sandboxes/:id/ports/:port", "/sandboxes/:id/ports/:port/*"])
@@ -54,9 +35,4 @@ function split({ raw: { url = "" } }: FastifyRequest): readonly [prefix: string,
   const prefix = /^\/v1\/sandboxes\/[^/?]+\/ports\/[^/?]+/.exec(url)?.[0] ?? "";
   const path = url.slice(prefix.length);
   return [prefix, path.startsWith("/") ? path : `/${path}`];
-}
-
-function hostOf(origin: string, { sandboxId, port: number }: Port): string {
-  const [scheme = "", host = ""] = origin.split("://");
-  return `${scheme}://${number}-${sandboxId}.${host}`;
 }

@@ -8,13 +8,12 @@ import type { ProcessCalls, ProcessInfo, StartProcessBody } from "../../api/proc
 import type { Service } from "../../service/service.ts";
 import { FrameAnswer, gone, json } from "../frame-answer.ts";
 import { takeRawBodies } from "../raw-body.ts";
-import { commandShape, env, ms, noNul, type ZodApp } from "../shapes.ts";
+import { commandShape, env, ms, noNul, terminalSize as size, type ZodApp } from "../shapes.ts";
 
 const tags = ["processes"];
 const params = z.strictObject({ id: z.string().max(64) });
 const one = params.extend({ process: z.string().max(64) });
 const headers = z.object({ "idempotency-key": z.string().min(1).max(255).optional() });
-const size = z.strictObject({ rows: z.int().min(1).max(65_535), cols: z.int().min(1).max(65_535) });
 const startBody = z.strictObject({
   command: commandShape,
   env: env.optional(),
@@ -23,7 +22,10 @@ const startBody = z.strictObject({
   pty: size.optional(),
   timeoutMs: ms.optional(),
 });
-const outputQuery = z.strictObject({ from: z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER).optional() });
+const outputQuery = z.strictObject({
+  from: z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER).optional(),
+  hold: z.stringbool().optional(),
+});
 const stdinQuery = z.strictObject({ end: z.stringbool().optional() });
 const signalBody = z.strictObject({ signal: z.string().max(32), tree: z.boolean().optional() });
 const waitQuery = z.strictObject({ timeoutMs: z.coerce.number().int().min(1).max(MAX_WAIT_MS).optional() });
@@ -59,7 +61,8 @@ function beginRoutes(app: ZodApp, { processes }: Service): void {
     async (request, reply) => {
       const calls = processes.processes(request.token, request.params.id);
       const info = await calls.get(request.params.process);
-      await streamOutput(calls, { info, from: request.query.from ?? info.output.from }, request, reply);
+      const { from = info.output.from, hold = false } = request.query;
+      await streamOutput(calls, { info, from, hold }, request, reply);
     },
   );
   app.get(
@@ -105,14 +108,20 @@ function actRoutes(app: ZodApp, { processes }: Service): void {
 interface Wanted {
   readonly info: ProcessInfo;
   readonly from: number;
+  readonly hold: boolean;
 }
 
-async function streamOutput(calls: ProcessCalls, { info, from }: Wanted, request: FastifyRequest, reply: FastifyReply): Promise<void> {
+async function streamOutput(
+  calls: ProcessCalls,
+  { info, from, hold }: Wanted,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<void> {
   const out = new FrameAnswer(request, reply);
   const signal = gone(reply);
   await out.open({ offset: from });
   await out.close(async () => {
-    for await (const piece of calls.output(info.id, { from, signal })) {
+    for await (const piece of calls.output(info.id, { from, hold, signal })) {
       if (piece.kind === "end") return piece.process;
       await out.send(piece.kind, piece.kind === "gap" ? json({ offset: piece.offset }) : piece.bytes);
     }

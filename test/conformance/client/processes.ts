@@ -1,5 +1,6 @@
 // Rows of the client suite: processes that run beside their callers.
 
+import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "vitest";
 import { ID_PREFIX } from "../../../src/api/ids.ts";
 import { MAX_KEPT_COMMANDS, PROCESS_OUTPUT_BYTES } from "../../../src/api/limits.ts";
@@ -118,6 +119,26 @@ export function processRows(lab: () => ClientLab): void {
     expect(await codeOf(processes.start({ command: ["/no/such"] }))).toBe("exec_failed");
     expect(await codeOf(processes.start({ command: "true", cwd: "/no/such" }))).toBe("exec_failed");
     expect((await processes.list()).items.length).toBe(3);
+  });
+
+  verifies("client/process-hold", "a process waits for a reader who asks for it, and goes on when that one leaves", async () => {
+    const { processes } = await lab().make();
+    const id = await started(processes, "head -c 20000000 /dev/zero; echo end");
+    let bytes = 0;
+    for await (const piece of processes.output(id, { from: 0, hold: true })) {
+      if (piece.kind === "gap") throw new Error(`bytes before ${piece.offset} were missed`);
+      if (piece.kind !== "end") bytes += piece.bytes.length;
+      if (bytes < 500_000) await sleep(5); // slower than it writes
+    }
+    expect(bytes).toBe(20_000_004);
+    const flood = await started(processes, "head -c 100000000 /dev/zero");
+    const held = processes.output(flood, { from: 0, hold: true })[Symbol.asyncIterator]();
+    await held.next();
+    let last = -1;
+    await expect.poll(async () => last === (last = (await processes.get(flood)).output.to), { interval: 300, timeout: 20_000 }).toBe(true);
+    expect((await processes.get(flood)).end).toBeNull();
+    await held.return?.();
+    expect((await processes.wait(flood)).end).toMatchObject({ exitCode: 0 });
   });
 
   verifies("client/process-pty", "a process may have a terminal: an interactive shell is one", async () => {
