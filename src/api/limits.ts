@@ -128,7 +128,7 @@ export const TICKET_MS = 30_000;
 export const MAX_TICKETS_PER_OWNER = 100;
 /** Input of a terminal that its program has not read yet, bytes; then its client is no longer read. */
 export const TERMINAL_INPUT_BYTES = 256 * 1024;
-/** Messages of a terminal's client that are not done with; then it is no longer read either. */
+/** Messages of a terminal's client that are not done with; then no more is read of it. */
 export const TERMINAL_INPUT_MESSAGES = 256;
 /** One message of a terminal's client, bytes. */
 export const TERMINAL_MESSAGE_BYTES = 256 * 1024;

@@ -92,7 +92,7 @@ class TerminalSocket {
     const { calls, process } = this.#opened;
     const { signal } = this.#gone;
     // Not behind input that waits: it may be what makes the program read again.
-    this.#count(0, () =>
+    void this.#count(0, () =>
       message.type === "resize"
         ? calls.resize(process.id, message, { signal })
         : calls.signal(process.id, message.signal, { signal, ...(message.tree === undefined ? {} : { tree: message.tree }) }),
