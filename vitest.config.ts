@@ -1,6 +1,7 @@
 // How the tests are grouped. Not the runner's front door: that is test/tools/run.ts, which prints skips and the closing line.
 // Invariant: a file named `*.exclusive.test.ts` runs alone, after all others; every other file may run beside any other.
 
+import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 import { leftOut } from "./test/tools/needs-root.ts";
 
@@ -13,6 +14,8 @@ export default defineConfig({
   test: {
     // A process for each file: tests change uid, cwd, rlimits and environment, which threads would share.
     pool: "forks",
+    // One for each core: the default leaves one core free, which on two cores is half of the time.
+    maxWorkers: availableParallelism(),
     // Generous: a busy machine is no failure, a hang still is.
     testTimeout: 60_000,
     hookTimeout: 60_000,
