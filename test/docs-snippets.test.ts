@@ -1,13 +1,15 @@
 // The TypeScript that papers show, run as a reader would run it, against a real server.
 
-import { spawnSync } from "node:child_process";
+import { execFile } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { expect, onTestFinished } from "vitest";
 import { startServerProcess } from "./fixtures/server.ts";
 import { files, read, ROOT } from "./tools/tree.ts";
 import { verifies } from "./verifies.ts";
 
+const run = promisify(execFile);
 const SHOWN_URL = "http://127.0.0.1:4700";
 
 function snippets(): { readonly place: string; readonly code: string }[] {
@@ -25,10 +27,11 @@ verifies("house/snippets-run", "every TypeScript snippet of a paper runs as it s
   await using server = await startServerProcess(join(dir, "data"));
   const found = snippets();
   expect(found.length).toBeGreaterThan(3);
-  const failed = found.flatMap(({ place, code }) => {
+  const failed: string[] = [];
+  for (const { place, code } of found) {
     const words = ["--input-type=module-typescript", "--eval", code.replaceAll(SHOWN_URL, server.url)];
-    const ran = spawnSync(process.execPath, words, { cwd: ROOT, encoding: "utf8", env: { ...process.env, CORRAL_KEY: server.key ?? "" } });
-    return ran.status === 0 ? [] : [`${place}: ${ran.stderr}`];
-  });
+    const env = { ...process.env, CORRAL_KEY: server.key ?? "" };
+    await run(process.execPath, words, { cwd: ROOT, env }).catch((error: { stderr: string }) => failed.push(`${place}: ${error.stderr}`));
+  }
   expect(failed).toEqual([]);
 });
