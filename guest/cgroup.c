@@ -15,7 +15,7 @@
 #include "sys.h"
 
 /* PID 1 and what it needs to answer stand beside the commands in a v2 directory; the limit asked for is the commands'. */
-enum { GUEST_PIDS = 1, SLOTS_MAX = 2048, VALUE_BYTES = 64 };
+enum { GUEST_PIDS = 1, SLOTS_MAX = 2048, VALUE_BYTES = 64, IO_STAT_BYTES = 8192 };
 
 /* A foreign runtime keeps a process of its own beside PID 1. */
 static uint64_t guest_pids(const struct create *create) { return GUEST_PIDS + (create->launches ? 1 : 0); }
@@ -238,36 +238,60 @@ static void put_stat(struct buffer *out, const char *record, int parent, const c
     record_put_number(out, strtoull(at, NULL, 10) / unit);
 }
 
+/* Traffic of all devices: a line each, `8:0 rbytes=1 wbytes=2 rios=…`. A list that is longer than the buffer is left out: a part would be wrong. */
+static void put_io(struct buffer *out, int parent, const char *id) {
+    char text[IO_STAT_BYTES];
+    if (!cgroup_read(parent, id, "io.stat", text, sizeof text) || strlen(text) == sizeof text - 1) return;
+    uint64_t moved[2] = {0, 0};
+    static const char *const keys[2] = {" rbytes=", " wbytes="};
+    for (int i = 0; i < 2; i++)
+        for (const char *at = text; (at = strstr(at, keys[i])); at++) moved[i] += strtoull(at + strlen(keys[i]), NULL, 10);
+    record_put(out, "io-read");
+    record_put_number(out, moved[0]);
+    record_put(out, "io-written");
+    record_put_number(out, moved[1]);
+}
+
+static void stats_v1(struct buffer *out, const char *controller, int dir, const char *id) {
+    if (!strcmp(controller, "memory")) {
+        put_stat(out, "memory-bytes", dir, id, "memory.usage_in_bytes", NULL, 1);
+        put_stat(out, "memory-peak", dir, id, "memory.max_usage_in_bytes", NULL, 1);
+        put_stat(out, "memory-events", dir, id, "memory.oom_control", "oom_kill", 1);
+    } else if (!strcmp(controller, "pids")) {
+        put_stat(out, "pids", dir, id, "pids.current", NULL, 1);
+        put_stat(out, "pids-events", dir, id, "pids.events", "max", 1);
+    } else if (!strcmp(controller, "cpu")) {
+        put_stat(out, "throttled-us", dir, id, "cpu.stat", "throttled_time", 1000);
+    } else if (!strcmp(controller, "cpuacct")) {
+        put_stat(out, "cpu-us", dir, id, "cpuacct.usage", NULL, 1000);
+    }
+}
+
+static void stats_v2(struct buffer *out, const struct cgroup_parents *parents, const char *id) {
+    put_stat(out, "memory-bytes", parents->v2, id, "memory.current", NULL, 1);
+    put_stat(out, "memory-peak", parents->v2, id, "memory.peak", NULL, 1);
+    put_stat(out, "memory-events", parents->v2, id, "memory.events", "oom_kill", 1);
+    put_stat(out, "pids", parents->v2, id, "pids.current", NULL, 1);
+    put_stat(out, "pids-events", parents->v2, id, "pids.events", "max", 1);
+    if (parents->v2_cpu) put_stat(out, "throttled-us", parents->v2, id, "cpu.stat", "throttled_usec", 1);
+    put_stat(out, "cpu-us", parents->v2, id, "cpu.stat", "usage_usec", 1);
+    put_io(out, parents->v2, id);
+}
+
 void on_stats(struct spawner *spawner, const struct frame *frame) {
     struct destroy request; /* the same shape: an id */
     struct buffer out = {0};
     const struct cgroup_parents *parents = &spawner->cgroups;
-    if (destroy_parse(frame->body, frame->length, &request) || !sandbox_find(spawner, request.id)) {
+    const struct sandbox *sandbox =
+        destroy_parse(frame->body, frame->length, &request) ? NULL : sandbox_find(spawner, request.id);
+    if (!sandbox) {
         answer_error(spawner, frame->id, ESRCH, 0, "there is no such sandbox");
         return;
     }
-    for (uint32_t i = 0; i < parents->v1_count; i++) {
-        int dir = parents->v1[i].dir;
-        const char *name = parents->v1[i].name;
-        if (!strcmp(name, "memory")) {
-            put_stat(&out, "memory-peak", dir, request.id, "memory.max_usage_in_bytes", NULL, 1);
-            put_stat(&out, "memory-events", dir, request.id, "memory.oom_control", "oom_kill", 1);
-        } else if (!strcmp(name, "pids")) {
-            put_stat(&out, "pids-events", dir, request.id, "pids.events", "max", 1);
-        } else if (!strcmp(name, "cpu")) {
-            put_stat(&out, "throttled-us", dir, request.id, "cpu.stat", "throttled_time", 1000);
-        } else if (!strcmp(name, "cpuacct")) {
-            put_stat(&out, "cpu-us", dir, request.id, "cpuacct.usage", NULL, 1000);
-        }
-    }
-    if (parents->v2 >= 0) {
-        put_stat(&out, "memory-peak", parents->v2, request.id, "memory.peak", NULL, 1);
-        put_stat(&out, "memory-events", parents->v2, request.id, "memory.events", "oom_kill", 1);
-        put_stat(&out, "pids-events", parents->v2, request.id, "pids.events", "max", 1);
-        if (parents->v2_cpu) put_stat(&out, "throttled-us", parents->v2, request.id, "cpu.stat", "throttled_usec", 1);
-        put_stat(&out, "cpu-us", parents->v2, request.id, "cpu.stat", "usage_usec", 1);
-    }
-    if (buffer_length(&out)) answer(spawner, ANSWER_OK, frame->id, buffer_bytes(&out), buffer_length(&out));
-    else answer(spawner, ANSWER_OK, frame->id, NULL, 0);
+    record_put(&out, "pid");
+    record_put_number(&out, (uint64_t)sandbox->pid);
+    for (uint32_t i = 0; i < parents->v1_count; i++) stats_v1(&out, parents->v1[i].name, parents->v1[i].dir, request.id);
+    if (parents->v2 >= 0) stats_v2(&out, parents, request.id);
+    answer(spawner, ANSWER_OK, frame->id, buffer_bytes(&out), buffer_length(&out));
     buffer_free(&out);
 }

@@ -9,6 +9,7 @@ import type { DeltaCalls, KeptDeltaCalls } from "./deltas.ts";
 import type { CorralError } from "./errors.ts";
 import type { EventCalls } from "./events.ts";
 import type { FileCalls } from "./files.ts";
+import type { SandboxMetrics } from "./metrics.ts";
 import type { ProcessCalls } from "./processes.ts";
 import type { ExecResult } from "./sandbox.ts";
 import type {
@@ -44,6 +45,8 @@ export interface ClientExecRequest extends Omit<ExecBody, "stdin">, CallOptions 
 export interface SandboxHandle extends AsyncDisposable {
   readonly id: string;
   info(options?: CallOptions): Promise<SandboxResource>;
+  /** What it takes now and took so far. A paused one is not resumed by this. */
+  metrics(options?: CallOptions): Promise<SandboxMetrics>;
   exec(request: ClientExecRequest): Promise<ExecResult>;
   readonly files: FileCalls;
   readonly delta: DeltaCalls;

@@ -2,6 +2,7 @@
 
 import type { FileCalls } from "./files.ts";
 import type { LimitHit } from "./limit-hit.ts";
+import type { SandboxMetrics } from "./metrics.ts";
 import type { Policy } from "./policy.ts";
 import type { SandboxProcesses } from "./processes.ts";
 import type { SandboxShells } from "./shells.ts";
@@ -154,6 +155,8 @@ export interface Sandbox extends AsyncDisposable {
   readonly id: string;
   readonly files: FileCalls;
   info(): SandboxInfo;
+  /** Also of one that is paused with its memory. */
+  metrics(): Promise<SandboxMetrics>;
   exec(request: ExecRequest): Promise<ExecResult>;
   start(request: ExecRequest): Promise<Process>;
   readonly processes: SandboxProcesses;

@@ -4,6 +4,7 @@
 
 import type { RuntimeName } from "../api/sandbox.ts";
 import type { RuntimeUsage } from "../api/corral.ts";
+import type { ContainerUsage } from "../api/metrics.ts";
 import type { ProcessIdentity } from "../base/process-identity.ts";
 import type { IdMap, MountSpec, RunTool } from "../view/view.ts";
 
@@ -165,6 +166,8 @@ export interface Container {
   freeze(): Promise<void>;
   /** Harmless when it is not frozen. */
   thaw(): Promise<void>;
+  /** Also of a frozen one. */
+  usage(): Promise<ContainerUsage>;
   /**
    * Kills PID 1 by pidfd; resolves when processes, mounts, cgroups and socket are gone, and with them the trees `scrub`
    * (absolute host paths: a delta, its work directory). Idempotent; the first call's trees and reason count. `why` is what

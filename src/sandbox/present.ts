@@ -35,12 +35,14 @@ export interface Standing {
 export function present(grounds: Grounds, { container, request, info, record, releaseView }: Standing): LocalSandbox {
   const { id } = container;
   const delta = deltaDir(grounds.data.deltas, id);
-  const { diskBytes, inodes } = heldLimits(request.limits);
+  const limits = heldLimits(request.limits);
+  const { diskBytes, inodes } = limits;
   const sandbox = new LocalSandbox({
     container,
     request,
     clock: grounds.clock,
     watcher: grounds.watcher,
+    limits,
     info,
     scrub: request.delta === "keep" ? [] : [delta.path],
     hold: (paused) => (paused ? writePaused(grounds.data.deltas, id, request) : removePaused(grounds.data.deltas, id)),

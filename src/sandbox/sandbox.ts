@@ -6,6 +6,7 @@ import { CorralError } from "../api/errors.ts";
 import { ID_PREFIX } from "../api/ids.ts";
 import { MAX_EXECS } from "../api/limits.ts";
 import type { FileCalls } from "../api/files.ts";
+import type { SandboxMetrics } from "../api/metrics.ts";
 import type { LimitHit } from "../api/limit-hit.ts";
 import type { CreateRequest, ExecRequest, ExecResult, PortConnection, Process, Sandbox, SandboxInfo } from "../api/sandbox.ts";
 import type { Clock } from "../base/clock.ts";
@@ -14,6 +15,8 @@ import { dialPort } from "./dial.ts";
 import { startExec } from "./exec.ts";
 import { LocalFiles } from "./files/files.ts";
 import type { KeptContext } from "./kept-set.ts";
+import type { HeldLimits } from "./limits.ts";
+import { Metrics } from "./metrics.ts";
 import { Processes } from "./processes.ts";
 import { Roster } from "./roster.ts";
 import { Shells } from "./shells.ts";
@@ -25,6 +28,7 @@ export interface SandboxParts {
   readonly info: Omit<SandboxInfo, "state">;
   readonly clock: Clock;
   readonly watcher: QuotaWatcher;
+  readonly limits: HeldLimits;
   /** Trees that go with it when it is destroyed. */
   readonly scrub: readonly string[];
   /** Writes down, or forgets, that it is paused and what making it again takes. */
@@ -45,6 +49,7 @@ export class LocalSandbox implements Sandbox {
   readonly request: CreateRequest;
   readonly #parts: SandboxParts;
   readonly #roster: Roster;
+  readonly #metrics: Metrics;
   #state: SandboxInfo["state"] = "running";
   /** While paused: whether its processes are kept. */
   #memory = false;
@@ -64,6 +69,7 @@ export class LocalSandbox implements Sandbox {
       guard: (hit) => parts.watcher.guard(this.id, hit),
       over: () => parts.watcher.over(this.id),
     });
+    this.#metrics = new Metrics(parts);
     const { container, clock } = parts;
     this.#roster = new Roster(clock);
     const context: KeptContext = {
@@ -85,6 +91,12 @@ export class LocalSandbox implements Sandbox {
   info(): SandboxInfo {
     const memory = this.#state === "paused" ? { memory: this.#memory } : {};
     return { ...this.#parts.info, state: this.#state, ...memory };
+  }
+
+  async metrics(): Promise<SandboxMetrics> {
+    const refusal = this.#state === "paused" && this.#memory ? undefined : this.#refusal();
+    if (refusal !== undefined) throw refusal;
+    return await this.#metrics.read(this.#state === "paused" ? "paused" : "running");
   }
 
   async exec(request: ExecRequest): Promise<ExecResult> {

@@ -4,6 +4,7 @@
 // grew while the command ran, so one that clears up is let live.
 
 import { statfs } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { LimitHit } from "../api/limit-hit.ts";
 import type { Clock } from "../base/clock.ts";
 import type { RunTool } from "../view/view.ts";
@@ -28,6 +29,8 @@ const QUIET_FILES = 64;
 const FULL_BYTES = 64 * 1024;
 /** Counts in a row that a delta may spoil by moving directories under them. */
 const MAX_SPOILT = 5;
+/** Whoever asks how large a delta is waits so long for it to be measured, ms. */
+const ASKED_MS = 500;
 /** Measurements under way at once: each is a process, and a thousand live sandboxes must not start a thousand. */
 const MEASURES_AT_ONCE = 4;
 
@@ -42,6 +45,12 @@ export interface WatchedDelta {
   readonly tool: RunTool;
   /** Called when it grew past a limit while no command ran: what it left behind writes on. */
   readonly onRunaway: (hit: QuotaHit) => void;
+}
+
+export interface MeasuredDelta {
+  readonly bytes: number;
+  readonly entries: number;
+  readonly measuredAt: string;
 }
 
 interface Usage {
@@ -69,7 +78,8 @@ interface Watched {
   measuredMs: number;
   pauseMs: number;
   spoilt: number;
-  measuring: boolean;
+  /** The measurement under way. */
+  measuring: Promise<void> | undefined;
   /** A command ended since the last look. */
   stirred: boolean;
   /** Measured since the last command ended: only what grows from there on is somebody's who was left behind. */
@@ -103,7 +113,7 @@ export class QuotaWatcher {
       measuredMs: -Infinity,
       pauseMs: MIN_PAUSE_MS,
       spoilt: 0,
-      measuring: false,
+      measuring: undefined,
       stirred: false,
       settled: true,
     });
@@ -144,6 +154,20 @@ export class QuotaWatcher {
     return limit;
   }
 
+  /** How large the delta of `id` was when it was last measured, which it is again when that is some time ago and does not take long. */
+  async usage(id: string): Promise<MeasuredDelta | null> {
+    const watched = this.#watched.get(id);
+    if (watched === undefined) return null;
+    const isOld = this.#clock.monotonicMs() - watched.measuredMs > watched.pauseMs;
+    if (watched.measuring === undefined && isOld && this.#measuring < MEASURES_AT_ONCE) this.#begin(watched, watched.free);
+    const enough = new AbortController();
+    await Promise.race([watched.measuring, sleep(ASKED_MS, undefined, { signal: enough.signal, ref: false }).catch(() => undefined)]);
+    enough.abort();
+    if (watched.measuredMs === -Infinity) return null;
+    const measuredAt = new Date(this.#clock.wallMs() - (this.#clock.monotonicMs() - watched.measuredMs)).toISOString();
+    return { bytes: watched.usage.bytes, entries: watched.usage.entries, measuredAt };
+  }
+
   /** Whether the disk of the deltas has no room left: then a command that failed most likely failed for that. */
   async isDiskFull(): Promise<boolean> {
     const { bavail, bsize, files, ffree } = await statfs(this.#dir);
@@ -170,7 +194,7 @@ export class QuotaWatcher {
   }
 
   #look(watched: Watched, free: Free): void {
-    if (watched.measuring || this.#measuring >= MEASURES_AT_ONCE) return;
+    if (watched.measuring !== undefined || this.#measuring >= MEASURES_AT_ONCE) return;
     const lost = { bytes: watched.free.bytes - free.bytes, files: watched.free.files - free.files };
     const age = this.#clock.monotonicMs() - watched.measuredMs;
     const roomBytes = watched.delta.diskBytes - watched.usage.bytes;
@@ -178,12 +202,15 @@ export class QuotaWatcher {
     const pressing = lost.bytes > roomBytes / 2 || lost.files > roomFiles / 2;
     const moved = lost.bytes > QUIET_BYTES || lost.files > QUIET_FILES || watched.stirred;
     if (!pressing && !(moved && age >= watched.pauseMs) && age < MAX_PAUSE_MS) return;
+    this.#begin(watched, free);
+  }
+
+  #begin(watched: Watched, free: Free): void {
     watched.stirred = false;
-    watched.measuring = true;
     this.#measuring += 1;
-    void this.#measure(watched, free).finally(() => {
+    watched.measuring = this.#measure(watched, free).finally(() => {
       this.#measuring -= 1;
-      watched.measuring = false;
+      watched.measuring = undefined;
     });
   }
 

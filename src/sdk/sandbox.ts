@@ -23,6 +23,7 @@ export function remoteSandbox(http: Http, id: string): SandboxHandle {
   return {
     id,
     info: (options) => http.get(path, options),
+    metrics: (options) => http.get(`${path}/metrics`, options),
     exec: (request) => exec(http, path, request),
     files: remoteFiles(http, path),
     delta: remoteDelta(http, path),

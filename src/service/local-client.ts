@@ -71,6 +71,10 @@ function localSandbox(service: Service, token: Token, id: string): SandboxHandle
   return {
     id,
     info: () => sandboxes.get(token, id),
+    metrics: async ({ signal } = {}) => {
+      demandWanted(signal);
+      return await sandboxes.metrics(token, id);
+    },
     exec: async (request: ClientExecRequest): Promise<ExecResult> => await (await sandboxes.open(token, id)).exec(request),
     files: localFiles(() => service.files.of(token, id)),
     delta: localDelta(service, token, id),

@@ -6,9 +6,11 @@ import type { Corral } from "../api/corral.ts";
 import { CorralError, errorCode } from "../api/errors.ts";
 import { ID_BODY_LENGTH, ID_PREFIX, isId } from "../api/ids.ts";
 import { EVENT_KEEP_MS, EXPIRY_SWEEP_MS, OLD_ROWS_SWEEP_MS } from "../api/limits.ts";
+import type { SandboxMetrics } from "../api/metrics.ts";
 import type { CreateRequest, RuntimeName, Sandbox, SandboxInfo, StoredBase } from "../api/sandbox.ts";
 import type { CreateSandboxBody, ListOf, PauseBody, ResumeBody, SandboxResource } from "../api/server.ts";
 import { randomText } from "../base/random-text.ts";
+import { restingMetrics } from "../sandbox/metrics.ts";
 import type { ListRequest, SandboxRecord } from "../store/sandboxes.ts";
 import type { Token } from "../store/tokens.ts";
 import type { Codebases } from "./codebases.ts";
@@ -86,6 +88,15 @@ export class Sandboxes implements AsyncDisposable {
     if (held?.sandbox?.info().state === "running" && reaches(token, id, held.ownerId)) return held.sandbox;
     this.#demandAlive(await this.#record(token, id));
     return await this.#pausing.resume(id);
+  }
+
+  /** Nothing is resumed by it. */
+  async metrics(token: Token, id: string): Promise<SandboxMetrics> {
+    const own = this.#held.get(id);
+    if (own?.sandbox?.info().state === "running" && reaches(token, id, own.ownerId)) return await own.sandbox.metrics();
+    this.#demandAlive(await this.#record(token, id));
+    const sandbox = this.#held.get(id)?.sandbox;
+    return sandbox === undefined || sandbox.info().memory === false ? restingMetrics(id, this.#parts.clock) : await sandbox.metrics();
   }
 
   async pause(token: Token, id: string, { memory = true }: PauseBody = {}): Promise<SandboxResource> {

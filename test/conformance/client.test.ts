@@ -7,6 +7,7 @@ import { eventRows } from "./client/events.ts";
 import { fileTreeRows } from "./client/file-trees.ts";
 import { fileRows } from "./client/files.ts";
 import { clientLab } from "./client/lab.ts";
+import { metricRows } from "./client/metrics.ts";
 import { pauseRows } from "./client/pauses.ts";
 import { portRows } from "./client/ports.ts";
 import { processRows } from "./client/processes.ts";
@@ -23,6 +24,7 @@ describe.each(["local", "remote"] as const)("the %s client", (place) => {
     processRows(lab);
     shellRows(lab);
     pauseRows(lab);
+    metricRows(lab);
     codebaseRows(lab);
     eventRows(lab);
     portRows(lab);

@@ -6,6 +6,7 @@ import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CorralError } from "../../api/errors.ts";
 import { MAX_EXECS } from "../../api/limits.ts";
+import type { ContainerUsage } from "../../api/metrics.ts";
 import type { Container, GuestAttach, GuestExec, GuestProcess, KeptCommand } from "../runtime.ts";
 import { Attached, checkKey, Exec, type ExecOwner } from "./exec.ts";
 import { type Frame, FrameReader, FrameWriter, GUEST, strings } from "./frames.ts";
@@ -35,6 +36,7 @@ export interface ContainerParts {
   readonly end: (scrub: readonly string[]) => Promise<void>;
   /** Asks for the state, and tells whether all of it stands still. */
   readonly freeze: (frozen: boolean) => Promise<boolean>;
+  readonly measure: () => Promise<ContainerUsage>;
   /** It is gone, for whatever reason; called once. */
   readonly onGone: () => void;
 }
@@ -147,6 +149,16 @@ export class GuestContainer implements Container, ExecOwner {
   async thaw(): Promise<void> {
     await this.#parts.freeze(false);
     await this.#answered(GUEST.release, GUEST.pong);
+  }
+
+  async usage(): Promise<ContainerUsage> {
+    this.#refuseIfOver();
+    try {
+      return await this.#parts.measure();
+    } catch (error) {
+      this.#refuseIfOver(); // it went meanwhile
+      throw error;
+    }
   }
 
   destroy(scrub: readonly string[] = [], why = "the sandbox was destroyed"): Promise<void> {

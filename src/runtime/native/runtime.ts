@@ -13,6 +13,7 @@ import { removeCgroups } from "./cgroup-leftovers.ts";
 import { type CgroupParents, findCgroups, freezerOf } from "./cgroups.ts";
 import { cgroupUsage } from "./cgroup-usage.ts";
 import { GuestContainer } from "./container.ts";
+import { containerUsage } from "./container-usage.ts";
 import { createRecords } from "./create-records.ts";
 import { compareReady, ownNamespaces } from "./handshake.ts";
 import { type LiveSpawner, openSpawner } from "./live.ts";
@@ -260,6 +261,7 @@ class NativeRuntime implements Runtime {
       weakenings: [...live.cgroups.weakenings, ...(spec.weaken ?? []).map((step) => `step-${step}-left-out`)],
       end: (scrub) => this.#endContainer(spec.id, live, scrub),
       freeze: (frozen) => this.#freeze(spec.id, live, frozen),
+      measure: async () => await containerUsage(await live.spawner.stats(spec.id), this.#parts.options.foreign === undefined ? 1 : 2),
       onGone: () => this.#containers.delete(spec.id),
     });
     this.#containers.set(spec.id, container);

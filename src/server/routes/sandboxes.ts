@@ -90,9 +90,7 @@ export function sandboxRoutes(app: ZodApp, { sandboxes }: Service): void {
       });
     },
   );
-  app.get("/sandboxes/:id", { schema: { params, tags: ["sandboxes"], summary: "One sandbox" } }, async (request) => {
-    return await sandboxes.get(request.token, request.params.id);
-  });
+  oneRoutes(app, sandboxes);
   app.delete("/sandboxes/:id", { schema: { params, tags: ["sandboxes"], summary: "Destroy a sandbox" } }, async (request) => {
     return { destroyed: await sandboxes.destroy(request.token, request.params.id) };
   });
@@ -130,6 +128,16 @@ function tellStages({ seen }: FastifyRequest, timings: Readonly<Record<string, n
     const kind = CREATE_STAGES.includes(stage) ? seen.stages : seen.parts;
     kind.set(stage.replace(/Ms$/, ""), took);
   }
+}
+
+function oneRoutes(app: ZodApp, sandboxes: Service["sandboxes"]): void {
+  app.get("/sandboxes/:id", { schema: { params, tags: ["sandboxes"], summary: "One sandbox" } }, async (request) => {
+    return await sandboxes.get(request.token, request.params.id);
+  });
+  const metrics = "CPU time, memory, processes, traffic and delta of one sandbox; resumes nothing";
+  app.get("/sandboxes/:id/metrics", { schema: { params, tags: ["sandboxes"], summary: metrics } }, async (request) => {
+    return await sandboxes.metrics(request.token, request.params.id);
+  });
 }
 
 function batchRoute(app: ZodApp, sandboxes: Service["sandboxes"]): void {
