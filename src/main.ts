@@ -6,6 +6,10 @@ import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { CorralError } from "./api/errors.ts";
 import type { ReadConfig } from "./config/read.ts";
+import type { Clock } from "./base/clock.ts";
+import type { CodebaseStore } from "./codebases/store.ts";
+import type { Store } from "./store/store.ts";
+import type { HostTools } from "./service/parts.ts";
 import type { StoredCodebases } from "./view/stored.ts";
 import type { CliHost, LocalServer, OpenOptions, RunningServer, ServeRequest } from "./cli/host.ts";
 import type { HostCorral } from "./sandbox/corral.ts";
@@ -84,6 +88,31 @@ function heldUntil(
   return { use, answers: () => void (isUp = true) };
 }
 
+async function codebasesHere(
+  dir: string,
+  quotaBytes: number,
+  rows: { readonly store: Store; readonly clock: Clock },
+): Promise<{ readonly codebases: CodebaseStore; readonly stored: StoredCodebases }> {
+  const [store, { storedCodebases }, { codebaseHeads }] = await Promise.all([
+    import("./codebases/store.ts"),
+    import("./codebases/stored.ts"),
+    import("./service/codebase-heads.ts"),
+  ]);
+  const codebases = new store.CodebaseStore(dir, { quotaBytes });
+  return { codebases, stored: storedCodebases(codebases, codebaseHeads(rows)) };
+}
+
+/** Programs of this machine that make roots of templates. */
+function hostTools(buildDir: string, mirror: string | null): HostTools {
+  return {
+    buildDir,
+    debootstrap: async (request) => {
+      const { debootstrap } = await import("./runtime/debootstrap.ts");
+      await debootstrap({ ...request, ...(mirror === null ? {} : { mirror }) });
+    },
+  };
+}
+
 /** A server over a data directory, with every part that it owns; they end in the other order. */
 async function serveHere(request: ServeRequest): Promise<RunningServer> {
   demandLinux();
@@ -94,9 +123,6 @@ async function serveHere(request: ServeRequest): Promise<RunningServer> {
     { holdOwnerLock },
     { openStore },
     { openService },
-    { CodebaseStore },
-    { storedCodebases },
-    { codebaseHeads },
     { openLocalDoor },
     { startServer },
     { openLog },
@@ -107,9 +133,6 @@ async function serveHere(request: ServeRequest): Promise<RunningServer> {
     import("./store/owner-lock.ts"),
     import("./store/store.ts"),
     import("./service/service.ts"),
-    import("./codebases/store.ts"),
-    import("./codebases/stored.ts"),
-    import("./service/codebase-heads.ts"),
     import("./service/local-door.ts"),
     import("./server/serve.ts"),
     import("./server/log.ts"),
@@ -129,13 +152,13 @@ async function serveHere(request: ServeRequest): Promise<RunningServer> {
         : { kind: "postgres", url: config.store.url, pool: config.store.pool },
     ),
   );
-  const codebases = new CodebaseStore(data.codebases, { quotaBytes: config.quotas.codebaseBytes });
-  const stored = storedCodebases(codebases, codebaseHeads({ store, clock }));
+  const { codebases, stored } = await codebasesHere(data.codebases, config.quotas.codebaseBytes, { store, clock });
   const corral = await openHere({ dataDir: root, lasting: true, stored });
   const { use, answers } = heldUntil(parts, corral);
   use(corral);
   const nodeId = nodeIdOf(data);
-  const service = use(await openService({ corral, store, clock, nodeId, codebases, quotas: config.quotas, meter: metrics }));
+  const tools = hostTools(join(root, "building"), config.templates.mirror);
+  const service = use(await openService({ corral, store, clock, nodeId, codebases, host: tools, quotas: config.quotas, meter: metrics }));
   const { url, localUrl, key } = parts.use(await startServer({ store, service, clock, version: host.version, log, metrics, config }));
   parts.use(await openLocalDoor(localUrl, { root, store, clock, nodeId }));
   answers();

@@ -4,6 +4,7 @@
 
 import type { AuditCalls } from "./audit.ts";
 import type { CallOptions, PageOptions } from "./calls.ts";
+import type { TemplateCalls } from "./templates.ts";
 import type { CodebaseCalls } from "./codebases.ts";
 import type { DeltaCalls, KeptDeltaCalls } from "./deltas.ts";
 import type { CorralError } from "./errors.ts";
@@ -88,6 +89,7 @@ export interface Client {
   /** Newest first. */
   list(options?: ListOptions): Promise<ListOf<SandboxResource>>;
   readonly codebases: CodebaseCalls;
+  readonly templates: TemplateCalls;
   readonly deltas: KeptDeltaCalls;
   /** Of calls over HTTP. */
   readonly audit: AuditCalls;

@@ -53,6 +53,19 @@ export const ERROR_KINDS = {
     retry: "never",
     meaning: "The codebase is in use, or not in the version that the call expected, or lies on another server.",
   },
+  template_not_found: { status: 404, fault: "caller", retry: "never", meaning: "There is no such template." },
+  template_failed: {
+    status: 500,
+    fault: "node",
+    retry: "never",
+    meaning: "The root of a template could not be made; the message says why.",
+  },
+  template_state: {
+    status: 409,
+    fault: "state",
+    retry: "later",
+    meaning: "The template is not ready, has failed, is in use, or has a root already.",
+  },
   upload_not_found: {
     status: 404,
     fault: "caller",

@@ -6,6 +6,7 @@ export const ID_PREFIX = {
   sandbox: "sb",
   codebase: "cb",
   upload: "up",
+  template: "tpl",
   snapshot: "snap",
   layer: "ly",
   shell: "sh",

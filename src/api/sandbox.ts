@@ -24,14 +24,18 @@ export interface SandboxLimits {
   readonly inodes?: number;
 }
 
-/** A version of a stored codebase, as whoever looked it up names it. Never taken from a wire. */
-export interface StoredBase {
-  readonly codebaseId: string;
-  readonly version: number;
+/** A stored tree, as whoever looked it up names it. Never taken from a wire. */
+export interface StoredRoot {
   /** Whose store it lies in. */
   readonly ownerId: string;
   /** Hash of the root's listing. */
   readonly root: string;
+}
+
+/** A version of a stored codebase. */
+export interface StoredBase extends StoredRoot {
+  readonly codebaseId: string;
+  readonly version: number;
 }
 
 export interface CreateRequest {
@@ -41,6 +45,8 @@ export interface CreateRequest {
   readonly codebaseDir?: string;
   /** Instead of a directory. */
   readonly stored?: StoredBase;
+  /** Root file system; absent: this machine's programs. */
+  readonly template?: StoredRoot;
   readonly policy: Policy;
   readonly engine?: EngineChoice;
   readonly runtime?: RuntimeName;

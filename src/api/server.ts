@@ -12,7 +12,9 @@ export interface CreateSandboxBody {
   readonly codebaseDir?: string;
   /** A stored codebase, in its current version or in another. */
   readonly codebase?: { readonly id: string; readonly version?: number };
-  /** Name of a preset, or rules. Default: `agent-safe` over a codebase, `full-access` without one. */
+  /** Root file system; default `host`, this machine's programs. */
+  readonly template?: string;
+  /** Name of a preset, or rules. Default: that of the template, else `agent-safe` over a codebase, `full-access` without one. */
   readonly policy?: string | Policy;
   readonly runtime?: RuntimeName;
   readonly limits?: SandboxLimits;
@@ -55,6 +57,8 @@ export interface SandboxResource {
   readonly state: SandboxInfo["state"];
   /** Of a paused one: whether its processes are kept. */
   readonly memory?: boolean;
+  /** Absent: `host`. */
+  readonly template?: string;
   /** The stored codebase that it stands on. */
   readonly codebase?: { readonly id: string; readonly version: number };
   readonly metadata: Readonly<Record<string, string>>;

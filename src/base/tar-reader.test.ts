@@ -100,12 +100,10 @@ describe("a tar stream", () => {
 
   verifies(
     "codebase/tar-hostile",
-    "devices, sparse files, lying sizes and malformed headers are refused by name, and nothing is read on trust",
+    "sparse files, unknown types, lying sizes and malformed headers are refused by name, and nothing is read on trust",
     async () => {
       const tail = Buffer.concat([file("after", "x"), tarEnd()]);
       const attempts: Readonly<Record<string, Buffer>> = {
-        "a device": forged([[156, "3"]]),
-        "a FIFO": forged([[156, "6"]]),
         "a sparse file": forged([[156, "S"]]),
         "unknown type": forged([[156, "Q"]]),
         "but has a size": forged([

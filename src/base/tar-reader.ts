@@ -16,7 +16,8 @@ export class TarError extends Error {
 export interface TarEntry {
   /** latin1, as it stands there. */
   readonly path: string;
-  readonly type: "file" | "dir" | "link" | "hardlink";
+  /** `special`: a device or a FIFO. */
+  readonly type: "file" | "dir" | "link" | "hardlink" | "special";
   /** Lowest nine bits: set-id and sticky bits stay behind. */
   readonly mode: number;
   readonly mtimeSeconds: number;
@@ -38,9 +39,6 @@ interface Extra {
 }
 
 const REFUSED: Readonly<Record<string, string>> = {
-  "3": "a device",
-  "4": "a device",
-  "6": "a FIFO",
   S: "a sparse file",
   M: "a part of another archive",
 };
@@ -96,6 +94,7 @@ function typeOf(flag: string, path: string): TarEntry["type"] {
   if (flag === "1") return "hardlink";
   if (flag === "2") return "link";
   if (flag === "5") return "dir";
+  if (flag === "3" || flag === "4" || flag === "6") return "special";
   throw new TarError(`${shown(path)} is ${REFUSED[flag] ?? `an entry of the unknown type ${JSON.stringify(flag)}`}`);
 }
 

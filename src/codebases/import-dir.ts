@@ -10,15 +10,15 @@ import { type Filler, refused } from "./filler.ts";
 
 const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = constants;
 
-/** FIFOs, sockets and devices are left out; answers their paths. Throws `codebase_not_found`, `codebase_unreadable`. */
-export async function importDir(filler: Filler, dir: string): Promise<readonly string[]> {
+/** What does not `belong` is left out. FIFOs, sockets and devices are left out; answers their paths. Throws `codebase_not_found`, `codebase_unreadable`. */
+export async function importDir(filler: Filler, dir: string, belongs: (path: string) => boolean = () => true): Promise<readonly string[]> {
   const skipped: string[] = [];
   const root = await open(dir, O_RDONLY | O_DIRECTORY).catch((cause: unknown) => {
     const { code } = cause as NodeJS.ErrnoException;
     if (code === "ENOENT" || code === "ENOTDIR") throw new CorralError("codebase_not_found", `there is no directory ${dir}`, { cause });
     throw new CorralError("codebase_unreadable", `${dir} cannot be read (${code ?? "unknown"})`, { cause });
   });
-  await below({ filler, skipped }, root, "");
+  await below({ filler, skipped, belongs }, root, "");
   await filler.settled();
   return skipped;
 }
@@ -26,6 +26,7 @@ export async function importDir(filler: Filler, dir: string): Promise<readonly s
 interface Import {
   readonly filler: Filler;
   readonly skipped: string[];
+  readonly belongs: (path: string) => boolean;
 }
 
 /** Takes over the handle. */
@@ -42,7 +43,9 @@ async function below(all: Import, handle: FileHandle, path: string): Promise<voi
   }
 }
 
-async function one({ filler, skipped }: Import, place: string, path: string): Promise<void> {
+async function one(all: Import, place: string, path: string): Promise<void> {
+  const { filler, skipped, belongs } = all;
+  if (!belongs(path)) return;
   const name = Buffer.from(`${place}/${path.slice(path.lastIndexOf("/") + 1)}`, "latin1");
   const stats = await lstat(name, { bigint: true }).catch(gone);
   if (stats === undefined) return;
@@ -56,7 +59,7 @@ async function one({ filler, skipped }: Import, place: string, path: string): Pr
       await handle.close();
       throw error;
     });
-    await below({ filler, skipped }, handle, path);
+    await below(all, handle, path);
   } else if (stats.isFile()) await file(filler, name, path);
   else skipped.push(printable(path));
 }

@@ -7,17 +7,23 @@ import { createGunzip, createZstdDecompress } from "node:zlib";
 import { CorralError } from "../api/errors.ts";
 import { MAX_CODEBASE_BYTES_PER_OWNER, MAX_CODEBASE_ENTRIES } from "../api/limits.ts";
 import { readTar, TarError } from "../base/tar-reader.ts";
-import type { Filler } from "./filler.ts";
+import { type Filler, refused } from "./filler.ts";
 
 /** Headers and padding of as many entries as may be. */
 const MAX_STREAM_BYTES = MAX_CODEBASE_BYTES_PER_OWNER + MAX_CODEBASE_ENTRIES * 2_048;
 
-/** Throws `codebase_unreadable` for an archive that is malformed or holds what cannot be. */
-export async function importTar(filler: Filler, stream: AsyncIterable<Uint8Array>): Promise<void> {
+/** What does not `belong` is left out. Throws `codebase_unreadable` for an archive that is malformed or holds what cannot be. */
+export async function importTar(
+  filler: Filler,
+  stream: AsyncIterable<Uint8Array>,
+  belongs: (path: string) => boolean = () => true,
+): Promise<void> {
   try {
     for await (const entry of readTar(bounded(unpacked(stream)))) {
       const { path, type, mode, mtimeSeconds: seconds, mtimeNs: ns, size, target } = entry;
-      if (type === "file") await filler.file(path, { mode, seconds, ns, size, content: entry.content() });
+      if (!belongs(path)) continue;
+      if (type === "special") throw refused(path, "is a device or a FIFO");
+      else if (type === "file") await filler.file(path, { mode, seconds, ns, size, content: entry.content() });
       else if (type === "link") await filler.link(path, { target, seconds, ns });
       else if (type === "hardlink") await filler.again(path, target);
       else await filler.dir(path, { mode, seconds, ns });

@@ -21,6 +21,46 @@ export async function findNode(objects: ObjectStore, root: DirNode, names: reado
   return node;
 }
 
+/** Links on the way are followed inside of the tree. Each step may read a listing, and a tree is hostile: real paths take a dozen. */
+const MAX_STEPS = 128;
+
+export async function readSmall(
+  objects: ObjectStore,
+  root: DirNode,
+  { path, most }: { readonly path: string; readonly most: number },
+): Promise<Buffer | undefined> {
+  const node = await followLinks(objects, root, path);
+  if (node?.kind !== "file" || node.size > most) return undefined;
+  const pieces: Buffer[] = [];
+  for await (const chunk of objects.readBlob(node.hash)) pieces.push(chunk as Buffer);
+  return Buffer.concat(pieces);
+}
+
+/** `undefined`: nothing stands there, or too many steps lead to it. */
+export async function followLinks(objects: ObjectStore, root: DirNode, path: string): Promise<TreeNode | undefined> {
+  let left = path.split("/");
+  let above: readonly DirNode[] = [root];
+  for (let steps = 0; steps < MAX_STEPS; steps++) {
+    const [name = "", ...rest] = left;
+    const dir = above.at(-1);
+    if (dir === undefined) return undefined;
+    if (name === "" && rest.length === 0) return dir;
+    left = rest;
+    if (name === "" || name === ".") continue;
+    if (name === "..") {
+      above = above.length > 1 ? above.slice(0, -1) : above;
+      continue;
+    }
+    const node = (await listingOf(objects, dir)).get(name);
+    if (node?.kind === "link") {
+      left = [...node.target.split("/"), ...rest];
+      if (node.target.startsWith("/")) above = [root];
+    } else if (node?.kind === "dir") above = [...above, node];
+    else return rest.every((next) => next === "") ? node : undefined;
+  }
+  return undefined;
+}
+
 export interface PlacedNode {
   /** latin1, relative. */
   readonly path: string;

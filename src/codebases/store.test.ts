@@ -75,8 +75,12 @@ function entry(path: string, type: "file" | "dir" | "link", content = ""): Buffe
 }
 
 function hardlink(path: string, target: string): Buffer {
+  return flagged(path, "1", target);
+}
+
+function flagged(path: string, flag: string, target = ""): Buffer {
   const header = tarHeader({ path, type: "link", mode: 0o644, mtimeSeconds: 0, size: 0, target });
-  header.write("1", 156, "latin1");
+  header.write(flag, 156, "latin1");
   header.fill(" ", 148, 156);
   header.write(
     header
@@ -178,6 +182,8 @@ describe("a stored codebase", () => {
     async () => {
       const store = fresh();
       const attempts: Readonly<Record<string, readonly Buffer[]>> = {
+        "is a device or a FIFO": [flagged("null", "3")],
+        "fifo is a device or a FIFO": [flagged("fifo", "6")],
         "relative, without ..": [entry("../out", "file", "x")],
         "no path inside": [entry("/etc/passwd", "file", "x")],
         "a/../../b is no path": [entry("a/../../b", "file", "x")],

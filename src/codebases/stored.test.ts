@@ -112,6 +112,41 @@ describe.each(MODES)("a view of a stored codebase, %s", (mode) => {
   });
 });
 
+describe.each(MODES)("a stored root, %s", (mode) => {
+  verifies(
+    "template/root-layers",
+    "shows a stored tree with its own modes under a skeleton, and nothing of it belongs to the sandbox",
+    async () => {
+      using lab = openLab(mode);
+      const codebase = openStore(lab.dir);
+      const dir = lab.codebase(
+        "mkdir -p etc usr/bin home; echo own > etc/own; echo tree > etc/both; echo s > etc/shadow; chmod 600 etc/shadow; ln -s ../etc/own usr/l; cp /bin/true usr/bin/t; chmod 4755 usr/bin/t",
+      );
+      const skeleton = lab.codebase("mkdir -p etc home/user; echo skeleton > etc/both", "skeleton");
+      const root = await lab.engine.prepareRoot(codebase.stored.tree(await imported(codebase, dir)));
+      const layers = {
+        kind: "overlay",
+        target: "/",
+        lowers: [skeleton, ...root.lowers],
+        dataOnly: root.dataOnly,
+        options: root.options,
+        exec: true,
+      } as const;
+      const view = { root: { uid: 0, gid: 0, mode: 0o755 }, mount: (delta: { upper: string; work: string }) => ({ ...layers, ...delta }) };
+      const { stdout } = lab
+        .delta(view as unknown as PreparedView)
+        .run([
+          "/bin/sh",
+          "-c",
+          "cat etc/own etc/both usr/l; cat etc/shadow 2>&1; usr/bin/t && echo ran; stat -c '%a %u' usr/bin/t etc/shadow; ls; touch etc/own 2>&1",
+        ]);
+      expect(stdout.split("\n").map((line) => line.replace(/^.*Permission denied$/, "denied"))).toEqual([
+        ...["own", "skeleton", "own", "denied", "ran", "755 0", "600 0", "etc", "home", "usr", "denied", ""],
+      ]);
+    },
+  );
+});
+
 describe.each(MODES)("a commit to a stored codebase, %s", (mode) => {
   let lab: ViewLab;
   let codebase: Codebase;

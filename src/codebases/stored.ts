@@ -18,7 +18,7 @@ import { TreeDraft } from "./draft.ts";
 import { demandEntries } from "./filler.ts";
 import { blobPlace, type DirNode, sameContent, type TreeNode } from "./nodes.ts";
 import type { ObjectStore, PutResult } from "./objects.ts";
-import { findNode, walkEvents } from "./read.ts";
+import { findNode, followLinks, readSmall, walkEvents } from "./read.ts";
 import { type CodebaseStore, rootNode, type TreeSums } from "./store.ts";
 
 export interface Head extends TreeSums {
@@ -38,7 +38,13 @@ export function storedCodebases(store: CodebaseStore, heads: Heads): StoredCodeb
     tree: ({ ownerId, root }) => {
       const { objects } = store.of(ownerId);
       const sums = { root, bytes: 0, files: 0, entries: 0 }; // a walk asks for none of them
-      return { root, blobs: objects.blobs, events: () => walkEvents(objects, rootNode(sums)) };
+      return {
+        root,
+        blobs: objects.blobs,
+        events: () => walkEvents(objects, rootNode(sums)),
+        hasFile: async (path) => (await followLinks(objects, rootNode(sums), path))?.kind === "file",
+        read: (path, most) => readSmall(objects, rootNode(sums), { path, most }),
+      };
     },
     target: (base, input) => {
       const commit: Commit = { store, heads, base, input, head: undefined };

@@ -158,6 +158,16 @@ export const serverConfig = z.strictObject({
       port: z.int().min(0).max(65_535).nullable().default(null),
     })
     .prefault({}),
+  /** `mirror`: of Debian packages for templates; `null`: the first of apt's sources. */
+  templates: z
+    .strictObject({
+      mirror: z
+        .url({ protocol: /^(https?|file)$/ })
+        .max(2_048)
+        .nullable()
+        .default(null),
+    })
+    .prefault({}),
   /** How long requests under way may take when the server is asked to end. */
   drainMs: z.int().min(0).max(HOUR_MS).default(DRAIN_MS),
 });

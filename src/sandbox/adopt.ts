@@ -39,12 +39,12 @@ async function adoptOne(
   uses: Map<string, number>,
 ): Promise<LocalSandbox | undefined> {
   if (entry?.made === undefined || entry.runtime !== shop.runtime.name) return undefined;
-  const { request, info, use }: MadeRecord = entry.made;
+  const { request, info, uses: own }: MadeRecord = entry.made;
   try {
     const record = readKept(shop.data.deltas, id);
     const container = await shop.runtime.attach({ id, weaken: shop.weaken });
-    uses.set(use, (uses.get(use) ?? 0) + 1);
-    const sandbox = present(shop, { container, request, info, record, releaseView: () => letGo(uses, use) });
+    for (const use of own) uses.set(use, (uses.get(use) ?? 0) + 1);
+    const sandbox = present(shop, { container, request, info, record, releaseView: () => letGo(uses, own) });
     // A guest that answers this wrongly is lost by that, and told so as any other.
     await sandbox.takeUp().catch(() => undefined);
     return isPaused(shop.data.deltas, id) ? await stoodStill(sandbox) : sandbox;
@@ -65,10 +65,12 @@ async function stoodStill(sandbox: LocalSandbox): Promise<LocalSandbox | undefin
 }
 
 /** Sandboxes that were made at the same time share one hold on their mask. */
-function letGo(uses: Map<string, number>, use: string): void {
-  const left = (uses.get(use) ?? 1) - 1;
-  uses.set(use, left);
-  if (left === 0) rmSync(use, { force: true });
+function letGo(uses: Map<string, number>, own: readonly string[]): void {
+  for (const use of own) {
+    const left = (uses.get(use) ?? 1) - 1;
+    uses.set(use, left);
+    if (left === 0) rmSync(use, { force: true });
+  }
 }
 
 function isSame(

@@ -21,6 +21,7 @@ import { type Grounds, present } from "./present.ts";
 import type { LocalSandbox } from "./sandbox.ts";
 import { carryFrom, type SnapshotRecord } from "./snapshot-record.ts";
 import type { HostTemplate, TemplatePlan } from "./template.ts";
+import type { StoredTemplates } from "./template-stored.ts";
 
 /** What sandboxes of one runtime are made with. */
 export interface Workshop extends Grounds {
@@ -28,6 +29,7 @@ export interface Workshop extends Grounds {
   readonly lasting: boolean;
   readonly view: KernelView;
   readonly template: HostTemplate;
+  readonly templates: StoredTemplates;
   /** Absent: only directories can be a base. */
   readonly stored?: StoredCodebases;
   /** Containment steps to leave out; empty outside the security suite. */
@@ -70,11 +72,12 @@ export async function createSandbox(
   const draft = writeDown(shop, request, origin);
   stage("journalMs");
   let prepared: PreparedView | undefined;
+  let plan: TemplatePlan | undefined;
   try {
     // The walk runs in a process of its own; the template is planned meanwhile.
     const preparing = shop.view.prepare({ base: draft.base, policy: request.policy, presetDirs: request.policy.dirs ?? [] });
     preparing.then((view) => (prepared = view)).catch(() => undefined); // awaited below; a failing plan must not lose it
-    const plan = await planned(shop, draft, preparing);
+    plan = await planned(shop, draft, preparing);
     stage("templateMs");
     prepared = await preparing;
     timings["walkMs"] = prepared.stats.walkMs;
@@ -88,6 +91,7 @@ export async function createSandbox(
     return await finish({ shop, draft, choice, plan, prepared, container, timings: { ...timings, ...parts } });
   } catch (error) {
     prepared?.release();
+    plan?.hold?.release();
     if (origin.from === "pause") removeJournal(shop.data.journal, draft.id);
     else await undo(shop, draft);
     throw asDiskFull(error);
@@ -95,8 +99,11 @@ export async function createSandbox(
 }
 
 async function planned(shop: Workshop, draft: Draft, preparing: Promise<PreparedView>): Promise<TemplatePlan> {
+  const { memoryBytes } = draft.limits;
   try {
-    return shop.template.plan({ codebaseDir: draft.dir, memoryBytes: draft.limits.memoryBytes });
+    if (draft.request.template === undefined) return shop.template.plan({ codebaseDir: draft.dir, memoryBytes });
+    if (shop.stored === undefined) throw new CorralError("template_not_found", "this process has no stored templates");
+    return await shop.templates.plan(shop.stored.tree(draft.request.template), memoryBytes);
   } catch (error) {
     await preparing.catch(() => undefined); // the plan's error is the one to tell; what was prepared is released
     throw error;
@@ -223,14 +230,15 @@ async function finish({ shop, draft, choice, plan, prepared, container, timings 
     toolDirs: plan.toolDirs,
     timings,
   };
+  const holds = plan.hold === undefined ? [prepared] : [prepared, plan.hold];
   try {
     // From this line on the next process goes on with it.
-    if (shop.lasting) appendMade(shop.data.journal, id, { request, info, use: prepared.use });
+    if (shop.lasting) appendMade(shop.data.journal, id, { request, info, uses: holds.map(({ use }) => use) });
   } catch (error) {
     await container.destroy();
     throw error;
   }
-  return present(shop, { container, request, info, record: draft.record, releaseView: () => prepared.release() });
+  return present(shop, { container, request, info, record: draft.record, releaseView: () => holds.forEach((hold) => hold.release()) });
 }
 
 /** The delta holds nothing: no command ever ran. The journal goes last. */

@@ -27,8 +27,8 @@ export interface JournalEntry {
 export interface MadeRecord {
   readonly request: CreateRequest;
   readonly info: Omit<SandboxInfo, "state">;
-  /** The file that holds its mask (`PreparedView.use`). */
-  readonly use: string;
+  /** The files that hold its masks (`PreparedView.use`). */
+  readonly uses: readonly string[];
 }
 
 export interface FoundEntry extends JournalEntry {
@@ -122,7 +122,7 @@ function readEntry(file: string, name: string): FoundEntry | "gone" | undefined 
 function readMade(text: string, id: string): MadeRecord | undefined {
   try {
     const made = JSON.parse(text) as Partial<MadeRecord>;
-    return made.info?.id === id && typeof made.use === "string" ? (made as MadeRecord) : undefined;
+    return made.info?.id === id && Array.isArray(made.uses) ? (made as MadeRecord) : undefined;
   } catch {
     return undefined;
   }

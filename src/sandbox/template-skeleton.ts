@@ -51,6 +51,7 @@ export interface Skeleton {
 }
 
 const DIRS = ["/dev", "/etc", "/home", "/proc", "/root", "/run", "/tmp", "/usr", "/var/cache", "/var/lib", "/var/log", "/workspace"];
+const MOUNT_POINTS = ["/dev", "/home", "/proc", "/run", "/tmp", "/workspace"];
 const LINKS: readonly (readonly [string, string])[] = [
   ["/var/tmp", "../tmp"],
   ["/var/run", "../run"],
@@ -72,6 +73,21 @@ export function openSkeleton(templatesDir: string, plan: SkeletonPlan): Skeleton
     buildRoot(join(place, "root"), plan),
   );
   return { layers: [join(own, "root"), join(base, "root")], emptyDir: join(base, "empty") };
+}
+
+export interface StoredSkeletonPlan {
+  readonly home: string;
+  /** Name below /etc to content. */
+  readonly files: ReadonlyMap<string, string>;
+}
+
+/** What lies above a stored root: mount points and files of /etc. Opens it, building what is not there. */
+export function openStoredSkeleton(templatesDir: string, { home, files }: StoredSkeletonPlan): string {
+  const place = openPart(templatesDir, ["stored", FORMAT, home, [...files]], (fresh) => {
+    for (const dir of [...MOUNT_POINTS, home]) makeDir(join(fresh, "root", dir));
+    for (const [name, content] of files) makeFile(join(fresh, "root/etc", name), content);
+  });
+  return join(place, "root");
 }
 
 /** The directory whose content `key` names; `build` fills it under another name first. */

@@ -44,6 +44,8 @@ export interface TemplatePlan {
   readonly toolDirs: readonly string[];
   /** Directories of PATH that are not shown, and why. */
   readonly skipped: readonly { readonly dir: string; readonly why: string }[];
+  /** What keeps its layers on the disk. */
+  readonly hold?: { readonly use: string; release(): void };
 }
 
 export interface HostTemplate {
@@ -240,7 +242,7 @@ function rootMounts(skeleton: Skeleton, shown: readonly string[], covered: reado
 }
 
 /** What is the sandbox's own. The sizes together are half of the memory limit: a full /tmp must not starve the next command. */
-function ownMounts(home: string, memoryBytes: number, names: readonly string[]): (MountSpec | SystemMount)[] {
+export function ownMounts(home: string, memoryBytes: number, names: readonly string[]): (MountSpec | SystemMount)[] {
   const tmpfs = (target: string, parts: number, mode: number, own: boolean): MountSpec => {
     const sizeBytes = Math.max(4096, Math.floor((memoryBytes * parts) / 32 / 4096) * 4096);
     // The kernel keeps about 1 KiB for each inode, which the limit counts too.

@@ -3,6 +3,7 @@
 
 import { existsSync } from "node:fs";
 import { release } from "node:os";
+import { join } from "node:path";
 import { CorralError } from "../api/errors.ts";
 import type { RuntimeUsage } from "../api/corral.ts";
 import { SUCCESSOR_WAIT_MS } from "../api/limits.ts";
@@ -17,6 +18,7 @@ import type { StoredCodebases } from "../view/stored.ts";
 import type { Workshop } from "./create.ts";
 import type { DataDir } from "./data-dir.ts";
 import { openHostTemplate } from "./template.ts";
+import { openStoredTemplates } from "./template-stored.ts";
 import { QuotaWatcher } from "./watcher.ts";
 
 export interface WorkshopOptions {
@@ -136,6 +138,7 @@ export class Workshops {
         runtime,
         view,
         template,
+        templates: openStoredTemplates({ view, templatesDir: join(data.root, "templates"), uid: ids.uid, gid: ids.gid }),
         watcher: this.#watcher,
         weaken,
         onGone,

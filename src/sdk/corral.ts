@@ -16,6 +16,8 @@ import { remoteEvents } from "./events.ts";
 import { asError, type ConnectOptions, type Http, httpOf } from "./http.ts";
 import { query } from "./query.ts";
 import { remoteSandbox } from "./sandbox.ts";
+import type { TemplateCalls } from "../api/templates.ts";
+import { remoteTemplates } from "./templates.ts";
 import { remoteTokens } from "./tokens.ts";
 
 export { CorralError } from "../api/errors.ts";
@@ -26,6 +28,7 @@ export class Corral implements Client {
   readonly codebases: CodebaseCalls;
   readonly audit: AuditCalls;
   readonly events: EventCalls;
+  readonly templates: TemplateCalls;
   readonly tokens: TokenCalls;
   readonly #http: Http;
 
@@ -35,6 +38,7 @@ export class Corral implements Client {
     this.codebases = remoteCodebases(this.#http);
     this.audit = remoteAudit(this.#http);
     this.events = remoteEvents(this.#http);
+    this.templates = remoteTemplates(this.#http);
     this.tokens = remoteTokens(this.#http);
   }
 

@@ -34,6 +34,7 @@ import { sandboxRoutes } from "./routes/sandboxes.ts";
 import { terminalRoute } from "./routes/terminals.ts";
 import { ticketRoutes } from "./routes/tickets.ts";
 import { shellRoutes } from "./routes/shells.ts";
+import { templateRoutes } from "./routes/templates.ts";
 import { tokenRoutes } from "./routes/tokens.ts";
 import type { ZodApp } from "./shapes.ts";
 import type { Upgrades } from "./upgrade.ts";
@@ -140,6 +141,7 @@ function keyedRoutes(keyed: ZodApp, { service, metrics, config }: AppParts, prox
       const v1 = plain.withTypeProvider<ZodTypeProvider>();
       v1.get("/openapi.json", { schema: { hide: true } }, () => keyed.swagger());
       codebaseRoutes(v1, service);
+      templateRoutes(v1, service);
       sandboxRoutes(v1, service);
       processRoutes(v1, service);
       shellRoutes(v1, service);

@@ -27,7 +27,7 @@ export class CodebaseSweep implements AsyncDisposable {
   /** Removes stores of owners who have no codebase any more; the others are swept while the server serves. */
   async begin(): Promise<void> {
     const { store, nodeId, codebases } = this.#parts;
-    const owners = await store.codebases.owners(nodeId);
+    const owners = new Set([...(await store.codebases.owners(nodeId)), ...(await store.templates.owners(nodeId))]);
     const kept = (await this.#kept()).map(({ stored }) => stored.ownerId);
     await codebases.forgetOthers([...owners, ...kept]);
     for (const ownerId of owners) this.later(ownerId);
@@ -65,7 +65,8 @@ export class CodebaseSweep implements AsyncDisposable {
     await codebases.sweep(ownerId, async ({ uploads }) => {
       const told = listUploads(uploads, clock.wallMs() - UPLOAD_MS).map(({ tree }) => tree.root);
       const kept = (await this.#kept()).filter(({ stored }) => stored.ownerId === ownerId).map(({ stored }) => stored.root);
-      return [...(await store.codebases.roots(nodeId, ownerId)), ...told, ...kept];
+      const rows = [await store.codebases.roots(nodeId, ownerId), await store.templates.roots(nodeId, ownerId)];
+      return [...rows.flat(), ...told, ...kept];
     });
   }
 }

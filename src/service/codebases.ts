@@ -103,6 +103,11 @@ export class Codebases implements AsyncDisposable {
     this.#sweep.later(record.ownerId);
   }
 
+  /** What the owner has on the disk and nothing needs goes soon. */
+  sweepLater(ownerId: string): void {
+    this.#sweep.later(ownerId);
+  }
+
   /** For reading and changing: on this server's disk. */
   async reach(token: Token, id: string): Promise<CodebaseRecord> {
     const record = await this.#record(token, id);

@@ -9,6 +9,7 @@ import type { ExecResult } from "../api/sandbox.ts";
 import type { Token } from "../store/tokens.ts";
 import { createBatch } from "./batch.ts";
 import type { EventRequest } from "./events.ts";
+import { localTemplates } from "./local-templates.ts";
 import { localCodebases } from "./local-codebases.ts";
 import { localFiles } from "./local-files.ts";
 import type { Service } from "./service.ts";
@@ -32,6 +33,7 @@ export function localClient(service: Service, token: Token): Client {
       return await sandboxes.list(token, { ...request, ...(state === undefined ? {} : { states: [state] }) });
     },
     codebases: localCodebases(service, token),
+    templates: localTemplates(service, token),
     deltas: {
       list: async ({ signal, ...request } = {}) => {
         demandWanted(signal);

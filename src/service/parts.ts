@@ -14,10 +14,26 @@ export interface ServiceParts {
   readonly nodeId: string;
   /** Their bytes, in the data directory. */
   readonly codebases: CodebaseStore;
+  readonly host: HostTools;
   readonly quotas: Quotas;
   readonly meter: Meter;
   /** Absent: those of api/limits.ts. */
   readonly frozen?: FrozenBounds;
+}
+
+/** Programs of this machine that make roots. */
+export interface HostTools {
+  /** For roots that are being made; emptied at the start. */
+  readonly buildDir: string;
+  /** Throws `template_failed`, `runtime_unavailable`, `request_invalid`, `canceled`. */
+  debootstrap(request: {
+    readonly suite: string;
+    readonly variant: string;
+    readonly include: readonly string[];
+    readonly dir: string;
+    readonly onStep: (step: string) => void;
+    readonly signal: AbortSignal;
+  }): Promise<void>;
 }
 
 /** Which paused sandboxes of this node keep their processes. */

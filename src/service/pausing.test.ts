@@ -37,6 +37,7 @@ async function open(frozen: FrozenBounds): Promise<{ readonly client: Client; re
       clock: systemClock,
       nodeId: "node",
       codebases: new CodebaseStore(join(dir, "codebases")),
+      host: { buildDir: join(dir, "building"), debootstrap: () => Promise.resolve() },
       quotas: { sandboxes: 10, codebases: 10 },
       meter: { started: () => undefined },
       frozen,

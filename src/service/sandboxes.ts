@@ -7,24 +7,24 @@ import { CorralError, errorCode } from "../api/errors.ts";
 import { ID_BODY_LENGTH, ID_PREFIX, isId } from "../api/ids.ts";
 import { EVENT_KEEP_MS, EXPIRY_SWEEP_MS, OLD_ROWS_SWEEP_MS } from "../api/limits.ts";
 import type { SandboxMetrics } from "../api/metrics.ts";
-import type { CreateRequest, RuntimeName, Sandbox, SandboxInfo, StoredBase } from "../api/sandbox.ts";
+import type { CreateRequest, RuntimeName, Sandbox, SandboxInfo } from "../api/sandbox.ts";
 import type { CreateSandboxBody, ListOf, PauseBody, ResumeBody, SandboxResource } from "../api/server.ts";
 import { randomText } from "../base/random-text.ts";
 import { restingMetrics } from "../sandbox/metrics.ts";
 import type { ListRequest, SandboxRecord } from "../store/sandboxes.ts";
 import type { Token } from "../store/tokens.ts";
-import type { Codebases } from "./codebases.ts";
 import { Held } from "./held.ts";
 import { createOnce } from "./idempotent.ts";
 import type { ServiceParts } from "./parts.ts";
 import { endOf, gone, type Info, notFound, Pausing } from "./pausing.ts";
+import type { Stands } from "./stands.ts";
 
 const SWEEP_BATCH = 100;
 const ALIVE = ["created", "running", "paused"] as const;
 
 export class Sandboxes implements AsyncDisposable {
   readonly #parts: ServiceParts;
-  readonly #codebases: Codebases;
+  readonly #stands: Stands;
   readonly #held = new Held();
   readonly #pausing: Pausing;
   /** Creates under way, by owner: they count before they are there. */
@@ -33,15 +33,15 @@ export class Sandboxes implements AsyncDisposable {
   #timer: NodeJS.Timeout | undefined;
   #sweeping: Promise<void> = Promise.resolve();
 
-  private constructor(parts: ServiceParts, codebases: Codebases) {
+  private constructor(parts: ServiceParts, stands: Stands) {
     this.#parts = parts;
-    this.#codebases = codebases;
+    this.#stands = stands;
     this.#pausing = new Pausing({ ...parts, held: this.#held, tell: (...event) => this.#event(...event) });
   }
 
   /** After opening the local client nothing lives that it did not take over, and what is paused is there. */
-  static async open(parts: ServiceParts, codebases: Codebases): Promise<Sandboxes> {
-    const service = new Sandboxes(parts, codebases);
+  static async open(parts: ServiceParts, stands: Stands): Promise<Sandboxes> {
+    const service = new Sandboxes(parts, stands);
     await service.#takeOver();
     service.#timer = setInterval(() => service.#sweep(), EXPIRY_SWEEP_MS);
     return service;
@@ -183,46 +183,19 @@ export class Sandboxes implements AsyncDisposable {
       throw new CorralError("limit_reached", `${ownerId} has ${quotas.sandboxes} sandboxes, which is the limit; destroy one first`);
     this.#creating.set(ownerId, creating + 1);
     try {
-      const stored = body.codebase === undefined ? undefined : await this.#codebases.base(token, body.codebase);
-      const request = { ...(await this.#request(id, body)), ...(stored === undefined ? {} : { stored }) };
-      const record = { ...newRecord(token, id, standingOn(body, stored), clock.wallMs()), nodeId };
-      await store.transaction(async ({ sandboxes, codebases }) => {
-        await sandboxes.add(record);
-        // In one transaction: whoever removes the codebase comes before it or sees it.
-        if (stored !== undefined && !(await codebases.use({ sandboxId: id, codebaseId: stored.codebaseId, number: stored.version })))
-          throw new CorralError("codebase_not_found", `the codebase ${stored.codebaseId} was deleted`);
+      const standing = await this.#stands.resolve(token, id, body);
+      const record = { ...newRecord(token, id, standing.body, clock.wallMs()), nodeId };
+      await store.transaction(async (tables) => {
+        await tables.sandboxes.add(record);
+        await standing.use(tables);
       });
-      await this.#make(request, id, ownerId);
+      await this.#make(standing.request, id, ownerId);
       return await this.get(token, id);
     } finally {
       const left = (this.#creating.get(ownerId) ?? 1) - 1;
       if (left === 0) this.#creating.delete(ownerId);
       else this.#creating.set(ownerId, left);
     }
-  }
-
-  async #request(id: string, body: CreateSandboxBody): Promise<CreateRequest> {
-    const {
-      codebaseDir,
-      codebase,
-      policy = (codebaseDir ?? codebase) === undefined ? "full-access" : "agent-safe",
-      runtime,
-      limits,
-      env,
-      delta,
-    } = body;
-    // SAFETY: `load` also reads policy files of this machine, so a name from the wire must be that of a preset.
-    if (typeof policy === "string" && !/^[a-z-]+(@\d+)?$/.test(policy))
-      throw new CorralError("preset_unknown", "policy: no preset has that name; send one of the presets, or rules");
-    return {
-      id,
-      policy: typeof policy === "string" ? await this.#parts.corral.policies.load(policy) : policy,
-      ...(codebaseDir === undefined ? {} : { codebaseDir }),
-      ...(runtime === undefined ? {} : { runtime }),
-      ...(limits === undefined ? {} : { limits }),
-      ...(env === undefined ? {} : { env }),
-      ...(delta === undefined ? {} : { delta }),
-    };
   }
 
   /** What fails on the way leaves nothing running, and stands in the store as failed with its reason. */
@@ -377,18 +350,17 @@ function newRecord(token: Token, id: string, body: CreateSandboxBody, now: numbe
   return { ...base, createdAt: now, updatedAt: now, endAt: endOf(body.timeoutMs, now) };
 }
 
-/** The body with the version that it means. */
-function standingOn(body: CreateSandboxBody, stored: StoredBase | undefined): CreateSandboxBody {
-  return stored === undefined ? body : { ...body, codebase: { id: stored.codebaseId, version: stored.version } };
-}
-
 function reaches(token: Token, id: string, ownerId: string): boolean {
   return token.scope === "admin" || (token.ownerId === ownerId && (token.scope === "user" || token.sandboxId === id));
 }
 
 function resource({ id, ownerId, state, memory, metadata, createdAt, endAt, info, request }: SandboxRecord): SandboxResource {
-  const { codebase, publicPorts = [] } = request as Partial<Pick<SandboxResource, "codebase" | "publicPorts">>;
+  const { codebase, template, publicPorts = [] } = request as Partial<Pick<SandboxResource, "codebase" | "template" | "publicPorts">>;
   const times = { createdAt: new Date(createdAt).toISOString(), endAt: endAt === null ? null : new Date(endAt).toISOString() };
-  const more = { ...(memory === null ? {} : { memory }), ...(codebase === undefined ? {} : { codebase }) };
+  const more = {
+    ...(memory === null ? {} : { memory }),
+    ...(codebase === undefined ? {} : { codebase }),
+    ...(template === undefined ? {} : { template }),
+  };
   return { id, ownerId, state, ...more, metadata, publicPorts, ...times, ...(info as Info) };
 }

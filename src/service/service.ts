@@ -12,6 +12,8 @@ import { Files } from "./files.ts";
 import { Ports } from "./ports.ts";
 import { Processes } from "./processes.ts";
 import { Sandboxes } from "./sandboxes.ts";
+import { Stands } from "./stands.ts";
+import { Templates } from "./templates.ts";
 import { Terminals } from "./terminals.ts";
 import { Tokens } from "./tokens.ts";
 import { Uploads } from "./uploads.ts";
@@ -19,6 +21,7 @@ import { Uploads } from "./uploads.ts";
 export interface Service extends AsyncDisposable {
   readonly sandboxes: Sandboxes;
   readonly codebases: Codebases;
+  readonly templates: Templates;
   readonly codebaseReads: CodebaseReads;
   readonly uploads: Uploads;
   readonly files: Files;
@@ -40,12 +43,14 @@ export async function openService(given: ServiceParts): Promise<Service> {
   const parts = { ...given, store: events.waking() };
   const keys = opened.use(new Keys(parts));
   const codebases = opened.use(await Codebases.open(parts));
-  const sandboxes = opened.use(await Sandboxes.open(parts, codebases));
+  const templates = opened.use(await Templates.open(parts, codebases));
+  const sandboxes = opened.use(await Sandboxes.open(parts, new Stands(parts, codebases, templates)));
   const processes = new Processes(parts, sandboxes);
   const owned = opened.move();
   return {
     sandboxes,
     codebases,
+    templates,
     codebaseReads: new CodebaseReads(parts, codebases),
     uploads: new Uploads(parts, codebases),
     deltas: new Deltas(parts, sandboxes),

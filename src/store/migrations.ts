@@ -29,6 +29,7 @@ function migrations(kind: StoreKind): Record<string, Migration> {
     "004-codebases": codebases(),
     "005-pause": pause(),
     "006-key-nodes": keyNodes(),
+    "007-templates": templates(),
   };
 }
 
@@ -171,6 +172,37 @@ function codebases(): Migration {
         .addColumn("number", "integer", (column) => column.notNull())
         .execute();
       await db.schema.createIndex("codebase_uses_codebase").on("codebase_uses").column("codebase_id").execute();
+    },
+  };
+}
+
+function templates(): Migration {
+  return {
+    up: async (db: Schema) => {
+      await db.schema
+        .createTable("templates")
+        .addColumn("id", "text", (column) => column.primaryKey())
+        .addColumn("owner_id", "text", (column) => column.notNull())
+        .addColumn("node_id", "text", (column) => column.notNull())
+        .addColumn("name", "text", (column) => column.notNull())
+        .addColumn("shared", "integer", (column) => column.notNull())
+        .addColumn("source", "text", (column) => column.notNull())
+        .addColumn("defaults", "text", (column) => column.notNull())
+        .addColumn("state", "text", (column) => column.notNull())
+        .addColumn("reason", "text")
+        .addColumn("root", "text")
+        .addColumn("bytes", "bigint", (column) => column.notNull())
+        .addColumn("files", "integer", (column) => column.notNull())
+        .addColumn("entries", "integer", (column) => column.notNull())
+        .addColumn("created_at", "bigint", (column) => column.notNull())
+        .execute();
+      await db.schema.createIndex("templates_page").on("templates").columns(["owner_id", "created_at", "id"]).execute();
+      await db.schema
+        .createTable("template_uses")
+        .addColumn("sandbox_id", "text", (column) => column.primaryKey())
+        .addColumn("template_id", "text", (column) => column.notNull())
+        .execute();
+      await db.schema.createIndex("template_uses_template").on("template_uses").column("template_id").execute();
     },
   };
 }

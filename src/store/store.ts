@@ -11,6 +11,7 @@ import { type AuditLog, auditOf, eventsOf, type Log, type NewEvent, type StoredE
 import { type Sandboxes, sandboxesOf } from "./sandboxes.ts";
 import { sqliteDialect, type SqliteOptions } from "./sqlite.ts";
 import type { Db, Tables } from "./tables.ts";
+import { type Templates, templatesOf } from "./templates.ts";
 import { type Tokens, tokensOf } from "./tokens.ts";
 
 export type StoreOptions = ({ readonly kind: "sqlite" } & SqliteOptions) | ({ readonly kind: "postgres" } & PostgresOptions);
@@ -20,6 +21,7 @@ export interface StoreTables {
   readonly tokens: Tokens;
   readonly sandboxes: Sandboxes;
   readonly codebases: Codebases;
+  readonly templates: Templates;
   readonly idempotency: Idempotency;
   readonly events: Log<NewEvent, StoredEvent>;
   readonly audit: AuditLog;
@@ -59,6 +61,7 @@ function tablesOf(db: Db): StoreTables {
     tokens: tokensOf(db),
     sandboxes: sandboxesOf(db),
     codebases: codebasesOf(db),
+    templates: templatesOf(db),
     idempotency: idempotencyOf(db),
     events: eventsOf(db),
     audit: auditOf(db),

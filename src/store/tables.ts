@@ -56,6 +56,23 @@ export interface Tables {
     source: string;
     created_at: number;
   };
+  templates: {
+    id: string;
+    owner_id: string;
+    node_id: string;
+    name: string;
+    shared: number;
+    source: string;
+    defaults: string;
+    state: string;
+    reason: string | null;
+    root: string | null;
+    bytes: number;
+    files: number;
+    entries: number;
+    created_at: number;
+  };
+  template_uses: { sandbox_id: string; template_id: string };
   codebase_uses: { sandbox_id: string; codebase_id: string; number: number };
   idempotency: {
     owner_id: string;

@@ -11,6 +11,7 @@ import type { Draft, HeldMask, MaskForm, Masks } from "./masks.ts";
 import { PlanBytes } from "./plan-bytes.ts";
 import { type KeptDir, PlanTree } from "./plan-kept.ts";
 import { Planner, type PlanNotes, type PlanSink } from "./plan.ts";
+import { RootPlanner } from "./plan-root.ts";
 import type { IdMap, RunTool } from "./view.ts";
 import type { WalkEvent } from "./walk.ts";
 
@@ -29,7 +30,8 @@ export interface MaskMaker {
 /** One mask that is wanted. */
 export interface MaskJob {
   readonly lineage: string;
-  readonly policy: Policy;
+  /** Absent: everything is shown as it is, for a root file system. */
+  readonly policy?: Policy;
   readonly presetDirs: readonly string[];
 }
 
@@ -52,7 +54,8 @@ export async function makeMask(maker: MaskMaker, job: MaskJob, source: MaskSourc
   return held;
 }
 
-function planner(maker: MaskMaker, job: MaskJob, sink: PlanSink): Planner {
+function planner(maker: MaskMaker, job: MaskJob, sink: PlanSink): Pick<Planner, "take" | "notes"> {
+  if (job.policy === undefined) return new RootPlanner(sink);
   return new Planner(compilePolicy(job.policy), sink, { presetDirs: job.presetDirs, refuseMounts: !maker.ids.trusted });
 }
 

@@ -63,8 +63,20 @@ export interface PreparedView {
   release(): void;
 }
 
+/** The layers of a stored tree that is shown whole, to be the root of sandboxes under whatever lies above it. */
+export interface PreparedRoot {
+  readonly lowers: readonly string[];
+  readonly dataOnly: readonly string[];
+  readonly options: readonly string[];
+  /** As of `PreparedView`. */
+  readonly use: string;
+  release(): void;
+}
+
 export interface KernelView {
   prepare(request: PrepareRequest): Promise<PreparedView>;
+  /** For one sandbox; the mask is made once for a tree. */
+  prepareRoot(tree: StoredTree): Promise<PreparedRoot>;
   /** Removes masks that nobody uses beyond the bound, and what dead processes left. */
   sweep(): Promise<void>;
 }
@@ -100,7 +112,7 @@ export function openKernelView(options: KernelViewOptions): KernelView {
   const form = options.form ?? (ids.trusted ? "image" : "tree");
   const maker: MaskMaker = { tool, ids, masks: new Masks(join(options.cacheDir, "masks"), tool, options.holder), form };
   const engine: Engine = { maker, manifests, looks: new Batches() };
-  return { prepare: (request) => prepare(engine, request), sweep: () => sweep(engine) };
+  return { prepare: (request) => prepare(engine, request), prepareRoot: (tree) => prepareRoot(engine, tree), sweep: () => sweep(engine) };
 }
 
 interface Engine {
@@ -135,6 +147,15 @@ async function prepare(engine: Engine, request: PrepareRequest): Promise<Prepare
   return present(engine, value, sharers);
 }
 
+async function prepareRoot(engine: Engine, tree: StoredTree): Promise<PreparedRoot> {
+  const { ids } = engine.maker;
+  const lineage = hashOf([MASK_VERSION, "root", tree.blobs, tree.root, personOf(ids)]);
+  const { value, sharers } = await engine.looks.run(lineage, () => lookStored(engine, tree, { lineage, presetDirs: [] }));
+  const { held, data } = value;
+  const options = ids.trusted ? TRUSTED_OPTIONS : USER_OPTIONS;
+  return { lowers: [held.layer], dataOnly: [data], options, use: held.use, release: releaser(value, sharers) };
+}
+
 async function sweep(engine: Engine): Promise<void> {
   await engine.maker.masks.sweep();
   forgetManifests(engine.manifests, MAX_MANIFESTS);
@@ -142,8 +163,14 @@ async function sweep(engine: Engine): Promise<void> {
 
 /** Everything that a mask depends on besides the version of the codebase. */
 function lineageOf({ maker: { ids } }: Engine, base: readonly (string | number)[], request: PrepareRequest): string {
-  const person = [ids.base, ids.uid, ids.gid, ids.trusted];
-  const facts = [MASK_VERSION, base, request.policy.rules, request.presetDirs ?? [], person];
+  return hashOf([MASK_VERSION, base, request.policy.rules, request.presetDirs ?? [], personOf(ids)]);
+}
+
+function personOf({ base, uid, gid, trusted }: IdMap): unknown {
+  return [base, uid, gid, trusted];
+}
+
+function hashOf(facts: unknown): string {
   return createHash("sha256").update(JSON.stringify(facts)).digest("hex").slice(0, 24);
 }
 
@@ -194,7 +221,6 @@ function present(engine: Engine, found: Found, sharers: number): PreparedView {
   const options = ids.trusted ? TRUSTED_OPTIONS : USER_OPTIONS;
   const layers = { kind: "overlay", target: TARGET, lowers: [held.layer], dataOnly: [data], options, exec: true } as const;
   const { own, mode } = held.stamp.root;
-  let mine = true;
   return {
     mount: (delta) => {
       if (delta === undefined) return layers;
@@ -207,10 +233,16 @@ function present(engine: Engine, found: Found, sharers: number): PreparedView {
     stats,
     remarks: held.stamp.remarks,
     use: held.use,
-    release: () => {
-      if (mine && ++found.released === sharers) held.release();
-      mine = false;
-    },
+    release: releaser(found, sharers),
+  };
+}
+
+/** Of one sharer: the last lets the mask go. */
+function releaser(found: Found, sharers: number): () => void {
+  let mine = true;
+  return () => {
+    if (mine && ++found.released === sharers) found.held.release();
+    mine = false;
   };
 }
 

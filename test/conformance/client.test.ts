@@ -11,6 +11,7 @@ import { metricRows } from "./client/metrics.ts";
 import { pauseRows } from "./client/pauses.ts";
 import { portRows } from "./client/ports.ts";
 import { processRows } from "./client/processes.ts";
+import { templateRows } from "./client/templates.ts";
 import { sandboxRows } from "./client/sandboxes.ts";
 import { shellRows } from "./client/shells.ts";
 
@@ -26,6 +27,7 @@ describe.each(["local", "remote"] as const)("the %s client", (place) => {
     pauseRows(lab);
     metricRows(lab);
     codebaseRows(lab);
+    templateRows(lab);
     eventRows(lab);
     portRows(lab);
   });

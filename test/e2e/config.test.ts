@@ -262,6 +262,11 @@ const EFFECTS: Readonly<Record<string, () => Promise<void>>> = {
     expect((await fetch(`${server.metricsUrl}/metrics`)).status).toBe(200);
     expect(await statuses(server, [keyed(server)], "/metrics")).toEqual([404]);
   },
+  "templates.mirror": async () => {
+    await using server = await startServerHere({ "templates.mirror": "file:///no-such-mirror" });
+    const { id } = await server.admin.templates.create({ name: "x", from: { debootstrap: { suite: "bookworm" } } });
+    await expect.poll(async () => (await server.admin.templates.get(id)).reason, { timeout: 10_000 }).toMatch(/no-such-mirror|debootstrap/);
+  },
   drainMs: async () => {
     const server = await startServerHere({ drainMs: "50" });
     const sandbox = await server.admin.create({});

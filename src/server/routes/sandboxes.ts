@@ -4,31 +4,17 @@
 import type { FastifyRequest } from "fastify";
 import { z } from "zod";
 import { MAX_BATCH, MAX_PAGE_ITEMS, MAX_PUBLIC_PORTS } from "../../api/limits.ts";
-import { PERMISSIONS } from "../../api/policy.ts";
 import type { CreateSandboxBody, ExecBody, PauseBody, ResumeBody } from "../../api/server.ts";
 import { createBatch } from "../../service/batch.ts";
 import type { Service } from "../../service/service.ts";
 import { streamExec } from "../exec-stream.ts";
-import { commandShape, env, ms, noNul, pairs, port, sandboxParams as params, text, type ZodApp } from "../shapes.ts";
+import { commandShape, env, limits, ms, noNul, pairs, policy, port, sandboxParams as params, type ZodApp } from "../shapes.ts";
 
-const rule = z.strictObject({
-  pattern: text,
-  permission: z.enum(PERMISSIONS as [string, ...string[]]),
-  priority: z.int().optional(),
-  subtree: z.boolean().optional(),
-});
-const limits = z.strictObject({
-  memoryBytes: z.int().positive().optional(),
-  cpus: z.number().positive().max(1_024).optional(),
-  pids: z.int().positive().max(4_194_304).optional(),
-  openFiles: z.int().positive().max(1_048_576).optional(),
-  diskBytes: z.int().positive().optional(),
-  inodes: z.int().positive().optional(),
-});
 const createBody = z.strictObject({
   codebaseDir: noNul.min(1).optional(),
+  template: z.string().max(64).optional(),
   codebase: z.strictObject({ id: z.string().max(64), version: z.int().min(1).optional() }).optional(),
-  policy: z.union([text, z.strictObject({ rules: z.array(rule).max(10_000) })]).optional(),
+  policy: policy.optional(),
   runtime: z.enum(["native", "bwrap"]).optional(),
   limits: limits.optional(),
   env: env.optional(),

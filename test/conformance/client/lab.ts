@@ -11,6 +11,7 @@ import type { RuntimeName } from "../../../src/api/sandbox.ts";
 import type { CreateSandboxBody } from "../../../src/api/server.ts";
 import { systemClock } from "../../../src/base/clock.ts";
 import { nodeIdOf, openDataDir } from "../../../src/sandbox/data-dir.ts";
+import { debootstrap } from "../../../src/runtime/debootstrap.ts";
 import { openLocalCorral } from "../../../src/sandbox/corral.ts";
 import { Corral } from "../../../src/sdk/corral.ts";
 import { ServerMetrics } from "../../../src/server/metrics.ts";
@@ -112,6 +113,7 @@ async function openHere(root: string): Promise<Opened> {
       clock: systemClock,
       nodeId: nodeIdOf(data),
       codebases,
+      host: { buildDir: join(data.root, "building"), debootstrap },
       quotas: { sandboxes: 100, codebases: 100 },
       meter: new ServerMetrics(data.root),
     }),

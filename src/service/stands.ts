@@ -1,0 +1,100 @@
+// What a sandbox is to stand on: the codebase and the template that a request names, looked up for whoever asks, with the template's defaults
+// under what was asked for. It makes nothing. Invariant: what it found is used in the same transaction that adds the sandbox's row, so
+// nobody removes it in between; a name from the wire never reads a file of this machine.
+
+import { realpathSync } from "node:fs";
+import { resolve } from "node:path";
+import { CorralError } from "../api/errors.ts";
+import type { CreateRequest, StoredBase } from "../api/sandbox.ts";
+import type { CreateSandboxBody } from "../api/server.ts";
+import type { StoreTables } from "../store/store.ts";
+import type { Token } from "../store/tokens.ts";
+import type { Codebases } from "./codebases.ts";
+import type { ServiceParts } from "./parts.ts";
+import { presetName, type TemplateBase, type Templates } from "./templates.ts";
+
+export interface Standing {
+  readonly request: CreateRequest;
+  /** The body with the versions that it means. */
+  readonly body: CreateSandboxBody;
+  /** In the transaction of the sandbox's row. Throws when what it stands on was removed. */
+  use(tables: StoreTables): Promise<void>;
+}
+
+export class Stands {
+  readonly #parts: ServiceParts;
+  readonly #codebases: Codebases;
+  readonly #templates: Templates;
+
+  constructor(parts: ServiceParts, codebases: Codebases, templates: Templates) {
+    this.#parts = parts;
+    this.#codebases = codebases;
+    this.#templates = templates;
+  }
+
+  async resolve(token: Token, id: string, body: CreateSandboxBody): Promise<Standing> {
+    const stored = body.codebase === undefined ? undefined : await this.#codebases.base(token, body.codebase);
+    const template = body.template === undefined ? undefined : await this.#templates.base(token, body.template);
+    if (template !== undefined) demandApart(template, body);
+    const request = await this.#request(id, body, template);
+    return {
+      request: { ...request, ...(stored === undefined ? {} : { stored }), ...(template === undefined ? {} : { template: template.root }) },
+      body: stored === undefined ? body : { ...body, codebase: { id: stored.codebaseId, version: stored.version } },
+      use: (tables) => use(tables, id, stored, template),
+    };
+  }
+
+  async #request(id: string, body: CreateSandboxBody, template: TemplateBase | undefined): Promise<CreateRequest> {
+    const { codebaseDir, codebase, runtime, delta } = body;
+    const { policy: usual, ...defaults } = template?.defaults ?? {};
+    const [limits, env] = [
+      { ...defaults.limits, ...body.limits },
+      { ...defaults.env, ...body.env },
+    ];
+    const policy = body.policy ?? usual ?? ((codebaseDir ?? codebase) === undefined ? "full-access" : "agent-safe");
+    return {
+      id,
+      policy: typeof policy === "string" ? await this.#parts.corral.policies.load(presetName(policy)) : policy,
+      ...(codebaseDir === undefined ? {} : { codebaseDir }),
+      ...(runtime === undefined ? {} : { runtime }),
+      ...(Object.keys(limits).length === 0 ? {} : { limits }),
+      ...(Object.keys(env).length === 0 ? {} : { env }),
+      ...(delta === undefined ? {} : { delta }),
+    };
+  }
+}
+
+/** SAFETY: no policy hides anything of a root, so one made of the code that the sandbox stands on would show what its policy hides. */
+function demandApart({ id, source }: TemplateBase, { codebaseDir, codebase }: CreateSandboxBody): void {
+  const from = source as Partial<{ readonly dir: string; readonly codebase: { readonly id: string } }>;
+  const isSame = codebase !== undefined && from.codebase?.id === codebase.id;
+  if (isSame || (codebaseDir !== undefined && from.dir !== undefined && overlap(real(from.dir), real(codebaseDir))))
+    throw new CorralError(
+      "request_invalid",
+      `template: ${id} was made of this codebase and would show what the policy hides; take another`,
+    );
+}
+
+function overlap(one: string, other: string): boolean {
+  return `${one}/`.startsWith(`${other}/`) || `${other}/`.startsWith(`${one}/`) || one === "/" || other === "/";
+}
+
+function real(dir: string): string {
+  try {
+    return realpathSync(dir);
+  } catch {
+    return resolve(dir); // it is gone; a codebase that is not there is told when it is looked for
+  }
+}
+
+async function use(
+  { codebases, templates }: StoreTables,
+  sandboxId: string,
+  stored: StoredBase | undefined,
+  template: TemplateBase | undefined,
+): Promise<void> {
+  if (stored !== undefined && !(await codebases.use({ sandboxId, codebaseId: stored.codebaseId, number: stored.version })))
+    throw new CorralError("codebase_not_found", `the codebase ${stored.codebaseId} was deleted`);
+  if (template !== undefined && !(await templates.use({ sandboxId, templateId: template.id })))
+    throw new CorralError("template_not_found", `the template ${template.id} was deleted`);
+}

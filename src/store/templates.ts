@@ -1,0 +1,187 @@
+// Templates as their owners know them: where the root lies, what sandboxes of one get unless they ask otherwise, and which sandboxes stand on
+// which. The trees lie on the disk of one node. Invariant: a root is set once; a template that a living sandbox stands on is not removed,
+// and no sandbox comes to stand on one that is.
+
+import { CorralError } from "../api/errors.ts";
+import { MAX_PAGE_ITEMS } from "../api/limits.ts";
+import type { Page } from "./sandboxes.ts";
+import type { Db, Tables } from "./tables.ts";
+
+export type TemplateState = "empty" | "building" | "ready" | "failed";
+
+export interface TemplateTree {
+  readonly root: string;
+  readonly bytes: number;
+  readonly files: number;
+  readonly entries: number;
+}
+
+export interface TemplateRecord {
+  readonly id: string;
+  readonly ownerId: string;
+  /** On whose disk it lies. */
+  readonly nodeId: string;
+  readonly name: string;
+  /** Everybody may use it; only its owner changes it. */
+  readonly shared: boolean;
+  /** Where it came from, as its maker's room wrote it; the store reads neither. */
+  readonly source: unknown;
+  readonly defaults: unknown;
+  readonly state: TemplateState;
+  /** Why it failed. */
+  readonly reason: string | null;
+  /** `null` until it is ready. */
+  readonly tree: TemplateTree | null;
+  readonly createdAt: number;
+}
+
+export interface Templates {
+  add(record: TemplateRecord): Promise<void>;
+  /** `ownerId` absent: whoever owns it; else that owner's and shared ones. */
+  get(id: string, ownerId?: string): Promise<TemplateRecord | undefined>;
+  /** Newest first. */
+  list(request: { readonly ownerId?: string; readonly limit?: number; readonly cursor?: string }): Promise<Page<TemplateRecord>>;
+  count(ownerId: string): Promise<number>;
+  /** False when it was in another state. */
+  change(
+    id: string,
+    from: TemplateState,
+    to: { readonly state: TemplateState; readonly reason?: string; readonly tree?: TemplateTree },
+  ): Promise<boolean>;
+  /** Ids of a node's that are in a state. */
+  inState(nodeId: string, state: TemplateState): Promise<readonly string[]>;
+  /** Call it in a transaction with the sandbox's row. False: the template is gone. */
+  use(use: { readonly sandboxId: string; readonly templateId: string }): Promise<boolean>;
+  /** Call it in a transaction. How many living sandboxes keep it from being removed; 0: it is gone. */
+  remove(id: string): Promise<number>;
+  roots(nodeId: string, ownerId: string): Promise<readonly string[]>;
+  owners(nodeId: string): Promise<readonly string[]>;
+}
+
+export function templatesOf(db: Db): Templates {
+  return {
+    add: async (record) => void (await db.insertInto("templates").values(rowOf(record)).execute()),
+    get: async (id, ownerId) => {
+      const query = db.selectFrom("templates").selectAll().where("id", "=", id);
+      const mine =
+        ownerId === undefined ? query : query.where((where) => where.or([where("owner_id", "=", ownerId), where("shared", "=", 1)]));
+      const row = await mine.executeTakeFirst();
+      return row === undefined ? undefined : recordOf(row);
+    },
+    list: (request) => list(db, request),
+    count: async (ownerId) => {
+      const query = db.selectFrom("templates").select(({ fn }) => fn.countAll<number>().as("count"));
+      return (await query.where("owner_id", "=", ownerId).executeTakeFirstOrThrow()).count;
+    },
+    change: async (id, from, { state, reason = null, tree }) => {
+      const query = db
+        .updateTable("templates")
+        .set({ state, reason, ...tree })
+        .where("id", "=", id)
+        .where("state", "=", from);
+      return (await query.executeTakeFirst()).numUpdatedRows === 1n;
+    },
+    inState: async (nodeId, state) => {
+      const rows = await db.selectFrom("templates").select("id").where("node_id", "=", nodeId).where("state", "=", state).execute();
+      return rows.map(({ id }) => id);
+    },
+    use: async ({ sandboxId, templateId }) => {
+      if (!(await lock(db, templateId))) return false;
+      await db.insertInto("template_uses").values({ sandbox_id: sandboxId, template_id: templateId }).execute();
+      return true;
+    },
+    remove: (id) => remove(db, id),
+    roots: async (nodeId, ownerId) => {
+      const rows = await db.selectFrom("templates").select("root").where("node_id", "=", nodeId).where("owner_id", "=", ownerId).execute();
+      return rows.flatMap(({ root }) => (root === null ? [] : [root]));
+    },
+    owners: async (nodeId) =>
+      (await db.selectFrom("templates").select("owner_id").distinct().where("node_id", "=", nodeId).execute()).map(
+        ({ owner_id }) => owner_id,
+      ),
+  };
+}
+
+/** Holds the row until the transaction ends. */
+async function lock(db: Db, id: string): Promise<boolean> {
+  const query = db.updateTable("templates").set((row) => ({ state: row.ref("state") }));
+  return (await query.where("id", "=", id).executeTakeFirst()).numUpdatedRows === 1n;
+}
+
+async function remove(db: Db, id: string): Promise<number> {
+  if (!(await lock(db, id))) return 0;
+  const users = db.selectFrom("template_uses").innerJoin("sandboxes", "sandboxes.id", "template_uses.sandbox_id");
+  const { count } = await users
+    .select(({ fn }) => fn.countAll<number>().as("count"))
+    .where("template_id", "=", id)
+    .where("live", "=", 1)
+    .executeTakeFirstOrThrow();
+  if (count > 0) return count;
+  await db.deleteFrom("template_uses").where("template_id", "=", id).execute();
+  await db.deleteFrom("templates").where("id", "=", id).execute();
+  return 0;
+}
+
+async function list(
+  db: Db,
+  { ownerId, cursor, limit: asked = MAX_PAGE_ITEMS }: { readonly ownerId?: string; readonly limit?: number; readonly cursor?: string },
+): Promise<Page<TemplateRecord>> {
+  const limit = Math.min(Math.max(asked, 1), MAX_PAGE_ITEMS);
+  let query = db
+    .selectFrom("templates")
+    .selectAll()
+    .orderBy("created_at", "desc")
+    .orderBy("id", "desc")
+    .limit(limit + 1);
+  if (ownerId !== undefined) query = query.where((where) => where.or([where("owner_id", "=", ownerId), where("shared", "=", 1)]));
+  if (cursor !== undefined) {
+    const match = /^(\d{1,15})-([a-z0-9]{1,32})$/.exec(cursor);
+    if (match === null) throw new CorralError("request_invalid", "cursor: not one that a page before gave; begin again without it");
+    const [at, id] = [Number(match[1]), match[2] ?? ""];
+    query = query.where((where) =>
+      where.or([where("created_at", "<", at), where.and([where("created_at", "=", at), where("id", "<", id)])]),
+    );
+  }
+  const rows = await query.execute();
+  const items = rows.slice(0, limit).map(recordOf);
+  const last = items.at(-1);
+  return rows.length <= limit || last === undefined ? { items } : { items, next: `${last.createdAt}-${last.id}` };
+}
+
+function rowOf(record: TemplateRecord): Tables["templates"] {
+  const { id, ownerId, nodeId, name, shared, source, defaults, state, reason, tree, createdAt } = record;
+  const { root = null, bytes = 0, files = 0, entries = 0 } = tree ?? {};
+  return {
+    id,
+    owner_id: ownerId,
+    node_id: nodeId,
+    name,
+    shared: shared ? 1 : 0,
+    source: JSON.stringify(source),
+    defaults: JSON.stringify(defaults),
+    state,
+    reason,
+    root,
+    bytes,
+    files,
+    entries,
+    created_at: createdAt,
+  };
+}
+
+function recordOf(row: Tables["templates"]): TemplateRecord {
+  const { root, bytes, files, entries } = row;
+  return {
+    id: row.id,
+    ownerId: row.owner_id,
+    nodeId: row.node_id,
+    name: row.name,
+    shared: row.shared === 1,
+    source: JSON.parse(row.source),
+    defaults: JSON.parse(row.defaults),
+    state: row.state as TemplateState,
+    reason: row.reason,
+    tree: root === null ? null : { root, bytes, files, entries },
+    createdAt: row.created_at,
+  };
+}
