@@ -4,6 +4,7 @@
 import { type Command, Option } from "commander";
 import type { Client } from "../api/client.ts";
 import type { CreateOptions, ExecOptions, PsOptions } from "./nouns/sandboxes.ts";
+import type { CreateTemplateOptions } from "./nouns/templates.ts";
 import type { IssueOptions } from "./nouns/tokens.ts";
 import { repeatable } from "./repeatable.ts";
 import { chooseServer, type ServerOptions } from "./server-choice.ts";
@@ -12,6 +13,7 @@ import type { Session } from "./session.ts";
 export function addNouns(corral: Command, session: Session): void {
   addSandboxes(corral, session);
   addLife(corral, session);
+  addTemplates(corral, session);
   addTokens(corral, session);
 }
 
@@ -32,6 +34,7 @@ function addSandboxes(corral: Command, session: Session): void {
   onServer(corral.command("create"))
     .summary("make a sandbox on a server and print its id")
     .option("--dir <dir>", "directory of the server's machine to work over (asks for an admin key)")
+    .option("--template <id>", "its root file system, as `template list` tells it (default: this machine's programs)")
     .option("--policy <policy>", "preset (default: agent-safe over a directory, else full-access)")
     .addOption(new Option("--runtime <runtime>", "what contains the processes").choices(["native", "bwrap"]))
     .option("--timeout <time>", "its life: 90s, 5m, 2h, never (default: 1h)")
@@ -99,6 +102,41 @@ function addLife(corral: Command, session: Session): void {
     .action(async (ids: string[], options: ServerOptions) => {
       const { remove } = await import("./nouns/sandboxes.ts");
       await act(session, options, remove, ids);
+    });
+}
+
+function addTemplates(corral: Command, session: Session): void {
+  const template = corral.command("template").summary("make, list and delete root file systems of a server").helpCommand(false);
+  onServer(template.command("create"))
+    .summary("make a template and print its id")
+    .argument("<NAME>", "what it is called in lists")
+    .option("--tar <file>", "its root as an archive of this machine: plain, gzip or zstd")
+    .option("--codebase <id>", "the current version of a codebase as its root")
+    .option("--dir <dir>", "a directory of the server's machine as its root (asks for an admin key)")
+    .option("--debootstrap <suite>", "Debian packages as its root, installed while the id is there already (asks for an admin key)")
+    .option("--include <package>", "a package beside those of the suite; repeat it for more", repeatable)
+    .option("--policy <policy>", "preset of its sandboxes, unless they ask otherwise")
+    .option("--memory <size>", "memory limit of its sandboxes, unless they ask otherwise: 512M, 2G")
+    .option("--env <pair>", "NAME=VALUE for its sandboxes; repeat it for more", repeatable)
+    .option("--shared", "for every owner (asks for an admin key)")
+    .option("--json", "print what the server tells of it")
+    .action(async (name: string, options: CreateTemplateOptions & ServerOptions) => {
+      const { createTemplate } = await import("./nouns/templates.ts");
+      await act(session, options, createTemplate, name, options);
+    });
+  onServer(template.command("list"))
+    .summary("list your templates and shared ones")
+    .option("--json", "print one array")
+    .action(async (options: { json?: boolean } & ServerOptions) => {
+      const { listTemplates } = await import("./nouns/templates.ts");
+      await act(session, options, listTemplates, options);
+    });
+  onServer(template.command("rm"))
+    .summary("delete templates that no sandbox stands on")
+    .argument("<ID...>", "their ids, as `template list` tells them")
+    .action(async (ids: string[], options: ServerOptions) => {
+      const { removeTemplates } = await import("./nouns/templates.ts");
+      await act(session, options, removeTemplates, ids);
     });
 }
 

@@ -1,6 +1,6 @@
 // Stored codebases under a view: the rows that every view passes, over a mask that leads to blobs; and commits that become versions.
 
-import { mkdirSync, mkdtempSync } from "node:fs";
+import { mkdirSync, mkdtempSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect } from "vitest";
 import { checkMatrix, compareHidden } from "../../test/conformance/view.ts";
@@ -113,6 +113,21 @@ describe.each(MODES)("a view of a stored codebase, %s", (mode) => {
 });
 
 describe.each(MODES)("a stored root, %s", (mode) => {
+  verifies("template/links", "links are followed inside of the tree, and for a bounded number of steps", async () => {
+    using lab = openLab(mode);
+    const codebase = openStore(lab.dir);
+    const dir = lab.codebase(
+      "mkdir -p etc usr/bin; echo yes > etc/f; ln -s ../../../../etc/f usr/up; ln -s /usr/up all; ln -s loop loop; ln -s usr bin",
+    );
+    symlinkSync(`${"usr/../".repeat(300)}etc/f`, join(dir, "long"));
+    const tree = codebase.stored.tree(await imported(codebase, dir));
+    const read = async (path: string): Promise<string | undefined> => (await tree.read(path, 100))?.toString();
+    expect([await read("/etc/f"), await read("usr/up"), await read("/all"), await read("/bin/up")]).toEqual(Array(4).fill("yes\n"));
+    for (const path of ["/loop", "/long", "/etc", "/etc/f/x", "/none"])
+      expect([path, await read(path), await tree.hasFile(path)]).toEqual([path, undefined, false]);
+    expect([await tree.read("/etc/f", 3), await tree.hasFile("/etc/f")]).toEqual([undefined, true]);
+  });
+
   verifies(
     "template/root-layers",
     "shows a stored tree with its own modes under a skeleton, and nothing of it belongs to the sandbox",

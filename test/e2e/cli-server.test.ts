@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect } from "vitest";
 import { type ServerProcess, startServerProcess } from "../fixtures/server.ts";
+import { smallRoot } from "../fixtures/small-root.ts";
 import { verifies } from "../verifies.ts";
 
 const ROOT = join(import.meta.dirname, "..", "..");
@@ -60,6 +61,23 @@ describe("commands over a server", () => {
       });
     },
   );
+
+  verifies("cli/template", "a template is made of a tar, listed, used and deleted; one whose tar is refused is not left", () => {
+    const there = { CORRAL_URL: server.url, CORRAL_KEY: server.key ?? "" };
+    const tar = join(dir, "root.tar");
+    writeFileSync(tar, smallRoot());
+    const made = corral(["template", "create", "small", "--tar", tar, "--env", "WHO=template"], there);
+    expect(made).toMatchObject({ status: 0, stdout: expect.stringMatching(/^tpl[a-z0-9]{20}\n$/) as string });
+    const template = made.stdout.trim();
+    expect(corral(["template", "list"], there).stdout).toMatch(new RegExp(`${template} +ready[\\s\\S]*host +ready`));
+    const id = corral(["create", "--template", template], there).stdout.trim();
+    expect(corral(["exec", id, "--", "sh", "-c", "cat /etc/release; echo $WHO"], there).stdout).toBe("small\ntemplate\n");
+    expect(corral(["rm", id], there).status).toBe(0);
+    expect(corral(["template", "rm", template], there).status).toBe(0);
+    writeFileSync(tar, "no tar".repeat(200));
+    expect(corral(["template", "create", "bad", "--tar", tar], there).stderr).toContain("codebase_unreadable");
+    expect(JSON.parse(corral(["template", "list", "--json"], there).stdout)).toMatchObject([{ id: "host" }]);
+  });
 
   verifies("cli/server", "--server and CORRAL_URL name another server, whose key is in the environment and nowhere else", () => {
     const { url, key } = server;

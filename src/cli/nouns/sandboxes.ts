@@ -13,6 +13,7 @@ import { formatMs, parseDuration, parseSize } from "../units.ts";
 
 export interface CreateOptions {
   readonly dir?: string;
+  readonly template?: string;
   readonly policy?: string;
   readonly runtime?: "native" | "bwrap";
   readonly timeout?: string;
@@ -31,9 +32,10 @@ export async function create(client: Client, options: CreateOptions): Promise<nu
 }
 
 function createBody(options: CreateOptions): CreateSandboxBody {
-  const { dir, policy, runtime, timeout, onTimeout, memory, env, label, keep } = options;
+  const { dir, template, policy, runtime, timeout, onTimeout, memory, env, label, keep } = options;
   return {
     ...(dir === undefined ? {} : { codebaseDir: dir }),
+    ...(template === undefined ? {} : { template }),
     ...(policy === undefined ? {} : { policy }),
     ...(runtime === undefined ? {} : { runtime }),
     ...(timeout === undefined ? {} : { timeoutMs: timeout === "never" ? null : parseDuration(timeout, "--timeout") }),
@@ -45,7 +47,7 @@ function createBody(options: CreateOptions): CreateSandboxBody {
   };
 }
 
-function pairs(words: readonly string[], option: string): Record<string, string> {
+export function pairs(words: readonly string[], option: string): Record<string, string> {
   return Object.fromEntries(
     words.map((word) => {
       const at = word.indexOf("=");

@@ -1,6 +1,6 @@
 // Rows of the client suite: templates, and sandboxes that are made from them.
 
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { expect, onTestFinished } from "vitest";
@@ -90,6 +90,22 @@ export function templateRows(lab: () => ClientLab): void {
       expect(await codeOf(ann.templates.create({ name: "x", defaults: { policy: "/etc/passwd" } }))).toBe("preset_unknown");
     },
   );
+
+  verifies("client/template-apart", "a sandbox does not stand on the code that its template was made of", async () => {
+    const { admin, dir } = lab();
+    const codebase = await admin.codebases.create({ name: "root" });
+    onTestFinished(async () => void (await codeOf(admin.codebases.delete(codebase.id))));
+    await admin.codebases.put(codebase.id, ".env", Buffer.from("secret\n"));
+    const stored = await make({ from: { codebase: { id: codebase.id } } }, admin);
+    expect(await codeOf(admin.create({ template: stored.id, codebase: { id: codebase.id } }))).toBe("request_invalid");
+    const place = join(dir, `apart-${Math.random()}`);
+    mkdirSync(join(place, "src"), { recursive: true });
+    writeFileSync(join(place, ".env"), "secret\n");
+    symlinkSync(place, `${place}-link`);
+    const copied = await make({ from: { dir: place } }, admin);
+    for (const codebaseDir of [place, `${place}-link`, join(place, "src"), dir])
+      expect(await codeOf(admin.create({ template: copied.id, codebaseDir }))).toBe("request_invalid");
+  });
 
   verifies(
     "client/template-owners",
