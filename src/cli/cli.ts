@@ -51,7 +51,7 @@ function failed(error: unknown, words: readonly string[]): number {
 
 /** Told apart from the exit code of a program, where there is one. */
 function ownFailure(word: string | undefined): number {
-  return word === "run" || word === "exec" ? EXIT_CORRAL : EXIT_FAILED;
+  return word === "run" || word === "exec" || word === "shell" ? EXIT_CORRAL : EXIT_FAILED;
 }
 
 function program(session: Session): Command {

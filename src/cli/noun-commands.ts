@@ -5,6 +5,8 @@ import { type Command, Option } from "commander";
 import type { Client } from "../api/client.ts";
 import type { CreateOptions, ExecOptions, PsOptions } from "./nouns/sandboxes.ts";
 import type { CreateTemplateOptions } from "./nouns/templates.ts";
+import type { LogsOptions } from "./nouns/logs.ts";
+import type { ShellOptions } from "./nouns/shell.ts";
 import type { IssueOptions } from "./nouns/tokens.ts";
 import { repeatable } from "./repeatable.ts";
 import { chooseServer, type ServerOptions } from "./server-choice.ts";
@@ -12,6 +14,7 @@ import type { Session } from "./session.ts";
 
 export function addNouns(corral: Command, session: Session): void {
   addSandboxes(corral, session);
+  addTerminals(corral, session);
   addLife(corral, session);
   addTemplates(corral, session);
   addTokens(corral, session);
@@ -69,6 +72,30 @@ function addSandboxes(corral: Command, session: Session): void {
     .action(async (id: string, words: string[], options: ExecOptions & ServerOptions) => {
       const { exec } = await import("./nouns/sandboxes.ts");
       await act(session, options, exec, id, [...words, ...(session.rest ?? [])], options);
+    });
+}
+
+function addTerminals(corral: Command, session: Session): void {
+  onServer(corral.command("shell"))
+    .summary("open a terminal in a sandbox of a server; Ctrl-] twice leaves it running")
+    .usage("SB [options] [-- CMD…]")
+    .argument("<SB>", "id of the sandbox, or its beginning")
+    .argument("[CMD...]", "what runs in it; put -- before it (default: a shell)")
+    .option("--cwd <dir>", "directory inside (default: /workspace)")
+    .option("--env <pair>", "NAME=VALUE for the command; repeat it for more", repeatable)
+    .option("--process <process>", "go back to one that was left running, instead of a new one")
+    .action(async (id: string, words: string[], options: ShellOptions & ServerOptions) => {
+      const { shell } = await import("./nouns/shell.ts");
+      await act(session, options, shell, id, [...words, ...(session.rest ?? [])], options);
+    });
+  onServer(corral.command("logs"))
+    .summary("print what a process in a sandbox of a server has written")
+    .argument("<SB>", "id of the sandbox, or its beginning")
+    .argument("[PROCESS]", "id of the process, or its beginning (default: the only one)")
+    .option("-f, --follow", "go on until it ends")
+    .action(async (id: string, process: string | undefined, options: LogsOptions & ServerOptions) => {
+      const { logs } = await import("./nouns/logs.ts");
+      await act(session, options, logs, id, process, options);
     });
 }
 

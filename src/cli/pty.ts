@@ -12,7 +12,6 @@ const STATUS_QUERY = "\u001b[5n";
 const STATUS_ANSWER = "\u001b[0n";
 
 export interface AttachedTerminal {
-  readonly size: { readonly rows: number; readonly cols: number };
   readonly input: AsyncIterableIterator<Uint8Array>;
   readonly output: (chunk: Uint8Array) => void | Promise<void>;
   /** Calls back with the new size whenever the window changes. */
@@ -23,6 +22,22 @@ export interface AttachedTerminal {
 /** Whether a command can be given a pty: all three of our streams are the person's terminal, so nothing is lost by joining them. */
 export function isInteractive(): boolean {
   return process.stdin.isTTY && process.stdout.isTTY && process.stderr.isTTY;
+}
+
+/** Of the window as it is now. */
+export function terminalSize(): { readonly rows: number; readonly cols: number } {
+  const { rows, columns } = process.stdout;
+  return { rows: cells(rows, 24), cols: cells(columns, 80) };
+}
+
+/** The kind of terminal, so that programs draw right; nothing else of our environment enters. */
+export function terminalEnv(): Record<string, string> {
+  const env: Record<string, string> = { TERM: "xterm-256color" };
+  for (const name of ["TERM", "COLORTERM"]) {
+    const value = process.env[name];
+    if (value !== undefined && /^[A-Za-z0-9.+_-]{1,64}$/.test(value)) env[name] = value;
+  }
+  return env;
 }
 
 export function attachTerminal(): AttachedTerminal {
@@ -37,7 +52,6 @@ export function attachTerminal(): AttachedTerminal {
   stdout.on("drain", onDrain).on("error", onError);
   stdin.setRawMode(true);
   return {
-    size: { rows: cells(stdout.rows, 24), cols: cells(stdout.columns, 80) },
     input,
     output: (chunk) => {
       const shown = filter.feed(chunk);
@@ -47,7 +61,10 @@ export function attachTerminal(): AttachedTerminal {
       });
     },
     onResize: (resized) => {
-      onWindow = () => resized(cells(stdout.rows, 24), cells(stdout.columns, 80));
+      onWindow = () => {
+        const { rows, cols } = terminalSize();
+        resized(rows, cols);
+      };
       stdout.on("resize", onWindow);
     },
     detach: async () => {

@@ -4,7 +4,7 @@
 import { CorralError } from "../api/errors.ts";
 import type { ExecRequest, ExecResult, Process, Sandbox } from "../api/sandbox.ts";
 import type { Interruption } from "./interrupt.ts";
-import { attachTerminal, isInteractive } from "./pty.ts";
+import { attachTerminal, isInteractive, terminalEnv, terminalSize } from "./pty.ts";
 import type { RunOptions } from "./run-options.ts";
 import { type Sink, sinkOf, source } from "./streams.ts";
 
@@ -81,7 +81,7 @@ async function withPty(sandbox: Sandbox, options: RunOptions, stop: Interruption
     const running = await sandbox.start({
       ...commonRequest(options, stop),
       env: terminalEnv(),
-      pty: terminal.size,
+      pty: terminalSize(),
       stdin: terminal.input,
       onStdout: terminal.output,
     });
@@ -91,16 +91,6 @@ async function withPty(sandbox: Sandbox, options: RunOptions, stop: Interruption
     await terminal.detach();
   }
   return { result, finish: () => Promise.resolve(), outputError: undefined };
-}
-
-/** The kind of terminal, so that programs draw right; nothing else of our environment enters. */
-function terminalEnv(): Record<string, string> {
-  const env: Record<string, string> = { TERM: "xterm-256color" };
-  for (const name of ["TERM", "COLORTERM"]) {
-    const value = process.env[name];
-    if (value !== undefined && /^[A-Za-z0-9.+_-]{1,64}$/.test(value)) env[name] = value;
-  }
-  return env;
 }
 
 /** The result; a second signal takes the whole sandbox away, and then there is none. */

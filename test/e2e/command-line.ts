@@ -29,6 +29,8 @@ export interface StartOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Keep stdin open. */
   readonly open?: boolean;
+  /** On a terminal: a line of shell that runs on it afterwards; `$before` says how its modes were. */
+  readonly afterwards?: string;
 }
 
 export function start(args: readonly string[], options: StartOptions = {}): Started {
@@ -41,15 +43,13 @@ export function start(args: readonly string[], options: StartOptions = {}): Star
 /** The same on a terminal: `script` of util-linux makes the pty. `keys` are typed at once. */
 export function startOnTerminal(args: readonly string[], options: StartOptions = {}): Started {
   const line = [process.execPath, MAIN, ...args].map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ");
-  const child = spawn(
-    "script",
-    ["--quiet", "--return", "--echo", "never", "--command", `stty rows 40 cols 120; exec ${line}`, "/dev/null"],
-    {
-      cwd: options.cwd,
-      env: { ...process.env, TERM: "xterm-256color", ...options.env },
-      stdio: "pipe",
-    },
-  );
+  const whole =
+    options.afterwards === undefined ? `exec ${line}` : `before=$(stty -g); ${line}; code=$?; ${options.afterwards}; exit $code`;
+  const child = spawn("script", ["--quiet", "--return", "--echo", "never", "--command", `stty rows 40 cols 120; ${whole}`, "/dev/null"], {
+    cwd: options.cwd,
+    env: { ...process.env, TERM: "xterm-256color", ...options.env },
+    stdio: "pipe",
+  });
   return started(child, { ...options, open: true });
 }
 
