@@ -11,6 +11,7 @@ import type { CorralError } from "./errors.ts";
 import type { EventCalls } from "./events.ts";
 import type { FileCalls } from "./files.ts";
 import type { SandboxMetrics } from "./metrics.ts";
+import type { ExplainOptions, PolicyCalls, PolicyExplanation } from "./policies.ts";
 import type { ProcessCalls } from "./processes.ts";
 import type { ExecResult } from "./sandbox.ts";
 import type {
@@ -48,6 +49,8 @@ export interface SandboxHandle extends AsyncDisposable {
   info(options?: CallOptions): Promise<SandboxResource>;
   /** What it takes now and took so far. A paused one is not resumed by this. */
   metrics(options?: CallOptions): Promise<SandboxMetrics>;
+  /** What its policy says of a path of its codebase (`/src/index.ts`); not of what stands there. Throws `forbidden` with a key for one sandbox. */
+  explain(path: string, options?: ExplainOptions): Promise<PolicyExplanation>;
   exec(request: ClientExecRequest): Promise<ExecResult>;
   readonly files: FileCalls;
   readonly delta: DeltaCalls;
@@ -94,5 +97,6 @@ export interface Client {
   /** Of calls over HTTP. */
   readonly audit: AuditCalls;
   readonly events: EventCalls;
+  readonly policies: PolicyCalls;
   readonly tokens: TokenCalls;
 }

@@ -45,6 +45,12 @@ export const ERROR_KINDS = {
     retry: "never",
     meaning: "A policy holds an error; `details.problems` has line and column.",
   },
+  policy_too_complex: {
+    status: 422,
+    fault: "caller",
+    retry: "never",
+    meaning: "Judging the policy takes the server longer, or more memory, than it gives to such a question.",
+  },
   preset_unknown: { status: 422, fault: "caller", retry: "never", meaning: "No preset or policy file has that name." },
   codebase_not_found: { status: 404, fault: "caller", retry: "never", meaning: "The directory or codebase does not exist." },
   codebase_state: {

@@ -54,6 +54,20 @@ export const MAX_PATTERN_BYTES = 4_096;
 export const MAX_POLICY_DOCUMENT_BYTES = 1024 ** 2;
 /** Bytes of a policy file, and of all patterns of a policy together. */
 export const MAX_POLICY_BYTES = 4 * 1024 ** 2;
+/** Text of a policy whose problems a server is asked for, bytes. */
+export const MAX_POLICY_TEXT_BYTES = 256 * 1024;
+/** Problems of one policy that a server tells; counts tell of all. */
+export const MAX_TOLD_PROBLEMS = 1_000;
+/** Outranked rules of one path that a server tells. */
+export const MAX_TOLD_RULES = 100;
+/** How long a server judges a policy that it is asked about, ms. */
+export const POLICY_ANSWER_MS = 2_000;
+/** What it may take for that, MiB. */
+export const POLICY_THREAD_MIB = 256;
+/** How long the thread that judges policies waits for the next question before it ends, ms. */
+export const POLICY_THREAD_IDLE_MS = 30_000;
+/** Questions about policies that wait at once, one of each owner. */
+export const MAX_POLICY_QUESTIONS = 64;
 /** How long the delta of a run that was cut off is kept, ms. */
 export const CUT_OFF_DELTA_MS = 24 * 60 * 60 * 1000;
 /** How long a key that held is believed without asking the store, ms. */

@@ -14,6 +14,8 @@ import { remoteAudit } from "./audit.ts";
 import type { CorralError } from "../api/errors.ts";
 import { remoteEvents } from "./events.ts";
 import { asError, type ConnectOptions, type Http, httpOf } from "./http.ts";
+import type { PolicyCalls } from "../api/policies.ts";
+import { remotePolicies } from "./policies.ts";
 import { query } from "./query.ts";
 import { remoteSandbox } from "./sandbox.ts";
 import type { TemplateCalls } from "../api/templates.ts";
@@ -29,6 +31,7 @@ export class Corral implements Client {
   readonly audit: AuditCalls;
   readonly events: EventCalls;
   readonly templates: TemplateCalls;
+  readonly policies: PolicyCalls;
   readonly tokens: TokenCalls;
   readonly #http: Http;
 
@@ -39,6 +42,7 @@ export class Corral implements Client {
     this.audit = remoteAudit(this.#http);
     this.events = remoteEvents(this.#http);
     this.templates = remoteTemplates(this.#http);
+    this.policies = remotePolicies(this.#http);
     this.tokens = remoteTokens(this.#http);
   }
 

@@ -7,6 +7,7 @@ import { EXEC_FRAME, type ExecBody, type ExecEnd, type WireError } from "../api/
 import { remoteDelta } from "./deltas.ts";
 import { remoteFiles } from "./files.ts";
 import { type Http, streamError } from "./http.ts";
+import { query } from "./query.ts";
 import { remoteProcesses } from "./processes.ts";
 import { remoteShells } from "./shells.ts";
 import { base64, frames, joined, parse } from "./streams.ts";
@@ -24,6 +25,7 @@ export function remoteSandbox(http: Http, id: string): SandboxHandle {
     id,
     info: (options) => http.get(path, options),
     metrics: (options) => http.get(`${path}/metrics`, options),
+    explain: (about, { signal, kind } = {}) => http.get(`${path}/explain${query({ path: about, kind })}`, { signal }),
     exec: (request) => exec(http, path, request),
     files: remoteFiles(http, path),
     delta: remoteDelta(http, path),

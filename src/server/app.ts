@@ -28,6 +28,7 @@ import { fileRoutes } from "./routes/files.ts";
 import { metricsRoute } from "./routes/metrics.ts";
 import { codebaseRoutes } from "./routes/codebases.ts";
 import { isPortHost, leadPortHosts, portHostRoutes } from "./routes/port-hosts.ts";
+import { policyRoutes } from "./routes/policies.ts";
 import { portRoutes } from "./routes/ports.ts";
 import { processRoutes } from "./routes/processes.ts";
 import { sandboxRoutes } from "./routes/sandboxes.ts";
@@ -147,6 +148,7 @@ function keyedRoutes(keyed: ZodApp, { service, metrics, config }: AppParts, prox
       shellRoutes(v1, service);
       fileRoutes(v1, service);
       deltaRoutes(v1, service);
+      policyRoutes(v1, service);
       portRoutes(v1, proxy);
       ticketRoutes(v1, service, config.proxy.origin);
       eventRoutes(v1, service);

@@ -16,7 +16,7 @@ import type { Service } from "./service.ts";
 import { demandWanted, whileWanted } from "../sandbox/wanted.ts";
 
 export function localClient(service: Service, token: Token): Client {
-  const { sandboxes, deltas, events, audit, tokens } = service;
+  const { sandboxes, deltas, events, audit, policies, tokens } = service;
   return {
     create: async (body, { idempotencyKey, signal } = {}) => {
       demandWanted(signal);
@@ -53,6 +53,16 @@ export function localClient(service: Service, token: Token): Client {
       },
       follow: ({ signal, ...request } = {}) => followed(service, token, request, signal),
     },
+    policies: {
+      check: async (text, { signal, ...options } = {}) => {
+        demandWanted(signal);
+        return await policies.check(token, text, options);
+      },
+      explain: async (policy, path, { signal, ...options } = {}) => {
+        demandWanted(signal);
+        return await policies.explain(token, policy, { path, ...options });
+      },
+    },
     tokens: {
       issue: (body) => tokens.issue(token, body),
       list: ({ ownerId } = {}) => tokens.list(token, ownerId),
@@ -76,6 +86,10 @@ function localSandbox(service: Service, token: Token, id: string): SandboxHandle
     metrics: async ({ signal } = {}) => {
       demandWanted(signal);
       return await sandboxes.metrics(token, id);
+    },
+    explain: async (path, { signal, ...options } = {}) => {
+      demandWanted(signal);
+      return await service.policies.explainOf(token, id, { path, ...options });
     },
     exec: async (request: ClientExecRequest): Promise<ExecResult> => await (await sandboxes.open(token, id)).exec(request),
     files: localFiles(() => service.files.of(token, id)),

@@ -9,6 +9,7 @@ import { Deltas } from "./deltas.ts";
 import { Audit } from "./audit.ts";
 import { Events } from "./events.ts";
 import { Files } from "./files.ts";
+import { Policies } from "./policies.ts";
 import { Ports } from "./ports.ts";
 import { Processes } from "./processes.ts";
 import { Sandboxes } from "./sandboxes.ts";
@@ -30,6 +31,7 @@ export interface Service extends AsyncDisposable {
   readonly processes: Processes;
   readonly events: Events;
   readonly keys: Keys;
+  readonly policies: Policies;
   readonly ports: Ports;
   readonly terminals: Terminals;
   readonly tokens: Tokens;
@@ -46,6 +48,7 @@ export async function openService(given: ServiceParts): Promise<Service> {
   const templates = opened.use(await Templates.open(parts, codebases));
   const sandboxes = opened.use(await Sandboxes.open(parts, new Stands(parts, codebases, templates)));
   const processes = new Processes(parts, sandboxes);
+  const policies = opened.use(new Policies(sandboxes));
   const owned = opened.move();
   return {
     sandboxes,
@@ -59,6 +62,7 @@ export async function openService(given: ServiceParts): Promise<Service> {
     events,
     files: new Files(sandboxes),
     keys,
+    policies,
     ports: new Ports({ ...parts, sandboxes, keys }),
     terminals: new Terminals({ ...parts, sandboxes, processes, keys }),
     tokens: new Tokens(parts, keys),

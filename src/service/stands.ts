@@ -15,7 +15,7 @@ import { presetName, type TemplateBase, type Templates } from "./templates.ts";
 
 export interface Standing {
   readonly request: CreateRequest;
-  /** The body with the versions that it means. */
+  /** The body with the versions and the policy that it means. */
   readonly body: CreateSandboxBody;
   /** In the transaction of the sandbox's row. Throws when what it stands on was removed. */
   use(tables: StoreTables): Promise<void>;
@@ -36,22 +36,22 @@ export class Stands {
     const stored = body.codebase === undefined ? undefined : await this.#codebases.base(token, body.codebase);
     const template = body.template === undefined ? undefined : await this.#templates.base(token, body.template);
     if (template !== undefined) demandApart(template, body);
-    const request = await this.#request(id, body, template);
+    const policy = policyOf(body, template?.defaults.policy);
+    const request = await this.#request(id, { ...body, policy }, template);
     return {
       request: { ...request, ...(stored === undefined ? {} : { stored }), ...(template === undefined ? {} : { template: template.root }) },
-      body: stored === undefined ? body : { ...body, codebase: { id: stored.codebaseId, version: stored.version } },
+      body: { ...body, policy, ...(stored === undefined ? {} : { codebase: { id: stored.codebaseId, version: stored.version } }) },
       use: (tables) => use(tables, id, stored, template),
     };
   }
 
-  async #request(id: string, body: CreateSandboxBody, template: TemplateBase | undefined): Promise<CreateRequest> {
-    const { codebaseDir, codebase, runtime, delta } = body;
-    const { policy: usual, ...defaults } = template?.defaults ?? {};
+  async #request(id: string, body: CreateSandboxBody & Named, template: TemplateBase | undefined): Promise<CreateRequest> {
+    const { codebaseDir, policy, runtime, delta } = body;
+    const { policy: _, ...defaults } = template?.defaults ?? {};
     const [limits, env] = [
       { ...defaults.limits, ...body.limits },
       { ...defaults.env, ...body.env },
     ];
-    const policy = body.policy ?? usual ?? ((codebaseDir ?? codebase) === undefined ? "full-access" : "agent-safe");
     return {
       id,
       policy: typeof policy === "string" ? await this.#parts.corral.policies.load(presetName(policy)) : policy,
@@ -62,6 +62,16 @@ export class Stands {
       ...(delta === undefined ? {} : { delta }),
     };
   }
+}
+
+/** A policy by its name, or its rules. */
+interface Named {
+  readonly policy: NonNullable<CreateSandboxBody["policy"]>;
+}
+
+/** What holds where a body names none. `usual`: of its template. */
+export function policyOf({ codebaseDir, codebase, policy }: CreateSandboxBody, usual?: Named["policy"]): Named["policy"] {
+  return policy ?? usual ?? ((codebaseDir ?? codebase) === undefined ? "full-access" : "agent-safe");
 }
 
 /** SAFETY: no policy hides anything of a root, so one made of the code that the sandbox stands on would show what its policy hides. */

@@ -9,6 +9,7 @@ import { fileRows } from "./client/files.ts";
 import { clientLab } from "./client/lab.ts";
 import { metricRows } from "./client/metrics.ts";
 import { pauseRows } from "./client/pauses.ts";
+import { policyRows } from "./client/policies.ts";
 import { portRows } from "./client/ports.ts";
 import { processRows } from "./client/processes.ts";
 import { templateRows } from "./client/templates.ts";
@@ -29,6 +30,7 @@ describe.each(["local", "remote"] as const)("the %s client", (place) => {
     codebaseRows(lab);
     templateRows(lab);
     eventRows(lab);
+    policyRows(lab);
     portRows(lab);
   });
 });
