@@ -29,6 +29,7 @@ import type {
 } from "./server.ts";
 import type { TerminalTicketBody } from "./terminals.ts";
 import type { ShellCalls } from "./shells.ts";
+import type { ForkBody, SnapshotCalls, SnapshotResource, TakeSnapshotBody } from "./snapshots.ts";
 
 export interface ListOptions extends PageOptions {
   readonly state?: SandboxResource["state"];
@@ -62,12 +63,22 @@ export interface SandboxHandle extends AsyncDisposable {
   pause(options?: PauseBody & CallOptions): Promise<SandboxResource>;
   /** Nothing changes for one that runs. */
   resume(options?: ResumeBody & CallOptions): Promise<SandboxResource>;
+  /** Its files as they are now; one that runs stands still meanwhile. `idempotencyKey`: a repeated call answers with the first one's. */
+  snapshot(options?: TakeSnapshotBody & CreateOptions): Promise<SnapshotResource>;
+  /** Ends its processes and gives it back the files of a snapshot of its own; it goes on if it ran. */
+  restore(snapshotId: string, options?: CallOptions): Promise<SandboxResource>;
+  /** Sandboxes that begin with its files of now, each one or its error; processes stay behind. `idempotencyKey` as with `createBatch`. */
+  fork(options?: ForkBody & CreateOptions): Promise<readonly (SandboxHandle | CorralError)[]>;
   /** One-time, for a page: opens that port on its own host, if the server has a domain for sandboxes. */
   portTicket(port: number, options?: CallOptions): Promise<PortTicket>;
   /** One-time, for a page: opens a terminal over a WebSocket, `GET /v1/ws?ticket=…` (api/terminals.ts). */
   terminalTicket(body: TerminalTicketBody, options?: CallOptions): Promise<TicketAnswer>;
   /** Idempotent. */
   destroy(options?: CallOptions): Promise<void>;
+}
+
+export interface CreateOptions extends CallOptions {
+  readonly idempotencyKey?: string;
 }
 
 export interface TokenCalls {
@@ -79,20 +90,18 @@ export interface TokenCalls {
 
 export interface Client {
   /** `idempotencyKey`: a repeated create with the same key answers with the first one's sandbox. */
-  create(body: CreateSandboxBody, options?: CallOptions & { readonly idempotencyKey?: string }): Promise<SandboxHandle>;
+  create(body: CreateSandboxBody, options?: CreateOptions): Promise<SandboxHandle>;
   /**
    * At most MAX_BATCH creates in one call, in order: each is a sandbox or its error. `idempotencyKey`: a repeated batch with the same key
    * gives what the first one made, and tries again what failed.
    */
-  createBatch(
-    bodies: readonly CreateSandboxBody[],
-    options?: CallOptions & { readonly idempotencyKey?: string },
-  ): Promise<readonly (SandboxHandle | CorralError)[]>;
+  createBatch(bodies: readonly CreateSandboxBody[], options?: CreateOptions): Promise<readonly (SandboxHandle | CorralError)[]>;
   sandbox(id: string): SandboxHandle;
   /** Newest first. */
   list(options?: ListOptions): Promise<ListOf<SandboxResource>>;
   readonly codebases: CodebaseCalls;
   readonly templates: TemplateCalls;
+  readonly snapshots: SnapshotCalls;
   readonly deltas: KeptDeltaCalls;
   /** Of calls over HTTP. */
   readonly audit: AuditCalls;

@@ -56,10 +56,18 @@ export interface SnapshotOverrides {
   readonly delta?: "ephemeral" | "keep";
 }
 
+/** What a snapshot holds on disk; what several share counts for each of them. */
+export interface SnapshotSize {
+  readonly bytes: number;
+  readonly entries: number;
+}
+
 /** The files of sandboxes at one moment, with their codebase, policy, limits and environment. Memory is no part of one. */
 export interface Snapshots {
   /** Of a sandbox that lives, which stands still meanwhile, or one that is paused. `passing`: it goes with this process. */
-  take(sandboxId: string, snapshotId: string, options?: { readonly passing?: boolean }): Promise<void>;
+  take(sandboxId: string, snapshotId: string, options?: { readonly passing?: boolean }): Promise<SnapshotSize>;
+  /** Ids of those that are whole and go with no process. */
+  list(): Promise<readonly string[]>;
   create(snapshotId: string, overrides: SnapshotOverrides): Promise<Sandbox>;
   /** Gives a sandbox that is paused without its processes the files of one of its own snapshots. */
   restore(sandboxId: string, snapshotId: string): Promise<void>;

@@ -101,6 +101,12 @@ export const ERROR_KINDS = {
     retry: "never",
     meaning: "The ticket is unknown, was used, or is too old; ask for a new one.",
   },
+  snapshot_state: {
+    status: 409,
+    fault: "state",
+    retry: "never",
+    meaning: "A sandbox stands on the snapshot, or it is still being taken, or lies on another server.",
+  },
   snapshot_not_found: { status: 404, fault: "caller", retry: "never", meaning: "There is no such snapshot: it never was, or was deleted." },
   delta_not_found: { status: 404, fault: "caller", retry: "never", meaning: "There is no kept delta of that sandbox." },
   delta_malformed: {

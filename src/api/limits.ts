@@ -170,6 +170,10 @@ export const DEFAULT_SANDBOX_MS = 60 * 60 * 1000;
 export const MAX_SANDBOX_MS = 30 * 24 * 60 * 60 * 1000;
 /** Snapshots that a delta stands on, one on the other. */
 export const MAX_LAYERS = 16;
+/** Snapshots of one owner. */
+export const MAX_SNAPSHOTS_PER_OWNER = 1_000;
+/** When the snapshots of one owner hold so much, no further one is taken, bytes. */
+export const MAX_SNAPSHOT_BYTES_PER_OWNER = 64 * 1024 ** 3;
 /** How long a paused sandbox is kept, ms, unless it never ends by itself. */
 export const MAX_PAUSED_MS = 30 * 24 * 60 * 60 * 1000;
 /** Sandboxes of one node that are paused with their processes. Beyond it the oldest keep their delta alone. */

@@ -12,6 +12,8 @@ export interface CreateSandboxBody {
   readonly codebaseDir?: string;
   /** A stored codebase, in its current version or in another. */
   readonly codebase?: { readonly id: string; readonly version?: number };
+  /** Files of a sandbox at one moment, with its codebase, template, policy, limits and environment; what else is named replaces its own. */
+  readonly snapshot?: string;
   /** Root file system; default `host`, this machine's programs. */
   readonly template?: string;
   /** Name of a preset, or rules. Default: that of the template, else `agent-safe` over a codebase, `full-access` without one. */
@@ -61,6 +63,8 @@ export interface SandboxResource {
   readonly template?: string;
   /** The stored codebase that it stands on. */
   readonly codebase?: { readonly id: string; readonly version: number };
+  /** The snapshot that it was made from. */
+  readonly snapshot?: string;
   readonly metadata: Readonly<Record<string, string>>;
   readonly publicPorts: readonly number[];
   readonly createdAt: string;

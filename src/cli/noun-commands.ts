@@ -7,6 +7,7 @@ import type { CreateOptions, ExecOptions, PsOptions } from "./nouns/sandboxes.ts
 import type { CreateTemplateOptions } from "./nouns/templates.ts";
 import type { LogsOptions } from "./nouns/logs.ts";
 import type { ShellOptions } from "./nouns/shell.ts";
+import type { ForkOptions, ListOptions, TakeOptions } from "./nouns/snapshots.ts";
 import type { IssueOptions } from "./nouns/tokens.ts";
 import { repeatable } from "./repeatable.ts";
 import { chooseServer, type ServerOptions } from "./server-choice.ts";
@@ -17,6 +18,7 @@ export function addNouns(corral: Command, session: Session): void {
   addTerminals(corral, session);
   addLife(corral, session);
   addTemplates(corral, session);
+  addSnapshots(corral, session);
   addTokens(corral, session);
 }
 
@@ -38,6 +40,7 @@ function addSandboxes(corral: Command, session: Session): void {
     .summary("make a sandbox on a server and print its id")
     .option("--dir <dir>", "directory of the server's machine to work over (asks for an admin key)")
     .option("--template <id>", "its root file system, as `template list` tells it (default: this machine's programs)")
+    .option("--snapshot <snap>", "begin with the files, policy, limits and environment of this snapshot")
     .option("--policy <policy>", "preset (default: agent-safe over a directory, else full-access)")
     .addOption(new Option("--runtime <runtime>", "what contains the processes").choices(["native", "bwrap"]))
     .option("--timeout <time>", "its life: 90s, 5m, 2h, never (default: 1h)")
@@ -164,6 +167,57 @@ function addTemplates(corral: Command, session: Session): void {
     .action(async (ids: string[], options: ServerOptions) => {
       const { removeTemplates } = await import("./nouns/templates.ts");
       await act(session, options, removeTemplates, ids);
+    });
+}
+
+function addSnapshots(corral: Command, session: Session): void {
+  const snapshot = corral.command("snapshot").summary("take, list and delete snapshots of sandboxes").helpCommand(false);
+  onServer(snapshot.command("take"))
+    .summary("take a snapshot of a sandbox's files and print its id")
+    .argument("<SB>", "id of the sandbox, or its beginning")
+    .option("--name <name>", "what it is called in lists")
+    .option("--label <pair>", "NAME=VALUE to keep with it; repeat it for more", repeatable)
+    .option("--json", "print what the server tells of it")
+    .action(async (id: string, options: TakeOptions & ServerOptions) => {
+      const { take } = await import("./nouns/snapshots.ts");
+      await act(session, options, take, id, options);
+    });
+  onServer(snapshot.command("list"))
+    .summary("list snapshots, newest first")
+    .option("--sandbox <sb>", "only of this sandbox")
+    .option("--name <name>", "only with this name")
+    .option("--json", "print one array")
+    .action(async (options: ListOptions & ServerOptions) => {
+      const { list } = await import("./nouns/snapshots.ts");
+      await act(session, options, list, options);
+    });
+  onServer(snapshot.command("rm"))
+    .summary("delete snapshots that no sandbox stands on")
+    .argument("<SNAP...>", "ids of the snapshots, or their beginnings")
+    .action(async (ids: string[], options: ServerOptions) => {
+      const { remove } = await import("./nouns/snapshots.ts");
+      await act(session, options, remove, ids);
+    });
+  addFilesAgain(corral, session);
+}
+
+function addFilesAgain(corral: Command, session: Session): void {
+  onServer(corral.command("restore"))
+    .summary("give a sandbox back the files of one of its snapshots; its processes end")
+    .argument("<SB>", "id of the sandbox, or its beginning")
+    .argument("<SNAP>", "id of the snapshot, or its beginning")
+    .action(async (id: string, snapshot: string, options: ServerOptions) => {
+      const { restore } = await import("./nouns/snapshots.ts");
+      await act(session, options, restore, id, snapshot);
+    });
+  onServer(corral.command("fork"))
+    .summary("make sandboxes that begin with the files of another one, and print their ids")
+    .argument("<SB>", "id of the sandbox, or its beginning")
+    .option("--count <n>", "how many (default: 1)")
+    .option("--timeout <time>", "their life: 90s, 5m, 2h, never (default: 1h)")
+    .action(async (id: string, options: ForkOptions & ServerOptions) => {
+      const { fork } = await import("./nouns/snapshots.ts");
+      await act(session, options, fork, id, options);
     });
 }
 

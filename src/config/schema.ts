@@ -16,6 +16,8 @@ import {
   MAX_CODEBASE_BYTES_PER_OWNER,
   MAX_CODEBASES_PER_OWNER,
   MAX_SANDBOXES_PER_OWNER,
+  MAX_SNAPSHOT_BYTES_PER_OWNER,
+  MAX_SNAPSHOTS_PER_OWNER,
   PROXY_CONNECTIONS,
   PROXY_IDLE_MS,
   STORE_POOL_ACQUIRE_MS,
@@ -125,6 +127,9 @@ export const serverConfig = z.strictObject({
       codebases: count.max(1_000_000).default(MAX_CODEBASES_PER_OWNER),
       /** Content of all of an owner's codebases; equal files count once. */
       codebaseBytes: z.int().min(1).max(Number.MAX_SAFE_INTEGER).default(MAX_CODEBASE_BYTES_PER_OWNER),
+      snapshots: count.max(1_000_000).default(MAX_SNAPSHOTS_PER_OWNER),
+      /** When an owner's snapshots hold so much, no further one is taken; what several share counts for each of them. */
+      snapshotBytes: z.int().min(1).max(Number.MAX_SAFE_INTEGER).default(MAX_SNAPSHOT_BYTES_PER_OWNER),
     })
     .prefault({}),
   proxy: z

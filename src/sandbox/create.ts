@@ -17,7 +17,7 @@ import type { StoredCodebases, StoredTree } from "../view/stored.ts";
 import { refuseOverlap } from "./data-dir.ts";
 import { appendMade, type JournalEntry, removeJournal, writeJournal } from "./journal.ts";
 import { type HeldLimits, heldLimits } from "./limits.ts";
-import { type Grounds, present } from "./present.ts";
+import { type Grounds, present, roomOf } from "./present.ts";
 import type { LocalSandbox } from "./sandbox.ts";
 import { carryFrom, type SnapshotRecord } from "./snapshot-record.ts";
 import type { HostTemplate, TemplatePlan } from "./template.ts";
@@ -120,13 +120,16 @@ function stopwatch(clock: Clock, timings: Record<string, number>): (stage: strin
 }
 
 /** One that is made again keeps the record of the codebase that it was first made over, as one from a snapshot has it: commit judges by it. */
-function keepRecord(shop: Workshop, { record }: Draft, origin: Origin, prepared: PreparedView): void {
+function keepRecord(shop: Workshop, { record, request }: Draft, origin: Origin, prepared: PreparedView): void {
   if (origin.from === "pause") return;
   const { deltas, snapshots } = shop.data;
   if (origin.from === "request") {
     makeKept(deltas, record, prepared.manifestFile);
     return;
   }
+  const { diskBytes, inodes } = roomOf(shop.data, request, origin.snapshot.layers);
+  if (diskBytes < 1 || inodes < 1)
+    throw new CorralError("limit_reached", "the snapshot holds as much as diskBytes or inodes allow; ask for a larger limit");
   makeKept(deltas, record, undefined);
   carryFrom(snapshots, origin.snapshotId, deltas, record.sandboxId);
   referTo(deltas, origin.snapshot.layers, record.sandboxId);

@@ -5,7 +5,7 @@ import type { CreateRequest, SandboxInfo } from "../api/sandbox.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Container, Runtime } from "../runtime/runtime.ts";
 import { deltaDir, type KeptRecord, writeKept } from "../view/kept.ts";
-import { letGo } from "../view/layers.ts";
+import { letGo, sizeOf } from "../view/layers.ts";
 import { type DataDir, withReserve } from "./data-dir.ts";
 import { removeJournal } from "./journal.ts";
 import { heldLimits } from "./limits.ts";
@@ -23,6 +23,11 @@ export interface Grounds {
   readonly onGone: (id: string) => void;
 }
 
+export interface LeftRoom {
+  readonly diskBytes: number;
+  readonly inodes: number;
+}
+
 export interface Standing {
   readonly container: Container;
   readonly request: CreateRequest;
@@ -32,11 +37,18 @@ export interface Standing {
   readonly releaseView: () => void;
 }
 
+/** What is left of its limits beside what lies frozen below its delta; below 1: nothing. */
+export function roomOf({ deltas }: DataDir, { limits }: CreateRequest, layers: readonly string[] = []): LeftRoom {
+  const { diskBytes, inodes } = heldLimits(limits);
+  const { bytes, entries } = sizeOf(deltas, layers);
+  return { diskBytes: diskBytes - bytes, inodes: inodes - entries };
+}
+
 export function present(grounds: Grounds, { container, request, info, record, releaseView }: Standing): LocalSandbox {
   const { id } = container;
   const delta = deltaDir(grounds.data.deltas, id);
   const limits = heldLimits(request.limits);
-  const { diskBytes, inodes } = limits;
+  const { diskBytes, inodes } = roomOf(grounds.data, request, record.layers);
   const sandbox = new LocalSandbox({
     container,
     request,
@@ -60,6 +72,7 @@ export function present(grounds: Grounds, { container, request, info, record, re
     },
   });
   const onRunaway = (limit: Parameters<LocalSandbox["runaway"]>[0]): void => sandbox.runaway(limit);
-  grounds.watcher.add({ id, dir: delta.upper, diskBytes, inodes, tool: grounds.runtime.tool, onRunaway });
+  const room = { diskBytes: Math.max(1, diskBytes), inodes: Math.max(1, inodes) };
+  grounds.watcher.add({ id, dir: delta.upper, ...room, tool: grounds.runtime.tool, onRunaway });
   return sandbox;
 }

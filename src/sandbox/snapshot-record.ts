@@ -97,6 +97,11 @@ export function listSnapshots(snapshots: string): readonly string[] {
   return [...new Set(ids)].filter((id) => isId("snapshot", id));
 }
 
+/** It goes with the process that took it, or is not whole yet. */
+export function isPassing(snapshots: string, id: string): boolean {
+  return existsSync(makerFile(snapshots, id)) || !hasSnapshot(snapshots, id);
+}
+
 /** Not whole, and of no process that lives. */
 export function isLeftOver(snapshots: string, id: string): boolean {
   let maker: ProcessIdentity;

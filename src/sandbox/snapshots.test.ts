@@ -198,6 +198,20 @@ verifies(
   },
 );
 
+verifies("snapshot/limits", "what a snapshot holds counts against the limits of what is made from it", async () => {
+  await using origin = await create({ limits: { inodes: 10 } });
+  await said(origin, "mkdir d; touch d/1 d/2 d/3; head -c 1000000 /dev/zero > big");
+  const snapshot = newId();
+  const { bytes, entries } = await corral.snapshots.take(origin.id, snapshot);
+  expect([entries, bytes >= 1_000_000, bytes < 1_100_000]).toEqual([5, true, true]);
+  for (const limits of [{ inodes: 5 }, { diskBytes: 900_000 }])
+    await expect(corral.snapshots.create(snapshot, { limits })).rejects.toMatchObject({ code: "limit_reached" });
+  await using made = await corral.snapshots.create(snapshot, { limits: { inodes: 8 } });
+  const { limitHit } = await made.exec({ command: "touch 1 2 3 4 5; sleep 10" });
+  expect(limitHit).toBe("inodes");
+  await corral.snapshots.remove(snapshot);
+});
+
 it("refuses sandboxes that are not here, and ids that are none", async () => {
   await expect(corral.snapshots.take("sb01234567890123456789", newId())).rejects.toMatchObject({ code: "sandbox_not_found" });
   await expect(corral.snapshots.create("../../etc", {})).rejects.toMatchObject({ code: "snapshot_not_found" });

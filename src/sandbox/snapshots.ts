@@ -3,13 +3,13 @@
 // what needs them and go after it.
 
 import { existsSync } from "node:fs";
-import type { SnapshotOverrides, Snapshots } from "../api/corral.ts";
+import type { SnapshotOverrides, Snapshots, SnapshotSize } from "../api/corral.ts";
 import { CorralError } from "../api/errors.ts";
 import { isId } from "../api/ids.ts";
 import { MAX_LAYERS } from "../api/limits.ts";
 import type { CreateRequest, Sandbox } from "../api/sandbox.ts";
 import { deltaDir, readKept, writeKept } from "../view/kept.ts";
-import { addLayer, layerTree, letGo, referTo, staleLayers } from "../view/layers.ts";
+import { addLayer, isMeasured, layerTree, letGo, referTo, sizeOf, staleLayers, writeLayerSize } from "../view/layers.ts";
 import type { RunTool } from "../view/view.ts";
 import type { Origin } from "./create.ts";
 import type { DataDir } from "./data-dir.ts";
@@ -21,11 +21,13 @@ import {
   endSnapshot,
   hasSnapshot,
   isLeftOver,
+  isPassing,
   listSnapshots,
   readSnapshot,
   removeSnapshot,
   type SnapshotRecord,
 } from "./snapshot-record.ts";
+import { measure } from "./watcher.ts";
 
 export interface LocalSnapshotsOptions {
   readonly data: DataDir;
@@ -42,7 +44,7 @@ export class LocalSnapshots implements Snapshots {
     this.#options = options;
   }
 
-  async take(sandboxId: string, snapshotId: string, { passing = false }: { readonly passing?: boolean } = {}): Promise<void> {
+  async take(sandboxId: string, snapshotId: string, { passing = false }: { readonly passing?: boolean } = {}): Promise<SnapshotSize> {
     const { data, live } = this.#options;
     const sandbox = live(sandboxId);
     if (sandbox === undefined && !isPaused(data.deltas, sandboxId))
@@ -50,12 +52,19 @@ export class LocalSnapshots implements Snapshots {
     beginSnapshot(data.snapshots, snapshotId, data.deltas, sandboxId);
     try {
       const taken = sandbox === undefined ? await this.#moved(sandboxId, snapshotId) : await this.#copied(sandbox, snapshotId);
+      const size = await this.#measured(taken.layers);
       endSnapshot(data.snapshots, snapshotId, { ...taken, sandboxId }, passing);
+      return size;
     } catch (error) {
       removeSnapshot(data.snapshots, snapshotId);
       await this.#letGoOf((owner) => owner === snapshotId);
       throw error;
     }
+  }
+
+  list(): Promise<readonly string[]> {
+    const { snapshots } = this.#options.data;
+    return Promise.resolve(listSnapshots(snapshots).filter((id) => !isPassing(snapshots, id)));
   }
 
   async create(snapshotId: string, { env, limits, ...more }: SnapshotOverrides): Promise<Sandbox> {
@@ -114,6 +123,17 @@ export class LocalSnapshots implements Snapshots {
     const { data, openTool } = this.#options;
     for (const { layer, owner } of staleLayers(data.deltas, (id) => !isGone(id)))
       await letGo(await openTool(), data.deltas, [layer], owner);
+  }
+
+  /** What a layer takes is measured once, when nothing waits for it. */
+  async #measured(layers: readonly string[]): Promise<SnapshotSize> {
+    const { data, openTool } = this.#options;
+    for (const layer of layers.filter((each) => !isMeasured(data.deltas, each))) {
+      const tree = layerTree(data.deltas, layer);
+      const size = await measure(await openTool(), tree, { bytes: Number.MAX_SAFE_INTEGER, entries: Number.MAX_SAFE_INTEGER });
+      if (size !== undefined) writeLayerSize(data.deltas, layer, size);
+    }
+    return sizeOf(data.deltas, layers);
   }
 
   /** Of one that lives: its files are copied while it stands still. */

@@ -220,7 +220,7 @@ export class QuotaWatcher {
     // The count stops at a bound.
     const bytes = watched.usage.bytes > diskBytes ? watched.usage.bytes * BEYOND : diskBytes;
     const entries = watched.usage.entries > inodes ? watched.usage.entries * BEYOND : inodes;
-    const usage = await measure(watched.delta, { bytes, entries });
+    const usage = await measure(watched.delta.tool, watched.delta.dir, { bytes, entries });
     if (usage === undefined || this.#watched.get(watched.delta.id) !== watched) return;
     const nowMs = this.#clock.monotonicMs();
     const grew = usage.bytes > watched.usage.bytes || usage.entries > watched.usage.entries;
@@ -257,8 +257,8 @@ function strike(watched: Watched, limit: QuotaHit): void {
 }
 
 /** `undefined`: it could not be measured now (the sandbox is going away). */
-async function measure(delta: WatchedDelta, bound: Omit<Usage, "whole">): Promise<Usage | undefined> {
-  const run = delta.tool(["usage", String(bound.bytes), String(bound.entries), delta.dir]);
+export async function measure(tool: RunTool, dir: string, bound: Omit<Usage, "whole">): Promise<Usage | undefined> {
+  const run = tool(["usage", String(bound.bytes), String(bound.entries), dir]);
   try {
     const chunks: Uint8Array[] = [];
     for await (const chunk of run.stdout) chunks.push(Uint8Array.from(chunk));

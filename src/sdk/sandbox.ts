@@ -3,10 +3,10 @@
 import type { ClientExecRequest, SandboxHandle } from "../api/client.ts";
 import { CorralError, errorCode } from "../api/errors.ts";
 import type { ExecResult } from "../api/sandbox.ts";
-import { EXEC_FRAME, type ExecBody, type ExecEnd, type WireError } from "../api/server.ts";
+import { type BatchItem, EXEC_FRAME, type ExecBody, type ExecEnd, type WireError } from "../api/server.ts";
 import { remoteDelta } from "./deltas.ts";
 import { remoteFiles } from "./files.ts";
-import { type Http, streamError } from "./http.ts";
+import { asError, type Http, streamError } from "./http.ts";
 import { query } from "./query.ts";
 import { remoteProcesses } from "./processes.ts";
 import { remoteShells } from "./shells.ts";
@@ -34,11 +34,24 @@ export function remoteSandbox(http: Http, id: string): SandboxHandle {
     renew: (timeoutMs, options) => http.get(`${path}/renew`, { method: "POST", body: { timeoutMs }, ...options }),
     pause: ({ signal, ...body } = {}) => http.get(`${path}/pause`, { method: "POST", body, signal }),
     resume: ({ signal, ...body } = {}) => http.get(`${path}/resume`, { method: "POST", body, signal }),
+    snapshot: ({ signal, idempotencyKey = crypto.randomUUID(), ...body } = {}) =>
+      http.get(`${path}/snapshots`, { method: "POST", body, headers: { "idempotency-key": idempotencyKey }, signal }),
+    restore: (snapshotId, options) => http.get(`${path}/restore`, { method: "POST", body: { snapshotId }, ...options }),
+    fork: async ({ signal, idempotencyKey = crypto.randomUUID(), ...body } = {}) => {
+      const call = { method: "POST", body, headers: { "idempotency-key": idempotencyKey }, signal };
+      const { items } = await http.get<{ items: readonly BatchItem[] }>(`${path}/fork`, call);
+      return items.map((item) => remoteItem(http, item));
+    },
     portTicket: (port, options) => http.get(`${path}/tickets`, { method: "POST", body: { port }, ...options }),
     terminalTicket: (body, options) => http.get(`${path}/tickets`, { method: "POST", body, ...options }),
     destroy,
     [Symbol.asyncDispose]: () => destroy(),
   };
+}
+
+/** Of a batch. */
+export function remoteItem(http: Http, item: BatchItem): SandboxHandle | CorralError {
+  return "sandbox" in item ? remoteSandbox(http, item.sandbox.id) : asError(item.error);
 }
 
 async function exec(http: Http, path: string, request: ClientExecRequest): Promise<ExecResult> {

@@ -30,6 +30,8 @@ const rule = z.strictObject({
   priority: z.int().optional(),
   subtree: z.boolean().optional(),
 });
+/** Headers of every create. */
+export const idempotent = z.object({ "idempotency-key": z.string().min(1).max(255).optional() });
 export const limits = z.strictObject({
   memoryBytes: z.int().positive().optional(),
   cpus: z.number().positive().max(1_024).optional(),

@@ -3,7 +3,7 @@
 
 import { CorralError, type ErrorBody } from "../api/errors.ts";
 import { MAX_BATCH } from "../api/limits.ts";
-import type { BatchItem, CreateSandboxBody } from "../api/server.ts";
+import type { BatchItem, CreateSandboxBody, SandboxResource } from "../api/server.ts";
 import type { Token } from "../store/tokens.ts";
 import type { Sandboxes } from "./sandboxes.ts";
 
@@ -18,13 +18,19 @@ export async function createBatch(
 ): Promise<readonly BatchItem[]> {
   if (bodies.length === 0 || bodies.length > MAX_BATCH)
     throw new CorralError("request_invalid", `items: a batch has between 1 and ${MAX_BATCH} sandboxes`);
+  return await inBatch(bodies.length, (index) =>
+    sandboxes.create(token, bodies[index] ?? {}, key === undefined ? undefined : `${key}#${index}`),
+  );
+}
+
+/** `make` for each index below `count`; what it throws is the error of that one alone. */
+export async function inBatch(count: number, make: (index: number) => Promise<SandboxResource>): Promise<readonly BatchItem[]> {
   const results: BatchItem[] = [];
   let next = 0;
   const worker = async (): Promise<void> => {
-    for (let index = next++; index < bodies.length; index = next++) {
-      const own = key === undefined ? undefined : `${key}#${index}`;
+    for (let index = next++; index < count; index = next++) {
       try {
-        results[index] = { sandbox: await sandboxes.create(token, bodies[index] ?? {}, own) };
+        results[index] = { sandbox: await make(index) };
       } catch (error) {
         results[index] = { error: told(error) };
       }

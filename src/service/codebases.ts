@@ -98,7 +98,7 @@ export class Codebases implements AsyncDisposable {
         `a kept delta was made over ${id} (of the sandbox ${kept[0]?.sandboxId}); commit or discard it first`,
       );
     const users = await this.#parts.store.transaction(({ codebases }) => codebases.remove(id));
-    if (users > 0) throw new CorralError("codebase_state", `${users} sandboxes stand on ${id}; destroy them first`);
+    if (users > 0) throw new CorralError("codebase_state", `${users} sandboxes and snapshots stand on ${id}; destroy them first`);
     await this.#event(record, "codebase-delete", {});
     this.#sweep.later(record.ownerId);
   }

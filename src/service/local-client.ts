@@ -4,14 +4,16 @@
 import type { Client, ClientExecRequest, SandboxHandle } from "../api/client.ts";
 import type { DeltaCalls } from "../api/deltas.ts";
 import type { EventResource } from "../api/events.ts";
-import { CorralError, type ErrorBody } from "../api/errors.ts";
+import { CorralError } from "../api/errors.ts";
 import type { ExecResult } from "../api/sandbox.ts";
+import type { BatchItem } from "../api/server.ts";
 import type { Token } from "../store/tokens.ts";
 import { createBatch } from "./batch.ts";
 import type { EventRequest } from "./events.ts";
 import { localTemplates } from "./local-templates.ts";
 import { localCodebases } from "./local-codebases.ts";
 import { localFiles } from "./local-files.ts";
+import { localSnapshots } from "./local-snapshots.ts";
 import type { Service } from "./service.ts";
 import { demandWanted, whileWanted } from "../sandbox/wanted.ts";
 
@@ -25,7 +27,7 @@ export function localClient(service: Service, token: Token): Client {
     createBatch: async (bodies, { idempotencyKey, signal } = {}) => {
       demandWanted(signal);
       const items = await createBatch(sandboxes, token, bodies, idempotencyKey);
-      return items.map((item) => ("sandbox" in item ? localSandbox(service, token, item.sandbox.id) : asError(item.error)));
+      return items.map((item) => localItem(service, token, item));
     },
     sandbox: (id) => localSandbox(service, token, id),
     list: async ({ signal, state, ...request } = {}) => {
@@ -34,6 +36,7 @@ export function localClient(service: Service, token: Token): Client {
     },
     codebases: localCodebases(service, token),
     templates: localTemplates(service, token),
+    snapshots: localSnapshots(service, token),
     deltas: {
       list: async ({ signal, ...request } = {}) => {
         demandWanted(signal);
@@ -99,6 +102,18 @@ function localSandbox(service: Service, token: Token, id: string): SandboxHandle
     renew: (timeoutMs) => sandboxes.renew(token, id, timeoutMs),
     pause: (body) => sandboxes.pause(token, id, body),
     resume: (body) => sandboxes.resume(token, id, body),
+    snapshot: async ({ signal, idempotencyKey, ...body } = {}) => {
+      demandWanted(signal);
+      return await service.snapshots.take(token, id, body, idempotencyKey);
+    },
+    restore: async (snapshotId, { signal } = {}) => {
+      demandWanted(signal);
+      return await service.snapshots.restore(token, id, snapshotId);
+    },
+    fork: async ({ signal, idempotencyKey, ...body } = {}) => {
+      demandWanted(signal);
+      return (await service.snapshots.fork(token, id, body, idempotencyKey)).map((item) => localItem(service, token, item));
+    },
     portTicket: (port) => service.ports.ticket(token, { sandboxId: id, port }),
     terminalTicket: (body) => service.terminals.ticket(token, id, body),
     destroy,
@@ -119,7 +134,9 @@ function localDelta({ deltas }: Service, token: Token, id: string): DeltaCalls {
   };
 }
 
-function asError({ code, message, details }: ErrorBody): CorralError {
+function localItem(service: Service, token: Token, item: BatchItem): SandboxHandle | CorralError {
+  if ("sandbox" in item) return localSandbox(service, token, item.sandbox.id);
+  const { code, message, details } = item.error;
   return new CorralError(code, message, details === undefined ? {} : { details });
 }
 

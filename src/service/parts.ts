@@ -49,4 +49,7 @@ export interface Quotas {
   /** That live or are being made. */
   readonly sandboxes: number;
   readonly codebases: number;
+  readonly snapshots: number;
+  /** When they hold so much, no further one is taken. */
+  readonly snapshotBytes: number;
 }

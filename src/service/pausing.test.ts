@@ -38,7 +38,7 @@ async function open(frozen: FrozenBounds): Promise<{ readonly client: Client; re
       nodeId: "node",
       codebases: new CodebaseStore(join(dir, "codebases")),
       host: { buildDir: join(dir, "building"), debootstrap: () => Promise.resolve() },
-      quotas: { sandboxes: 10, codebases: 10 },
+      quotas: { sandboxes: 10, codebases: 10, snapshots: 10, snapshotBytes: 1024 ** 3 },
       meter: { started: () => undefined },
       frozen,
     }),

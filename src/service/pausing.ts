@@ -61,6 +61,20 @@ export class Pausing {
     return this.#parts.held.inTurn(id, () => this.#resume(id, timeoutMs));
   }
 
+  /** Ends its processes and puts the files of a snapshot in the place of its own; then it is as it was, running or paused. */
+  restore(id: string, snapshotId: string): Promise<void> {
+    return this.#parts.held.inTurn(id, async () => {
+      const { store, clock, corral, tell } = this.#parts;
+      const record = await store.sandboxes.get(id);
+      if (record === undefined) throw notFound(id);
+      await this.#pause(id, { memory: false });
+      await corral.snapshots.restore(id, snapshotId);
+      await tell(record.ownerId, "sandbox-restore", id, { snapshotId });
+      if (record.state !== "running") return;
+      await this.#resume(id, record.endAt === null ? null : Math.max(1, record.endAt - clock.wallMs()));
+    });
+  }
+
   /** Takes over what an earlier server left alive of a paused one: it stands still again where it can, else it goes on without its processes. */
   goOn(id: string): Promise<void> {
     const { store, clock, held } = this.#parts;

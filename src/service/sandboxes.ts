@@ -7,17 +7,20 @@ import { CorralError, errorCode } from "../api/errors.ts";
 import { ID_BODY_LENGTH, ID_PREFIX, isId } from "../api/ids.ts";
 import { EVENT_KEEP_MS, EXPIRY_SWEEP_MS, OLD_ROWS_SWEEP_MS } from "../api/limits.ts";
 import type { SandboxMetrics } from "../api/metrics.ts";
-import type { CreateRequest, RuntimeName, Sandbox, SandboxInfo } from "../api/sandbox.ts";
+import type { RuntimeName, Sandbox, SandboxInfo } from "../api/sandbox.ts";
 import type { CreateSandboxBody, ListOf, PauseBody, ResumeBody, SandboxResource } from "../api/server.ts";
 import { randomText } from "../base/random-text.ts";
 import { restingMetrics } from "../sandbox/metrics.ts";
 import type { ListRequest, SandboxRecord } from "../store/sandboxes.ts";
 import type { Token } from "../store/tokens.ts";
+import { demandMakeable } from "./create-request.ts";
 import { Held } from "./held.ts";
 import { createOnce } from "./idempotent.ts";
 import type { ServiceParts } from "./parts.ts";
 import { endOf, gone, type Info, notFound, Pausing } from "./pausing.ts";
-import type { Stands } from "./stands.ts";
+import { newRecord, reaches, resource } from "./sandbox-rows.ts";
+import type { OriginFiles } from "./snapshot-rows.ts";
+import type { Standing, Stands } from "./stands.ts";
 
 const SWEEP_BATCH = 100;
 const ALIVE = ["created", "running", "paused"] as const;
@@ -48,16 +51,28 @@ export class Sandboxes implements AsyncDisposable {
   }
 
   async create(token: Token, body: CreateSandboxBody, key?: string): Promise<SandboxResource> {
-    if (token.scope === "sandbox") throw new CorralError("forbidden", "a key for one sandbox makes no other; use a key of scope user");
-    if (body.codebaseDir !== undefined && body.codebase !== undefined)
-      throw new CorralError("request_invalid", "codebaseDir and codebase: a sandbox stands on one of them");
-    // SAFETY: whoever may name a directory reads it with the server's rights.
-    if (body.codebaseDir !== undefined && token.scope !== "admin")
-      throw new CorralError("forbidden", "codebaseDir names a directory of the server's machine, which takes a key of scope admin");
+    demandMakeable(token, body);
     const id = `${ID_PREFIX.sandbox}${randomText(ID_BODY_LENGTH)}`;
-    const make = (): Promise<SandboxResource> => this.#createNew(token, id, body);
-    const made = (first: string): Promise<SandboxResource> => this.#made(token, first);
+    const make = (): Promise<SandboxResource> => this.createFrom(token, id, body);
+    const made = (first: string): Promise<SandboxResource> => this.made(token, first);
     return await createOnce(this.#parts, { ownerId: token.ownerId, key, body, id, make, made });
+  }
+
+  /** While `act` runs, nobody pauses, resumes or ends it: it runs, or is paused. */
+  async hold<T>(token: Token, id: string, act: (record: SandboxRecord) => Promise<T>): Promise<T> {
+    this.#demandAlive(await this.#record(token, id));
+    return await this.#held.inTurn(id, async () => {
+      const record = await this.#record(token, id, "with metadata");
+      this.#demandAlive(record);
+      return await act(record);
+    });
+  }
+
+  /** Its processes end, and its files are those of a snapshot of its own. */
+  async restore(token: Token, id: string, snapshotId: string): Promise<SandboxResource> {
+    this.#demandAlive(await this.#record(token, id));
+    await this.#pausing.restore(id, snapshotId);
+    return await this.get(token, id);
   }
 
   async get(token: Token, id: string): Promise<SandboxResource> {
@@ -174,7 +189,8 @@ export class Sandboxes implements AsyncDisposable {
     for (const id of ids) await store.sandboxes.change({ id, from: ALIVE, to: "destroyed", now: clock.wallMs() });
   }
 
-  async #createNew(token: Token, id: string, body: CreateSandboxBody): Promise<SandboxResource> {
+  /** Within the owner's quota; `given`: over these files. */
+  async createFrom(token: Token, id: string, body: CreateSandboxBody, given?: OriginFiles): Promise<SandboxResource> {
     const { ownerId } = token;
     const { store, clock, nodeId, quotas } = this.#parts;
     const creating = this.#creating.get(ownerId) ?? 0;
@@ -183,13 +199,13 @@ export class Sandboxes implements AsyncDisposable {
       throw new CorralError("limit_reached", `${ownerId} has ${quotas.sandboxes} sandboxes, which is the limit; destroy one first`);
     this.#creating.set(ownerId, creating + 1);
     try {
-      const standing = await this.#stands.resolve(token, id, body);
+      const standing = await this.#stands.resolve(token, id, body, given);
       const record = { ...newRecord(token, id, standing.body, clock.wallMs()), nodeId };
       await store.transaction(async (tables) => {
         await tables.sandboxes.add(record);
         await standing.use(tables);
       });
-      await this.#make(standing.request, id, ownerId);
+      await this.#make(standing, id, ownerId);
       return await this.get(token, id);
     } finally {
       const left = (this.#creating.get(ownerId) ?? 1) - 1;
@@ -199,18 +215,18 @@ export class Sandboxes implements AsyncDisposable {
   }
 
   /** What fails on the way leaves nothing running, and stands in the store as failed with its reason. */
-  async #make(request: CreateRequest, id: string, ownerId: string): Promise<void> {
-    const { corral, store, clock, meter } = this.#parts;
+  async #make({ make, source, body }: Standing, id: string, ownerId: string): Promise<void> {
+    const { store, clock, meter } = this.#parts;
     try {
-      const sandbox = await corral.create(request);
+      const sandbox = await make();
       this.#held.add(id, { ownerId, runtime: sandbox.info().runtime, sandbox });
       const { id: _, state: __, memory: ___, ...info } = sandbox.info();
       await store.sandboxes.setInfo(id, { info } satisfies Info, clock.wallMs());
       await store.sandboxes.change({ id, from: ["created"], to: "running", now: clock.wallMs() });
       await this.#event(ownerId, "sandbox-create", id, {});
-      meter.started({ source: "cold", runtime: info.runtime });
+      meter.started({ source, runtime: info.runtime });
     } catch (error) {
-      meter.started({ source: "cold", runtime: request.runtime ?? "none", failure: errorCode(error) ?? "internal" });
+      meter.started({ source, runtime: body.runtime ?? "none", failure: errorCode(error) ?? "internal" });
       await this.#take(id);
       // It may be the store that failed; then the next start finds the row and writes the same.
       await this.#fail(id, error instanceof Error ? error.message : String(error)).catch(() => undefined);
@@ -219,7 +235,7 @@ export class Sandboxes implements AsyncDisposable {
   }
 
   /** The winner of an idempotent create, which may still be at work. */
-  async #made(token: Token, id: string): Promise<SandboxResource> {
+  async made(token: Token, id: string): Promise<SandboxResource> {
     const record = await this.#parts.store.sandboxes.get(id, token.ownerId);
     if (record === undefined || record.state === "created")
       throw new CorralError("sandbox_state", "the create with this idempotency key is still under way; try again");
@@ -342,25 +358,4 @@ export class Sandboxes implements AsyncDisposable {
   async #event(ownerId: string, kind: string, subjectId: string, data: Readonly<Record<string, unknown>>): Promise<void> {
     await this.#parts.store.events.append({ at: this.#parts.clock.wallMs(), ownerId, kind, subjectId, data });
   }
-}
-
-function newRecord(token: Token, id: string, body: CreateSandboxBody, now: number): Omit<SandboxRecord, "nodeId"> {
-  const { metadata = {}, onTimeout = "kill", env: _, ...request } = body; // an environment may hold secrets
-  const base = { id, ownerId: token.ownerId, state: "created", memory: null, request, info: {}, onTimeout, metadata } as const;
-  return { ...base, createdAt: now, updatedAt: now, endAt: endOf(body.timeoutMs, now) };
-}
-
-function reaches(token: Token, id: string, ownerId: string): boolean {
-  return token.scope === "admin" || (token.ownerId === ownerId && (token.scope === "user" || token.sandboxId === id));
-}
-
-function resource({ id, ownerId, state, memory, metadata, createdAt, endAt, info, request }: SandboxRecord): SandboxResource {
-  const { codebase, template, publicPorts = [] } = request as Partial<Pick<SandboxResource, "codebase" | "template" | "publicPorts">>;
-  const times = { createdAt: new Date(createdAt).toISOString(), endAt: endAt === null ? null : new Date(endAt).toISOString() };
-  const more = {
-    ...(memory === null ? {} : { memory }),
-    ...(codebase === undefined ? {} : { codebase }),
-    ...(template === undefined ? {} : { template }),
-  };
-  return { id, ownerId, state, ...more, metadata, publicPorts, ...times, ...(info as Info) };
 }

@@ -16,6 +16,7 @@ import { Sandboxes } from "./sandboxes.ts";
 import { Stands } from "./stands.ts";
 import { Templates } from "./templates.ts";
 import { Terminals } from "./terminals.ts";
+import { Snapshots } from "./snapshots.ts";
 import { Tokens } from "./tokens.ts";
 import { Uploads } from "./uploads.ts";
 
@@ -27,6 +28,7 @@ export interface Service extends AsyncDisposable {
   readonly uploads: Uploads;
   readonly files: Files;
   readonly deltas: Deltas;
+  readonly snapshots: Snapshots;
   readonly audit: Audit;
   readonly processes: Processes;
   readonly events: Events;
@@ -39,6 +41,7 @@ export interface Service extends AsyncDisposable {
 
 export async function openService(given: ServiceParts): Promise<Service> {
   await using opened = new AsyncDisposableStack();
+  await given.store.snapshots.forgetUntaken(given.nodeId);
   await given.store.idempotency.releaseUnwritten(given.nodeId);
   const events = opened.use(new Events(given));
   const audit = opened.use(new Audit(given));
@@ -49,6 +52,7 @@ export async function openService(given: ServiceParts): Promise<Service> {
   const sandboxes = opened.use(await Sandboxes.open(parts, new Stands(parts, codebases, templates)));
   const processes = new Processes(parts, sandboxes);
   const policies = opened.use(new Policies(sandboxes));
+  const snapshots = await Snapshots.open(parts, sandboxes);
   const owned = opened.move();
   return {
     sandboxes,
@@ -57,6 +61,7 @@ export async function openService(given: ServiceParts): Promise<Service> {
     codebaseReads: new CodebaseReads(parts, codebases),
     uploads: new Uploads(parts, codebases),
     deltas: new Deltas(parts, sandboxes),
+    snapshots,
     audit,
     processes,
     events,

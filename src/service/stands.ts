@@ -1,20 +1,27 @@
-// What a sandbox is to stand on: the codebase and the template that a request names, looked up for whoever asks, with the template's defaults
-// under what was asked for. It makes nothing. Invariant: what it found is used in the same transaction that adds the sandbox's row, so
+// What a sandbox is to stand on: the codebase and the template, or the snapshot, that a request names, looked up for whoever asks, with the
+// template's defaults under what was asked for. Invariant: what it found is used in the same transaction that adds the sandbox's row, so
 // nobody removes it in between; a name from the wire never reads a file of this machine.
 
 import { realpathSync } from "node:fs";
 import { resolve } from "node:path";
+import type { SnapshotOverrides } from "../api/corral.ts";
 import { CorralError } from "../api/errors.ts";
-import type { CreateRequest, StoredBase } from "../api/sandbox.ts";
+import type { CreateRequest, Sandbox } from "../api/sandbox.ts";
 import type { CreateSandboxBody } from "../api/server.ts";
+import { HOST_TEMPLATE } from "../api/templates.ts";
 import type { StoreTables } from "../store/store.ts";
 import type { Token } from "../store/tokens.ts";
 import type { Codebases } from "./codebases.ts";
+import type { StartSeen } from "./meter.ts";
 import type { ServiceParts } from "./parts.ts";
+import { standingOnFiles } from "./sandbox-rows.ts";
+import { type OriginFiles, originOf, snapshotNotFound } from "./snapshot-rows.ts";
 import { presetName, type TemplateBase, type Templates } from "./templates.ts";
 
 export interface Standing {
-  readonly request: CreateRequest;
+  readonly source: StartSeen["source"];
+  /** Makes it, once its row is there. */
+  readonly make: () => Promise<Sandbox>;
   /** The body with the versions and the policy that it means. */
   readonly body: CreateSandboxBody;
   /** In the transaction of the sandbox's row. Throws when what it stands on was removed. */
@@ -32,16 +39,52 @@ export class Stands {
     this.#templates = templates;
   }
 
-  async resolve(token: Token, id: string, body: CreateSandboxBody): Promise<Standing> {
+  /** `given`: over these files, whoever asks. */
+  async resolve(token: Token, id: string, body: CreateSandboxBody, given?: OriginFiles): Promise<Standing> {
+    const files = given ?? (await originOf(this.#parts, token, body));
+    return files === undefined ? await this.#overCodebase(token, id, body) : this.#overFiles(id, body, files);
+  }
+
+  #overFiles(id: string, asked: CreateSandboxBody, { snapshotId, request, listed }: OriginFiles): Standing {
+    const { corral } = this.#parts;
+    const body = standingOnFiles(asked, request);
+    const { runtime, limits, env, delta } = asked;
+    const overrides: SnapshotOverrides = {
+      id,
+      ...(runtime === undefined ? {} : { runtime }),
+      ...(limits === undefined ? {} : { limits }),
+      ...(env === undefined ? {} : { env }),
+      ...(delta === undefined ? {} : { delta }),
+    };
+    return {
+      source: "snapshot",
+      body,
+      make: () => corral.snapshots.create(snapshotId, overrides),
+      use: async (tables) => {
+        const { codebase: { id: codebaseId, version = 0 } = {}, template = HOST_TEMPLATE } = body;
+        await use(tables, { sandboxId: id, codebase: codebaseId === undefined ? undefined : { id: codebaseId, version }, template });
+        if (listed && !(await tables.snapshots.use({ sandboxId: id, snapshotId }))) throw snapshotNotFound(snapshotId);
+      },
+    };
+  }
+
+  async #overCodebase(token: Token, id: string, body: CreateSandboxBody): Promise<Standing> {
+    const { corral } = this.#parts;
     const stored = body.codebase === undefined ? undefined : await this.#codebases.base(token, body.codebase);
     const template = body.template === undefined ? undefined : await this.#templates.base(token, body.template);
     if (template !== undefined) demandApart(template, body);
     const policy = policyOf(body, template?.defaults.policy);
-    const request = await this.#request(id, { ...body, policy }, template);
+    const request = {
+      ...(await this.#request(id, { ...body, policy }, template)),
+      ...(stored === undefined ? {} : { stored }),
+      ...(template === undefined ? {} : { template: template.root }),
+    };
+    const codebase = stored === undefined ? undefined : { id: stored.codebaseId, version: stored.version };
     return {
-      request: { ...request, ...(stored === undefined ? {} : { stored }), ...(template === undefined ? {} : { template: template.root }) },
-      body: { ...body, policy, ...(stored === undefined ? {} : { codebase: { id: stored.codebaseId, version: stored.version } }) },
-      use: (tables) => use(tables, id, stored, template),
+      source: "cold",
+      body: { ...body, policy, ...(codebase === undefined ? {} : { codebase }) },
+      make: () => corral.create(request),
+      use: (tables) => use(tables, { sandboxId: id, codebase, template: template?.id ?? HOST_TEMPLATE }),
     };
   }
 
@@ -97,14 +140,15 @@ function real(dir: string): string {
   }
 }
 
-async function use(
-  { codebases, templates }: StoreTables,
-  sandboxId: string,
-  stored: StoredBase | undefined,
-  template: TemplateBase | undefined,
-): Promise<void> {
-  if (stored !== undefined && !(await codebases.use({ sandboxId, codebaseId: stored.codebaseId, number: stored.version })))
-    throw new CorralError("codebase_not_found", `the codebase ${stored.codebaseId} was deleted`);
-  if (template !== undefined && !(await templates.use({ sandboxId, templateId: template.id })))
-    throw new CorralError("template_not_found", `the template ${template.id} was deleted`);
+interface Uses {
+  readonly sandboxId: string;
+  readonly codebase: { readonly id: string; readonly version: number } | undefined;
+  readonly template: string;
+}
+
+async function use({ codebases, templates }: StoreTables, { sandboxId, codebase, template }: Uses): Promise<void> {
+  if (codebase !== undefined && !(await codebases.use({ sandboxId, codebaseId: codebase.id, number: codebase.version })))
+    throw new CorralError("codebase_not_found", `the codebase ${codebase.id} was deleted`);
+  if (template !== HOST_TEMPLATE && !(await templates.use({ sandboxId, templateId: template })))
+    throw new CorralError("template_not_found", `the template ${template} was deleted`);
 }

@@ -2,9 +2,7 @@
 // node, by their hashes. Invariant: versions count up by one, and of two who add one to the same version one is told that it came too
 // late; a codebase that a living sandbox stands on is not removed, and no sandbox comes to stand on one that is.
 
-import { CorralError } from "../api/errors.ts";
-import { MAX_PAGE_ITEMS } from "../api/limits.ts";
-import type { Page } from "./sandboxes.ts";
+import { limitOf, type Page, pageOf, placeOf } from "./pages.ts";
 import type { Db, Tables } from "./tables.ts";
 
 export interface NewVersion {
@@ -66,9 +64,9 @@ export interface Codebases {
   addVersion(request: AddVersion): Promise<number | undefined>;
   /** Call it in a transaction with the sandbox's row. False: the codebase or the version is gone. */
   use(use: { readonly sandboxId: string; readonly codebaseId: string; readonly number: number }): Promise<boolean>;
-  /** Call it in a transaction. How many living sandboxes keep it from being removed; 0: it is gone, and its versions. */
+  /** Call it in a transaction. How many living sandboxes and snapshots keep it from being removed; 0: it is gone, and its versions. */
   remove(id: string): Promise<number>;
-  /** Forgets versions but the newest `keep`, those that a living sandbox stands on, and `used`; returns how many. */
+  /** Forgets versions but the newest `keep`, those that a living sandbox or a snapshot stands on, and `used`; returns how many. */
   prune(id: string, keep: number, used: readonly number[]): Promise<number>;
   /** Roots of all versions of an owner that lie on a node. */
   roots(nodeId: string, ownerId: string): Promise<readonly string[]>;
@@ -155,10 +153,12 @@ async function lock(db: Db, id: string): Promise<boolean> {
   return result.numUpdatedRows === 1n;
 }
 
+/** Versions that a living sandbox or a snapshot stands on. */
 async function liveUses(db: Db, id: string): Promise<readonly number[]> {
   const query = db.selectFrom("codebase_uses").innerJoin("sandboxes", "sandboxes.id", "codebase_uses.sandbox_id");
   const rows = await query.select("number").where("codebase_id", "=", id).where("live", "=", 1).execute();
-  return rows.map(({ number }) => number);
+  const kept = await db.selectFrom("snapshots").select("codebase_version as number").where("codebase_id", "=", id).execute();
+  return [...rows, ...kept].flatMap(({ number }) => number ?? []);
 }
 
 async function addVersion(db: Db, { id, expected, version, now }: AddVersion): Promise<number | undefined> {
@@ -198,8 +198,8 @@ function selected(db: Db) {
     .select(["codebase_id", "number", "root", "bytes", "files", "entries", "source", "codebase_versions.created_at as made_at"]);
 }
 
-async function list(db: Db, { ownerId, name, cursor, limit: asked = MAX_PAGE_ITEMS }: ListCodebases): Promise<Page<CodebaseRecord>> {
-  const limit = Math.min(Math.max(asked, 1), MAX_PAGE_ITEMS);
+async function list(db: Db, { ownerId, name, cursor, limit: asked }: ListCodebases): Promise<Page<CodebaseRecord>> {
+  const limit = limitOf(asked);
   let query = selected(db)
     .orderBy("codebases.created_at", "desc")
     .orderBy("codebases.id", "desc")
@@ -213,16 +213,7 @@ async function list(db: Db, { ownerId, name, cursor, limit: asked = MAX_PAGE_ITE
       where.or([where(created, "<", at), where.and([where(created, "=", at), where("codebases.id", "<", id)])]),
     );
   }
-  const rows = await query.execute();
-  const items = rows.slice(0, limit).map(recordOf);
-  const last = items.at(-1);
-  return rows.length <= limit || last === undefined ? { items } : { items, next: `${last.createdAt}-${last.id}` };
-}
-
-function placeOf(cursor: string): readonly [number, string] {
-  const match = /^(\d{1,15})-([a-z0-9]{1,32})$/.exec(cursor);
-  if (match === null) throw new CorralError("request_invalid", "cursor: not one that a page before gave; begin again without it");
-  return [Number(match[1]), match[2] ?? ""];
+  return pageOf((await query.execute()).map(recordOf), limit);
 }
 
 type Row = Awaited<ReturnType<ReturnType<typeof selected>["execute"]>>[number];

@@ -39,6 +39,7 @@ export interface Idempotency {
 const WRITTEN = [
   [ID_PREFIX.sandbox, "sandboxes"],
   [ID_PREFIX.codebase, "codebases"],
+  [ID_PREFIX.snapshot, "snapshots"],
 ] as const;
 
 export function idempotencyOf(db: Db): Idempotency {

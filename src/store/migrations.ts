@@ -30,6 +30,7 @@ function migrations(kind: StoreKind): Record<string, Migration> {
     "005-pause": pause(),
     "006-key-nodes": keyNodes(),
     "007-templates": templates(),
+    "008-snapshots": snapshots(),
   };
 }
 
@@ -134,6 +135,37 @@ function keyNodes(): Migration {
   return {
     up: async (db: Schema) => {
       await db.schema.alterTable("idempotency").addColumn("node_id", "text").execute();
+    },
+  };
+}
+
+function snapshots(): Migration {
+  return {
+    up: async (db: Schema) => {
+      await db.schema
+        .createTable("snapshots")
+        .addColumn("id", "text", (column) => column.primaryKey())
+        .addColumn("owner_id", "text", (column) => column.notNull())
+        .addColumn("node_id", "text", (column) => column.notNull())
+        .addColumn("sandbox_id", "text", (column) => column.notNull())
+        .addColumn("name", "text", (column) => column.notNull())
+        .addColumn("metadata", "text", (column) => column.notNull())
+        .addColumn("request", "text", (column) => column.notNull())
+        .addColumn("codebase_id", "text")
+        .addColumn("codebase_version", "integer")
+        .addColumn("template_id", "text")
+        .addColumn("bytes", "bigint")
+        .addColumn("created_at", "bigint", (column) => column.notNull())
+        .execute();
+      await db.schema.createIndex("snapshots_page").on("snapshots").columns(["owner_id", "created_at", "id"]).execute();
+      for (const column of ["codebase_id", "template_id"])
+        await db.schema.createIndex(`snapshots_${column}`).on("snapshots").column(column).execute();
+      await db.schema
+        .createTable("snapshot_uses")
+        .addColumn("sandbox_id", "text", (column) => column.primaryKey())
+        .addColumn("snapshot_id", "text", (column) => column.notNull())
+        .execute();
+      await db.schema.createIndex("snapshot_uses_snapshot").on("snapshot_uses").column("snapshot_id").execute();
     },
   };
 }

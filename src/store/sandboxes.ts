@@ -3,9 +3,8 @@
 // it came too late; a row is never removed while it is live, and the sandbox of another owner is as one that never was.
 
 import { type ExpressionBuilder, type SelectQueryBuilder } from "kysely";
-import { CorralError } from "../api/errors.ts";
-import { MAX_PAGE_ITEMS } from "../api/limits.ts";
 import type { SandboxInfo } from "../api/sandbox.ts";
+import { limitOf, type Page, pageOf, placeOf } from "./pages.ts";
 import type { Db, Tables } from "./tables.ts";
 
 export type SandboxState = SandboxInfo["state"];
@@ -41,11 +40,6 @@ export interface ListRequest {
   readonly limit?: number;
   /** `next` of the page before. */
   readonly cursor?: string;
-}
-
-export interface Page<T> {
-  readonly items: readonly T[];
-  readonly next?: string;
 }
 
 export interface StateChange {
@@ -161,21 +155,22 @@ async function add(db: Db, record: SandboxRecord): Promise<void> {
 }
 
 async function list(db: Db, request: ListRequest): Promise<Page<SandboxRecord>> {
-  const limit = Math.min(Math.max(request.limit ?? MAX_PAGE_ITEMS, 1), MAX_PAGE_ITEMS);
+  const limit = limitOf(request.limit);
   const query = filtered(db.selectFrom("sandboxes").selectAll(), request);
   const rows = await query
     .orderBy("created_at", "desc")
     .orderBy("id", "desc")
     .limit(limit + 1)
     .execute();
-  const shown = rows.slice(0, limit);
+  const { items, ...more } = pageOf(
+    rows.map((row) => recordOf(row)),
+    limit,
+  );
   const metadata = await metadataOf(
     db,
-    shown.map(({ id }) => id),
+    items.map(({ id }) => id),
   );
-  const items = shown.map((row) => recordOf(row, metadata.get(row.id)));
-  const last = shown.at(-1);
-  return rows.length <= limit || last === undefined ? { items } : { items, next: `${last.created_at}-${last.id}` };
+  return { items: items.map((record) => ({ ...record, metadata: metadata.get(record.id) ?? {} })), ...more };
 }
 
 type Select = SelectQueryBuilder<Tables, "sandboxes", Tables["sandboxes"]>;
@@ -194,12 +189,6 @@ function filtered(query: Select, { ownerId, nodeId, states, metadata = {}, curso
 function hasPair(where: Where, key: string, value: string): ReturnType<Where["exists"]> {
   const pair = where.selectFrom("sandbox_metadata").select("key").whereRef("sandbox_id", "=", "sandboxes.id");
   return where.exists(pair.where("key", "=", key).where("value", "=", value));
-}
-
-function placeOf(cursor: string): readonly [number, string] {
-  const match = /^(\d{1,15})-([a-z0-9]{1,32})$/.exec(cursor);
-  if (match === null) throw new CorralError("request_invalid", "cursor: not one that a page before gave; begin again without it");
-  return [Number(match[1]), match[2] ?? ""];
 }
 
 async function metadataOf(db: Db, ids: readonly string[]): Promise<ReadonlyMap<string, Record<string, string>>> {

@@ -9,6 +9,7 @@ import { type Idempotency, idempotencyOf } from "./idempotency.ts";
 import { postgresDialect, type PostgresOptions } from "./postgres.ts";
 import { type AuditLog, auditOf, eventsOf, type Log, type NewEvent, type StoredEvent } from "./records.ts";
 import { type Sandboxes, sandboxesOf } from "./sandboxes.ts";
+import { type Snapshots, snapshotsOf } from "./snapshots.ts";
 import { sqliteDialect, type SqliteOptions } from "./sqlite.ts";
 import type { Db, Tables } from "./tables.ts";
 import { type Templates, templatesOf } from "./templates.ts";
@@ -22,6 +23,7 @@ export interface StoreTables {
   readonly sandboxes: Sandboxes;
   readonly codebases: Codebases;
   readonly templates: Templates;
+  readonly snapshots: Snapshots;
   readonly idempotency: Idempotency;
   readonly events: Log<NewEvent, StoredEvent>;
   readonly audit: AuditLog;
@@ -62,6 +64,7 @@ function tablesOf(db: Db): StoreTables {
     sandboxes: sandboxesOf(db),
     codebases: codebasesOf(db),
     templates: templatesOf(db),
+    snapshots: snapshotsOf(db),
     idempotency: idempotencyOf(db),
     events: eventsOf(db),
     audit: auditOf(db),

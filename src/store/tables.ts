@@ -73,6 +73,22 @@ export interface Tables {
     created_at: number;
   };
   template_uses: { sandbox_id: string; template_id: string };
+  snapshots: {
+    id: string;
+    owner_id: string;
+    node_id: string;
+    sandbox_id: string;
+    name: string;
+    metadata: string;
+    request: string;
+    codebase_id: string | null;
+    codebase_version: number | null;
+    template_id: string | null;
+    /** `null`: it is being taken. */
+    bytes: number | null;
+    created_at: number;
+  };
+  snapshot_uses: { sandbox_id: string; snapshot_id: string };
   codebase_uses: { sandbox_id: string; codebase_id: string; number: number };
   idempotency: {
     owner_id: string;

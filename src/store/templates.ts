@@ -2,9 +2,7 @@
 // which. The trees lie on the disk of one node. Invariant: a root is set once; a template that a living sandbox stands on is not removed,
 // and no sandbox comes to stand on one that is.
 
-import { CorralError } from "../api/errors.ts";
-import { MAX_PAGE_ITEMS } from "../api/limits.ts";
-import type { Page } from "./sandboxes.ts";
+import { limitOf, type Page, pageOf, placeOf } from "./pages.ts";
 import type { Db, Tables } from "./tables.ts";
 
 export type TemplateState = "empty" | "building" | "ready" | "failed";
@@ -52,7 +50,7 @@ export interface Templates {
   inState(nodeId: string, state: TemplateState): Promise<readonly string[]>;
   /** Call it in a transaction with the sandbox's row. False: the template is gone. */
   use(use: { readonly sandboxId: string; readonly templateId: string }): Promise<boolean>;
-  /** Call it in a transaction. How many living sandboxes keep it from being removed; 0: it is gone. */
+  /** Call it in a transaction. How many living sandboxes and snapshots keep it from being removed; 0: it is gone. */
   remove(id: string): Promise<number>;
   roots(nodeId: string, ownerId: string): Promise<readonly string[]>;
   owners(nodeId: string): Promise<readonly string[]>;
@@ -116,7 +114,9 @@ async function remove(db: Db, id: string): Promise<number> {
     .where("template_id", "=", id)
     .where("live", "=", 1)
     .executeTakeFirstOrThrow();
-  if (count > 0) return count;
+  const kept = db.selectFrom("snapshots").select(({ fn }) => fn.countAll<number>().as("count"));
+  const all = count + (await kept.where("template_id", "=", id).executeTakeFirstOrThrow()).count;
+  if (all > 0) return all;
   await db.deleteFrom("template_uses").where("template_id", "=", id).execute();
   await db.deleteFrom("templates").where("id", "=", id).execute();
   return 0;
@@ -124,9 +124,9 @@ async function remove(db: Db, id: string): Promise<number> {
 
 async function list(
   db: Db,
-  { ownerId, cursor, limit: asked = MAX_PAGE_ITEMS }: { readonly ownerId?: string; readonly limit?: number; readonly cursor?: string },
+  { ownerId, cursor, limit: asked }: { readonly ownerId?: string; readonly limit?: number; readonly cursor?: string },
 ): Promise<Page<TemplateRecord>> {
-  const limit = Math.min(Math.max(asked, 1), MAX_PAGE_ITEMS);
+  const limit = limitOf(asked);
   let query = db
     .selectFrom("templates")
     .selectAll()
@@ -135,17 +135,12 @@ async function list(
     .limit(limit + 1);
   if (ownerId !== undefined) query = query.where((where) => where.or([where("owner_id", "=", ownerId), where("shared", "=", 1)]));
   if (cursor !== undefined) {
-    const match = /^(\d{1,15})-([a-z0-9]{1,32})$/.exec(cursor);
-    if (match === null) throw new CorralError("request_invalid", "cursor: not one that a page before gave; begin again without it");
-    const [at, id] = [Number(match[1]), match[2] ?? ""];
+    const [at, id] = placeOf(cursor);
     query = query.where((where) =>
       where.or([where("created_at", "<", at), where.and([where("created_at", "=", at), where("id", "<", id)])]),
     );
   }
-  const rows = await query.execute();
-  const items = rows.slice(0, limit).map(recordOf);
-  const last = items.at(-1);
-  return rows.length <= limit || last === undefined ? { items } : { items, next: `${last.createdAt}-${last.id}` };
+  return pageOf((await query.execute()).map(recordOf), limit);
 }
 
 function rowOf(record: TemplateRecord): Tables["templates"] {

@@ -1,20 +1,27 @@
 // Frozen layers: what sandboxes wrote up to a snapshot, read-only from then on and shared by whoever stands on them.
 //
 //   <deltas>/layers/<layer>/tree         the layer; absent: it is empty, or still its delta's upper directory, which then means the same
+//   <deltas>/layers/<layer>/size.json    what the tree takes on disk; absent: it is not known yet, and counts as nothing
 //   <deltas>/layers/<layer>/refs/<id>    an empty file for each sandbox or snapshot that stands on it
 //
 // It reads no layer and decides nothing. Invariant: a layer with a reference is not removed, and one without cannot be referred to: the
 // removal of the last name in `refs` and of `refs` itself is what the file system makes of two that race.
 
-import { existsSync, mkdirSync, readdirSync, renameSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { CorralError } from "../api/errors.ts";
 import { ID_BODY_LENGTH, ID_PREFIX, isId } from "../api/ids.ts";
+import { writeFileAtomic } from "../base/atomic-file.ts";
 import { randomText } from "../base/random-text.ts";
 import { deltaDir } from "./kept.ts";
 import type { RunTool } from "./view.ts";
 
 const DIR = "layers";
+
+export interface LayerSize {
+  readonly bytes: number;
+  readonly entries: number;
+}
 
 /** Where a layer lies, from `deltas`. */
 function layerPath(layer: string): string {
@@ -35,6 +42,33 @@ export function addLayer(deltas: string, owner: string): string {
   writeFileSync(join(draft, "refs", owner), "");
   renameSync(draft, join(deltas, layerPath(layer)));
   return layer;
+}
+
+export function writeLayerSize(deltas: string, layer: string, { bytes, entries }: LayerSize): void {
+  writeFileAtomic(join(deltas, layerPath(layer), "size.json"), JSON.stringify({ bytes, entries }));
+}
+
+/** `undefined`: it was not measured yet. */
+function layerSize(deltas: string, layer: string): LayerSize | undefined {
+  try {
+    return JSON.parse(readFileSync(join(deltas, layerPath(layer), "size.json"), "utf8")) as LayerSize;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
+export function isMeasured(deltas: string, layer: string): boolean {
+  return layerSize(deltas, layer) !== undefined;
+}
+
+/** Of all of them together. */
+export function sizeOf(deltas: string, layers: readonly string[]): LayerSize {
+  const sizes = layers.map((layer) => layerSize(deltas, layer) ?? { bytes: 0, entries: 0 });
+  return sizes.reduce((sum, { bytes, entries }) => ({ bytes: sum.bytes + bytes, entries: sum.entries + entries }), {
+    bytes: 0,
+    entries: 0,
+  });
 }
 
 /** Throws `snapshot_not_found` when one of them is gone. */

@@ -15,6 +15,7 @@ import { processRows } from "./client/processes.ts";
 import { templateRows } from "./client/templates.ts";
 import { sandboxRows } from "./client/sandboxes.ts";
 import { shellRows } from "./client/shells.ts";
+import { snapshotRows } from "./client/snapshots.ts";
 
 describe.each(["local", "remote"] as const)("the %s client", (place) => {
   describe.each(["native", "bwrap"] as const)("on %s", (runtime) => {
@@ -27,6 +28,7 @@ describe.each(["local", "remote"] as const)("the %s client", (place) => {
     shellRows(lab);
     pauseRows(lab);
     metricRows(lab);
+    snapshotRows(lab);
     codebaseRows(lab);
     templateRows(lab);
     eventRows(lab);

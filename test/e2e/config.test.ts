@@ -19,6 +19,7 @@ import { sqliteDialect } from "../../src/store/sqlite.ts";
 import { selfSigned } from "../fixtures/certificate.ts";
 import { Postgres, postgresMissing } from "../fixtures/postgres.ts";
 import { listenInside } from "../fixtures/inside.ts";
+import { QUOTA_EFFECTS } from "../fixtures/quota-effects.ts";
 import { type ServerHere, startServerHere } from "../fixtures/server-here.ts";
 import { verifies } from "../verifies.ts";
 
@@ -171,23 +172,7 @@ const EFFECTS: Readonly<Record<string, () => Promise<void>>> = {
   },
   "store.sqlite.synchronous": () => pragma("store.sqlite.synchronous", "normal", "synchronous", [2, 1]),
   "store.sqlite.cacheKiB": () => pragma("store.sqlite.cacheKiB", "4096", "cache_size", [-16_384, -4_096]),
-  "quotas.sandboxes": async () => {
-    await using server = await startServerHere({ "quotas.sandboxes": "1" });
-    const one = await server.admin.create({});
-    expect(await server.admin.create({}).then(() => "passed", errorCode)).toBe("limit_reached");
-    await one.destroy();
-  },
-  "quotas.codebases": async () => {
-    await using server = await startServerHere({ "quotas.codebases": "1" });
-    await server.admin.codebases.create({ name: "one" });
-    expect(await server.admin.codebases.create({ name: "two" }).then(() => "passed", errorCode)).toBe("limit_reached");
-  },
-  "quotas.codebaseBytes": async () => {
-    await using server = await startServerHere({ "quotas.codebaseBytes": "10" });
-    const { id } = await server.admin.codebases.create({ name: "small" });
-    expect((await server.admin.codebases.put(id, "ten", new Uint8Array(10))).version.bytes).toBe(10);
-    expect(await server.admin.codebases.put(id, "more", new Uint8Array(1).fill(1)).then(() => "passed", errorCode)).toBe("limit_reached");
-  },
+  ...QUOTA_EFFECTS,
   "proxy.origin": async () => {
     await using server = await startServerHere({ "proxy.origin": "http://boxes.example" });
     expect(await proxied(server, (port) => `3000-${port.id}.boxes.example`)).toBe(401); // not public

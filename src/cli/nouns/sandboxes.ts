@@ -2,7 +2,7 @@
 // program's own exit code; ids go to stdout, one a line, so that they can be used by a script.
 
 import type { Client, ListOptions } from "../../api/client.ts";
-import { CorralError } from "../../api/errors.ts";
+import { CorralError, type ErrorCode } from "../../api/errors.ts";
 import type { CreateSandboxBody, SandboxResource } from "../../api/server.ts";
 import { EXIT_OK } from "../exit-codes.ts";
 import { everyItem } from "../pages.ts";
@@ -14,6 +14,7 @@ import { formatMs, parseDuration, parseSize } from "../units.ts";
 export interface CreateOptions {
   readonly dir?: string;
   readonly template?: string;
+  readonly snapshot?: string;
   readonly policy?: string;
   readonly runtime?: "native" | "bwrap";
   readonly timeout?: string;
@@ -26,7 +27,9 @@ export interface CreateOptions {
 }
 
 export async function create(client: Client, options: CreateOptions): Promise<number> {
-  const sandbox = await client.create(createBody(options));
+  const { snapshot } = options;
+  const from = snapshot === undefined ? {} : { snapshot: await snapshotId(client, snapshot) };
+  const sandbox = await client.create({ ...createBody(options), ...from });
   await print(options.json === true ? `${JSON.stringify(await sandbox.info())}\n` : `${sandbox.id}\n`);
   return EXIT_OK;
 }
@@ -83,17 +86,36 @@ function row({ id, state, ownerId, createdAt, endAt, metadata }: SandboxResource
   return [id, state, ownerId, formatMs(Math.max(0, now - Date.parse(createdAt))), left, labels.join(" ")];
 }
 
-/** The full id of a sandbox that begins with `text`, so that people need not type twenty letters. */
-export async function sandboxId(client: Client, text: string): Promise<string> {
+interface IdSearch {
+  readonly noun: string;
+  readonly code: ErrorCode;
+  /** The command that lists them. */
+  readonly lister: string;
+}
+
+/** The full id that begins with `text`, so that people need not type twenty letters. */
+async function onlyId(text: string, { noun, code, lister }: IdSearch, all: () => AsyncIterable<{ readonly id: string }>): Promise<string> {
   if (text.length >= 22) return text;
   const found: string[] = [];
-  for await (const { id } of everySandbox(client, {})) if (id.startsWith(text)) found.push(id);
+  for await (const { id } of all()) if (id.startsWith(text)) found.push(id);
   const [only, ...others] = found;
-  if (only === undefined)
-    throw new CorralError("sandbox_not_found", `no sandbox begins with ${JSON.stringify(text)}; corral ps lists them`);
+  if (only === undefined) throw new CorralError(code, `no ${noun} begins with ${JSON.stringify(text)}; ${lister} lists them`);
   if (others.length > 0)
-    throw new CorralError("request_invalid", `${found.length} sandboxes begin with ${JSON.stringify(text)}; write more of the id`);
+    throw new CorralError(
+      "request_invalid",
+      `${found.length} ${noun === "sandbox" ? "sandboxes" : `${noun}s`} begin with ${JSON.stringify(text)}; write more of the id`,
+    );
   return only;
+}
+
+export async function sandboxId(client: Client, text: string): Promise<string> {
+  const search = { noun: "sandbox", code: "sandbox_not_found", lister: "corral ps" } as const;
+  return await onlyId(text, search, () => everySandbox(client, {}));
+}
+
+export async function snapshotId(client: Client, text: string): Promise<string> {
+  const search = { noun: "snapshot", code: "snapshot_not_found", lister: "corral snapshot list" } as const;
+  return await onlyId(text, search, () => everyItem((page) => client.snapshots.list(page)));
 }
 
 export interface ExecOptions {

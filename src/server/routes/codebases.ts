@@ -7,7 +7,7 @@ import { MAX_ENTRIES_PAGE, MAX_PAGE_ITEMS, MAX_UPLOAD_LIST_BYTES } from "../../a
 import type { Service } from "../../service/service.ts";
 import { sendBytes } from "../bytes.ts";
 import { incomingContents, takeRawBodies } from "../raw-body.ts";
-import { noNul, pairs, type ZodApp } from "../shapes.ts";
+import { idempotent as headers, noNul, pairs, type ZodApp } from "../shapes.ts";
 
 const tags = ["codebases"];
 const params = z.strictObject({ id: z.string().max(64) });
@@ -53,7 +53,6 @@ export function codebaseRoutes(app: ZodApp, service: Service): void {
 }
 
 function nounRoutes(app: ZodApp, { codebases }: Service): void {
-  const headers = z.object({ "idempotency-key": z.string().min(1).max(255).optional() });
   app.post("/codebases", { schema: { body: createBody, headers, tags, summary: "Make a codebase" } }, async (request, reply) => {
     const made = await codebases.create(request.token, request.body as CreateCodebaseBody, request.headers["idempotency-key"]);
     return reply.code(201).send(made);

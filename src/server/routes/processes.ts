@@ -8,12 +8,11 @@ import type { ProcessCalls, ProcessInfo, StartProcessBody } from "../../api/proc
 import type { Service } from "../../service/service.ts";
 import { FrameAnswer, gone, json } from "../frame-answer.ts";
 import { takeRawBodies } from "../raw-body.ts";
-import { commandShape, env, ms, noNul, terminalSize as size, type ZodApp } from "../shapes.ts";
+import { commandShape, env, idempotent as headers, ms, noNul, terminalSize as size, type ZodApp } from "../shapes.ts";
 
 const tags = ["processes"];
 const params = z.strictObject({ id: z.string().max(64) });
 const one = params.extend({ process: z.string().max(64) });
-const headers = z.object({ "idempotency-key": z.string().min(1).max(255).optional() });
 const startBody = z.strictObject({
   command: commandShape,
   env: env.optional(),

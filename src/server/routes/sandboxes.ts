@@ -8,11 +8,24 @@ import type { CreateSandboxBody, ExecBody, PauseBody, ResumeBody } from "../../a
 import { createBatch } from "../../service/batch.ts";
 import type { Service } from "../../service/service.ts";
 import { streamExec } from "../exec-stream.ts";
-import { commandShape, env, limits, ms, noNul, pairs, policy, port, sandboxParams as params, type ZodApp } from "../shapes.ts";
+import {
+  commandShape,
+  env,
+  idempotent as headers,
+  limits,
+  ms,
+  noNul,
+  pairs,
+  policy,
+  port,
+  sandboxParams as params,
+  type ZodApp,
+} from "../shapes.ts";
 
 const createBody = z.strictObject({
   codebaseDir: noNul.min(1).optional(),
   template: z.string().max(64).optional(),
+  snapshot: z.string().max(64).optional(),
   codebase: z.strictObject({ id: z.string().max(64), version: z.int().min(1).optional() }).optional(),
   policy: policy.optional(),
   runtime: z.enum(["native", "bwrap"]).optional(),
@@ -40,8 +53,6 @@ const listQuery = z.strictObject({
   /** `key=value`, may be repeated. */
   metadata: z.union([noNul, z.array(noNul).max(16)]).optional(),
 });
-const headers = z.object({ "idempotency-key": z.string().min(1).max(255).optional() });
-
 /** Of a create, one after the other; its other timings are parts of these. */
 const CREATE_STAGES: readonly string[] = ["probeMs", "journalMs", "templateMs", "viewMs", "containMs"];
 

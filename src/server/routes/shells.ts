@@ -7,12 +7,11 @@ import { MAX_SHELL_BODY_BYTES, MAX_SHELL_COMMAND_BYTES } from "../../api/limits.
 import type { RunInShellBody, ShellCalls, ShellResult } from "../../api/shells.ts";
 import type { Service } from "../../service/service.ts";
 import { FrameAnswer, gone } from "../frame-answer.ts";
-import { env, ms, noNul, type ZodApp } from "../shapes.ts";
+import { env, idempotent as headers, ms, noNul, type ZodApp } from "../shapes.ts";
 
 const tags = ["shells"];
 const params = z.strictObject({ id: z.string().max(64) });
 const one = params.extend({ shell: z.string().max(64) });
-const headers = z.object({ "idempotency-key": z.string().min(1).max(255).optional() });
 const openBody = z.strictObject({ env: env.optional(), cwd: noNul.optional() });
 const runBody = z.strictObject({
   command: z.string().max(MAX_SHELL_COMMAND_BYTES),

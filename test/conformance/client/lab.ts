@@ -114,7 +114,7 @@ async function openHere(root: string): Promise<Opened> {
       nodeId: nodeIdOf(data),
       codebases,
       host: { buildDir: join(data.root, "building"), debootstrap },
-      quotas: { sandboxes: 100, codebases: 100 },
+      quotas: { sandboxes: 100, codebases: 100, snapshots: 12, snapshotBytes: 1024 ** 3 },
       meter: new ServerMetrics(data.root),
     }),
   );
@@ -133,7 +133,7 @@ async function openHere(root: string): Promise<Opened> {
 }
 
 async function openServer(root: string): Promise<Opened> {
-  const server = await startServerProcess(root, ["--set", `quotas.codebaseBytes=${QUOTA_BYTES}`]);
+  const server = await startServerProcess(root, ["--set", `quotas.codebaseBytes=${QUOTA_BYTES}`, "--set", "quotas.snapshots=12"]);
   const { url, key } = server;
   return {
     admin: new Corral({ url, key: key ?? "" }),
