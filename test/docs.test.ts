@@ -43,7 +43,12 @@ function isThere(path: string): boolean {
 /** Words that may follow `./corral`: the launcher's own, and the commands of the program. */
 function commandWords(): Set<string> {
   const launcher = [...read("corral").matchAll(/^ {2}(\w+)\) shift && exec/gm)];
-  const program = [...`${read("src/cli/cli.ts")}${read("src/cli/noun-commands.ts")}`.matchAll(/\.command\("(\w+)/g)];
+  const program = [
+    ...["cli", "noun-commands", "content-commands"]
+      .map((name) => read(`src/cli/${name}.ts`))
+      .join("")
+      .matchAll(/\.command\("(\w+)/g),
+  ];
   return new Set([...launcher, ...program].map((match) => match[1] ?? ""));
 }
 

@@ -7,6 +7,7 @@ import { errorCode } from "../api/errors.ts";
 import { DEFAULT_PORT } from "../api/limits.ts";
 import type { ServeOptions } from "./commands/serve.ts";
 import type { DeltaHolder } from "./delta-id.ts";
+import { addContent } from "./content-commands.ts";
 import { EXIT_CORRAL, EXIT_FAILED, EXIT_OK, EXIT_USAGE } from "./exit-codes.ts";
 import type { BenchRequest, CliHost } from "./host.ts";
 import { inert } from "./inert.ts";
@@ -68,6 +69,7 @@ function program(session: Session): Command {
   addDeltas(corral, session);
   addPolicy(corral, session);
   addNouns(corral, session);
+  addContent(corral, session);
   addRest(corral, session);
   return corral;
 }

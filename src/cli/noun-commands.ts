@@ -23,7 +23,7 @@ export function addNouns(corral: Command, session: Session): void {
 }
 
 /** What every command of this kind takes. */
-function onServer(command: Command): Command {
+export function onServer(command: Command): Command {
   return command
     .option("--server <url>", "the server (default: CORRAL_URL, else the one over the data directory); its key is in CORRAL_KEY")
     .addOption(new Option("--data <dir>", "data directory of the local server"));
@@ -31,7 +31,7 @@ function onServer(command: Command): Command {
 
 type Act<T extends unknown[]> = (client: Client, ...rest: T) => Promise<number>;
 
-async function act<T extends unknown[]>(session: Session, options: ServerOptions, run: Act<T>, ...rest: T): Promise<void> {
+export async function act<T extends unknown[]>(session: Session, options: ServerOptions, run: Act<T>, ...rest: T): Promise<void> {
   session.exitCode = await run(await chooseServer(options, session.host), ...rest);
 }
 
