@@ -34,7 +34,7 @@ async function* latency(context: BenchContext): AsyncIterable<Row> {
     ["1 KB, in-process", local.files],
   ] as const) {
     const { ours, theirs } = await inTurn({
-      n: context.quick ? 300 : 3000,
+      n: context.quick ? 100 : 3000,
       warmup: NAMES,
       ours: () => timed(() => files.write(`/workspace/${name()}`, CONTENT)),
       theirs: () => timed(whole),

@@ -32,7 +32,7 @@ async function* run(context: BenchContext): AsyncIterable<Row> {
   const corral = await context.open();
   const policy = await corral.policies.load("agent-safe");
   await using sandbox = await corral.create({ codebaseDir: dir, policy });
-  const rounds = context.quick ? 5 : 15;
+  const rounds = context.quick ? 3 : 15;
   const bulk = context.quick ? 128 : BULK_MIB;
   for (const operation of OPERATIONS) {
     const ours: number[] = [];

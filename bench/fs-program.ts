@@ -46,7 +46,7 @@ async function* run(context: BenchContext): AsyncIterable<Row> {
   const corral = await context.open();
   const base = await corral.policies.load("development");
   await using sandbox = await corral.create({ codebaseDir: dir, policy: base });
-  const rounds = context.quick ? 5 : 20;
+  const rounds = context.quick ? 2 : 20;
   for (const program of PROGRAMS) {
     const reason = unusable(program, native);
     if (reason !== undefined) {

@@ -155,7 +155,7 @@ async function* burst(context: BenchContext): AsyncIterable<Row> {
 /** Whether one of many is answered as one alone is. */
 async function* densityHttp(context: BenchContext): AsyncIterable<Row> {
   await using server = await benchServer(context);
-  const count = context.quick ? 100 : 1000;
+  const count = context.quick ? 50 : 1000;
   const first = await server.client.create({ timeoutMs: null });
   const answer = (): Promise<number> => timed(async () => demandOk(await first.exec({ command: TRUE })));
   const samplesOf = async (): Promise<number[]> => {

@@ -12,7 +12,7 @@ import { request, tree } from "./project.ts";
 const ID = "view-compile";
 
 async function* run(context: BenchContext): AsyncIterable<Row> {
-  const sizes = context.quick ? [1_000, 10_000] : [1_000, 10_000, 100_000, 500_000];
+  const sizes = context.quick ? [1_000, 5_000] : [1_000, 10_000, 100_000, 500_000];
   const corral = await context.open();
   const policies: readonly (readonly [string, Policy])[] = [
     ["mostly-read", await corral.policies.load("agent-safe")],
