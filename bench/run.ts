@@ -13,6 +13,9 @@ import { progressLine, printTable } from "./print.ts";
 /** Every bench by id; loaded when it is run, so that asking for one costs one. */
 const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   "create-cold": () => import("./create-cold.ts"),
+  fork: () => import("./fork.ts"),
+  "snapshot-restore": () => import("./snapshot-restore.ts"),
+  "delta-depth": () => import("./delta-depth.ts"),
   destroy: () => import("./destroy.ts"),
   exec: () => import("./exec.ts"),
   "exec-throughput": () => import("./exec-throughput.ts"),

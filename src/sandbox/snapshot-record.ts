@@ -67,11 +67,11 @@ export function beginSnapshot(snapshots: string, id: string, deltas: string, san
   carry(deltaDir(deltas, sandboxId).path, path);
 }
 
-/** On disk when it returns. `passing`: it goes with this process. */
+/** On disk when it returns, unless `passing`: then it goes with this process. */
 export function endSnapshot(snapshots: string, id: string, record: SnapshotRecord, passing: boolean): void {
   writeFileAtomic(join(snapshotPath(snapshots, id), "snapshot.json"), JSON.stringify({ version: VERSION, ...record }), {
     mode: 0o600,
-    sync: true,
+    sync: !passing,
   });
   if (!passing) rmSync(makerFile(snapshots, id));
 }
