@@ -20,6 +20,7 @@ import { afterAll, beforeAll, expect } from "vitest";
 import { Corral } from "../../src/sdk/corral.ts";
 import { type ServerProcess, startServerProcess } from "../fixtures/server.ts";
 import { verifies } from "../verifies.ts";
+import { startOnTerminal } from "./command-line.ts";
 
 const MAIN = join(import.meta.dirname, "..", "..", "src", "main.ts");
 
@@ -160,7 +161,11 @@ verifies("cli/codebase", "a directory or a tar becomes a codebase, whose version
   expect(shown(second)).toEqual(shown(first));
   writeFileSync(join(dir, "bad.tar"), "no tar".repeat(500));
   expect((await corral("codebase", "import", join(dir, "bad.tar"))).code).toBe(1);
-  await done("codebase", "rm", id, again);
+  const words = ["codebase", "import", smallTree(), "--name", "bar"];
+  const bar = await startOnTerminal(words, { env: { CORRAL_URL: server.url, CORRAL_KEY: server.key ?? "" } }).ended;
+  expect(bar.stdout.toString()).toMatch(/\rsent \[#{24}\] 0\/0\r\n/);
+  const third = /cb[a-z0-9]{20}/.exec(bar.stdout.toString())?.[0] ?? "";
+  await done("codebase", "rm", id, again, third);
   expect(JSON.parse((await done("codebase", "ls", "--json")).stdout)).toEqual([]);
 });
 
@@ -179,6 +184,10 @@ verifies("cli/processes", "what runs in a sandbox is listed with what it takes, 
   expect(top.stdout).not.toContain("\x1b");
   expect(JSON.parse(json.stdout)).toMatchObject([{ id, ownerId: "admin", state: "running", limits: { cpus: null } }]);
   expect(explained.stdout).toBe("/src/a (file): read - can be read and executed, not changed\n  by `read **` (rule 1)\n");
+  const live = startOnTerminal(["top", "--every", "100ms"], { env: { CORRAL_URL: server.url, CORRAL_KEY: server.key ?? "" } });
+  await live.said(" % "); // what it took since it was drawn before
+  live.child.stdin?.write("\x03");
+  expect((await live.ended).code).toBe(0);
   expect((await done("kill", id, one?.id ?? "")).stderr).toContain("ended SIG");
   await done("kill", id, two?.id ?? "", "--signal", "KILL");
   expect((await sandbox.processes.wait(two?.id ?? "")).end?.signal).toBe("SIGKILL");
