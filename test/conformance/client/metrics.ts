@@ -7,8 +7,8 @@ import { type ClientLab, codeOf } from "./lab.ts";
 const MIB = 1024 ** 2;
 /** Memory, a delta, CPU time and a process that stays. */
 const WORK =
-  "head -c 33554432 /dev/zero > /tmp/fill; head -c 2097152 /dev/zero > /workspace/made; i=0; \
-while [ $i -lt 30000 ]; do i=$((i+1)); done; echo ready; sleep 60";
+  "sleep 60 & head -c 33554432 /dev/zero > /tmp/fill; head -c 2097152 /dev/zero > /workspace/made; i=0; \
+while [ $i -lt 30000 ]; do i=$((i+1)); done; echo ready; wait";
 
 export function metricRows(lab: () => ClientLab): void {
   verifies("client/metrics", "what a sandbox takes is counted, with its limits, and asking resumes nothing", async () => {
