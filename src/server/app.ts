@@ -4,7 +4,7 @@
 
 import swagger from "@fastify/swagger";
 import Fastify, { type FastifyRequest } from "fastify";
-import { jsonSchemaTransform, serializerCompiler, validatorCompiler, type ZodTypeProvider } from "fastify-type-provider-zod";
+import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from "fastify-type-provider-zod";
 import type { Logger } from "pino";
 import { CorralError } from "../api/errors.ts";
 import type { Clock } from "../base/clock.ts";
@@ -14,7 +14,8 @@ import type { Service } from "../service/service.ts";
 import type { Store } from "../store/store.ts";
 import { auditRequests } from "./audit.ts";
 import { requireKey } from "./auth.ts";
-import { answerErrors } from "./errors.ts";
+import { documentOptions } from "./document.ts";
+import { answerErrors, answerMalformed } from "./errors.ts";
 import { answerBroken, type Certificate, createListener } from "./listener.ts";
 import type { ServerMetrics } from "./metrics.ts";
 import { observe } from "./observe.ts";
@@ -60,6 +61,7 @@ function bare({ config, certificate }: AppParts): ZodApp {
   return Fastify({
     serverFactory: (handler) => createListener(config.http, certificate, handler),
     clientErrorHandler: answerBroken,
+    frameworkErrors: answerMalformed,
     bodyLimit: config.http.bodyBytes,
     trustProxy: config.http.trustedProxies.length === 0 ? false : [...config.http.trustedProxies],
     rewriteUrl: leadPortHosts(config.proxy.origin),
@@ -81,15 +83,7 @@ export async function buildApp(parts: AppParts): Promise<ZodApp> {
   observe(app, parts);
   answerErrors(app, parts.log, (request) => limits.countStranger(request.ip));
   refuseFirst(app, parts.config.origins);
-  await app.register(swagger, {
-    openapi: {
-      openapi: "3.1.0",
-      info: { title: "Corral", version: parts.version },
-      components: { securitySchemes: { key: { type: "http", scheme: "bearer" } } },
-      security: [{ key: [] }],
-    },
-    transform: jsonSchemaTransform,
-  });
+  await app.register(swagger, documentOptions(parts.version));
   const proxy = new PortProxy({ ...parts, config: parts.config.proxy });
   await app.register((open, _options, done) => {
     openRoutes(open.withTypeProvider<ZodTypeProvider>(), parts, limits);
@@ -120,7 +114,9 @@ function refuseFirst(app: ZodApp, origins: readonly string[]): void {
   });
   app.addHook("onRequest", (request, reply, done) => {
     if (ending) void reply.header("connection", "close");
-    done(ending ? new CorralError("overloaded", "the server is ending; ask again") : originProblem(request, origins));
+    done(
+      ending ? new CorralError("overloaded", "the server is ending; ask again") : (hostProblem(request) ?? originProblem(request, origins)),
+    );
   });
 }
 
@@ -160,6 +156,12 @@ function keyedRoutes(keyed: ZodApp, { service, metrics, config }: AppParts, prox
     },
     { prefix: "/v1" },
   );
+}
+
+/** Node.js would refuse it too, in words of its own. */
+function hostProblem({ raw: { httpVersion, headers } }: FastifyRequest): CorralError | undefined {
+  if (headers.host !== undefined || httpVersion !== "1.1") return undefined;
+  return new CorralError("request_invalid", "the request names no Host, as HTTP/1.1 demands");
 }
 
 function originProblem(request: FastifyRequest, origins: readonly string[]): CorralError | undefined {

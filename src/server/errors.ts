@@ -27,6 +27,14 @@ export function answerErrors(app: ZodApp, log: Logger, countStranger: (request: 
   });
 }
 
+/** Of what Fastify refuses before any hook has seen it: a path that is malformed. */
+export function answerMalformed(_error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
+  const { status } = ERROR_KINDS.request_invalid;
+  const message = "the request cannot be read: its path is malformed, or a part of it is too long";
+  const body: WireError = { code: "request_invalid", message, requestId: request.id };
+  void reply.code(status).header("connection", "close").send({ error: body });
+}
+
 function answerError(error: CorralError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const { status, retry } = ERROR_KINDS[error.code];
   request.seen.failure = error.code;

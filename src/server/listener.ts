@@ -3,7 +3,7 @@
 // closed at once, so that strangers cost a bounded amount of memory.
 
 import { readFileSync } from "node:fs";
-import { createServer, type RequestListener, type Server, type ServerOptions } from "node:http";
+import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerOptions, type ServerResponse } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { Socket } from "node:net";
 import { createSecureContext } from "node:tls";
@@ -30,6 +30,8 @@ export function createListener(config: ServerConfig["http"], certificate: Certif
     shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === "websocket",
     // Strict: two Content-Lengths, bare line feeds and the like are refused, never mended.
     insecureHTTPParser: false,
+    // The app refuses a request without one, as it refuses all else.
+    requireHostHeader: false,
   };
   // Node.js types the two servers apart; every member that is used here is one of both.
   const server =
@@ -37,6 +39,9 @@ export function createListener(config: ServerConfig["http"], certificate: Certif
       ? createServer(options, handler)
       : (createTlsServer({ ...options, ...certificate, handshakeTimeout: config.headersTimeoutMs }, handler) as unknown as Server);
   server.maxConnections = config.connections;
+  server.on("checkExpectation", (_request: IncomingMessage, response: ServerResponse) => {
+    answerUnmet(response);
+  });
   return server;
 }
 
@@ -70,6 +75,15 @@ const PARSER_CODES: Readonly<Record<string, readonly [ErrorCode, string]>> = {
   HPE_HEADER_OVERFLOW: ["request_too_large", "the headers of the request are larger than this server takes"],
   ERR_HTTP_REQUEST_TIMEOUT: ["request_timeout", "the request did not come in time"],
 };
+
+/** An `Expect` that is none of HTTP's: Node.js alone would answer a status that is in no table. */
+function answerUnmet(response: ServerResponse): void {
+  const message = "the request expects what this server does not know; 100-continue is all there is";
+  const body = JSON.stringify({ error: { code: "request_invalid", message, requestId: "" } satisfies WireError });
+  response
+    .writeHead(ERROR_KINDS.request_invalid.status, { "content-type": "application/json; charset=utf-8", connection: "close" })
+    .end(body);
+}
 
 /** Answers what is no HTTP, and ends the connection. */
 export function answerBroken(error: NodeJS.ErrnoException, socket: Socket): void {

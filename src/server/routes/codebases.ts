@@ -53,10 +53,14 @@ export function codebaseRoutes(app: ZodApp, service: Service): void {
 }
 
 function nounRoutes(app: ZodApp, { codebases }: Service): void {
-  app.post("/codebases", { schema: { body: createBody, headers, tags, summary: "Make a codebase" } }, async (request, reply) => {
-    const made = await codebases.create(request.token, request.body as CreateCodebaseBody, request.headers["idempotency-key"]);
-    return reply.code(201).send(made);
-  });
+  app.post(
+    "/codebases",
+    { config: { answers: [201] }, schema: { body: createBody, headers, tags, summary: "Make a codebase" } },
+    async (request, reply) => {
+      const made = await codebases.create(request.token, request.body as CreateCodebaseBody, request.headers["idempotency-key"]);
+      return reply.code(201).send(made);
+    },
+  );
   app.get("/codebases", { schema: { querystring: listQuery, tags, summary: "List codebases, newest first" } }, async (request) => {
     return await codebases.list(request.token, given(request.query));
   });
@@ -136,7 +140,7 @@ function uploadRoutes(app: ZodApp, { uploads }: Service): void {
   const begin = "Tell a whole tree by its hashes; answers which contents are missing";
   app.post(
     "/codebases/:id/uploads",
-    { bodyLimit: MAX_UPLOAD_LIST_BYTES, schema: { params, body: uploadBody, tags, summary: begin } },
+    { bodyLimit: MAX_UPLOAD_LIST_BYTES, config: { answers: [201] }, schema: { params, body: uploadBody, tags, summary: begin } },
     async (request, reply) => {
       return reply.code(201).send(await uploads.begin(request.token, request.params.id, request.body as BeginUploadBody));
     },

@@ -164,27 +164,31 @@ function readRoutes(app: ZodApp, files: Service["files"]): void {
     length: whole.optional(),
   });
   const read = "The bytes of a file; `offset` (from the end when negative) and `length`, or a Range header, for a part";
-  app.get("/sandboxes/:id/files/content", { schema: { params, querystring: readQuery, tags, summary: read } }, async (request, reply) => {
-    const calls = await files.of(request.token, request.params.id);
-    const path = pathOf(request.query);
-    const { offset, length } = request.query;
-    const range = offset === undefined && length === undefined ? rangeOf(request.headers.range) : undefined;
-    if (range === undefined) {
-      const options = { ...(offset === undefined ? {} : { offset }), ...(length === undefined ? {} : { length }) };
-      return await sendContent(reply, await calls.open(path, options), options);
-    }
-    const content = await calls.open(path, range);
-    if (content.size === null) return await sendContent(reply, content, range);
-    const from = range.offset >= 0 ? range.offset : Math.max(0, content.size + range.offset);
-    if (from >= content.size) {
-      await content[Symbol.asyncIterator]().return?.();
-      void reply.header("content-range", `bytes */${content.size}`);
-      throw new CorralError("range_invalid", `the file has ${content.size} bytes, the range begins at ${from}`);
-    }
-    const to = Math.min(content.size, from + (range.length ?? Infinity));
-    void reply.code(206).header("content-range", `bytes ${from}-${to - 1}/${content.size}`);
-    return await sendContent(reply, content, range);
-  });
+  app.get(
+    "/sandboxes/:id/files/content",
+    { config: { answers: [200, 206] }, schema: { params, querystring: readQuery, tags, summary: read } },
+    async (request, reply) => {
+      const calls = await files.of(request.token, request.params.id);
+      const path = pathOf(request.query);
+      const { offset, length } = request.query;
+      const range = offset === undefined && length === undefined ? rangeOf(request.headers.range) : undefined;
+      if (range === undefined) {
+        const options = { ...(offset === undefined ? {} : { offset }), ...(length === undefined ? {} : { length }) };
+        return await sendContent(reply, await calls.open(path, options), options);
+      }
+      const content = await calls.open(path, range);
+      if (content.size === null) return await sendContent(reply, content, range);
+      const from = range.offset >= 0 ? range.offset : Math.max(0, content.size + range.offset);
+      if (from >= content.size) {
+        await content[Symbol.asyncIterator]().return?.();
+        void reply.header("content-range", `bytes */${content.size}`);
+        throw new CorralError("range_invalid", `the file has ${content.size} bytes, the range begins at ${from}`);
+      }
+      const to = Math.min(content.size, from + (range.length ?? Infinity));
+      void reply.code(206).header("content-range", `bytes ${from}-${to - 1}/${content.size}`);
+      return await sendContent(reply, content, range);
+    },
+  );
   const removeQuery = z.strictObject({ ...place, recursive: flag });
   app.delete(
     "/sandboxes/:id/files/content",
@@ -212,18 +216,22 @@ function writeRoutes(raw: ZodApp, files: Service["files"]): void {
   takeRawBodies(raw, ["*"]);
   const writeQuery = z.strictObject({ ...place, mode: octal, parents: flag, exclusive: flag, append: flag, offset: whole.optional() });
   const write = "Write a file, whole or not at all: the body is its content";
-  raw.put("/sandboxes/:id/files/content", { schema: { params, querystring: writeQuery, tags, summary: write } }, async (request, reply) => {
-    const calls = await files.of(request.token, request.params.id);
-    const { mode: bits, parents, exclusive, append, offset } = request.query;
-    const options: WriteOptions = {
-      parents: parents === "true",
-      exclusive: exclusive === "true",
-      append: append === "true",
-      ...(bits === undefined ? {} : { mode: Number.parseInt(bits, 8) }),
-      ...(offset === undefined ? {} : { offset }),
-    };
-    return reply.code(201).send(await calls.write(pathOf(request.query), await incomingFile(request.raw, MAX_UPLOAD_BYTES), options));
-  });
+  raw.put(
+    "/sandboxes/:id/files/content",
+    { config: { answers: [201] }, schema: { params, querystring: writeQuery, tags, summary: write } },
+    async (request, reply) => {
+      const calls = await files.of(request.token, request.params.id);
+      const { mode: bits, parents, exclusive, append, offset } = request.query;
+      const options: WriteOptions = {
+        parents: parents === "true",
+        exclusive: exclusive === "true",
+        append: append === "true",
+        ...(bits === undefined ? {} : { mode: Number.parseInt(bits, 8) }),
+        ...(offset === undefined ? {} : { offset }),
+      };
+      return reply.code(201).send(await calls.write(pathOf(request.query), await incomingFile(request.raw, MAX_UPLOAD_BYTES), options));
+    },
+  );
   const unpack = "Unpack a tar into a directory: the body is the archive";
   raw.put(
     "/sandboxes/:id/files/archive",

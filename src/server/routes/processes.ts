@@ -41,12 +41,16 @@ export function processRoutes(app: ZodApp, service: Service): void {
 
 function beginRoutes(app: ZodApp, { processes }: Service): void {
   const path = "/sandboxes/:id/processes";
-  app.post(path, { schema: { params, body: startBody, headers, tags, summary: "Start a process" } }, async (request, reply) => {
-    const calls = processes.processes(request.token, request.params.id);
-    const key = request.headers["idempotency-key"];
-    const made = await calls.start(request.body as StartProcessBody, key === undefined ? {} : { idempotencyKey: key });
-    return reply.code(201).send(made);
-  });
+  app.post(
+    path,
+    { config: { answers: [201] }, schema: { params, body: startBody, headers, tags, summary: "Start a process" } },
+    async (request, reply) => {
+      const calls = processes.processes(request.token, request.params.id);
+      const key = request.headers["idempotency-key"];
+      const made = await calls.start(request.body as StartProcessBody, key === undefined ? {} : { idempotencyKey: key });
+      return reply.code(201).send(made);
+    },
+  );
   app.get(path, { schema: { params, tags, summary: "Its processes, running or ended not long ago" } }, async (request) => {
     return await processes.processes(request.token, request.params.id).list();
   });

@@ -61,7 +61,7 @@ const renewBody = z.strictObject({ timeoutMs: ms.nullable() });
 export function sandboxRoutes(app: ZodApp, { sandboxes }: Service): void {
   app.post(
     "/sandboxes",
-    { schema: { body: createBody, headers, tags: ["sandboxes"], summary: "Make a sandbox" } },
+    { config: { answers: [201] }, schema: { body: createBody, headers, tags: ["sandboxes"], summary: "Make a sandbox" } },
     async (request, reply) => {
       const made = await sandboxes.create(request.token, request.body as CreateSandboxBody, request.headers["idempotency-key"]);
       tellStages(request, made.info?.timings ?? {});

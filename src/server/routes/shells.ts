@@ -24,13 +24,17 @@ type RunBody = RunInShellBody & { readonly stdin?: string };
 
 export function shellRoutes(app: ZodApp, { processes }: Service): void {
   const path = "/sandboxes/:id/shells";
-  app.post(path, { schema: { params, body: openBody, headers, tags, summary: "Open a shell" } }, async (request, reply) => {
-    const calls = processes.shells(request.token, request.params.id);
-    const key = request.headers["idempotency-key"];
-    const { env: entries, cwd } = request.body;
-    const body = { ...(entries === undefined ? {} : { env: entries }), ...(cwd === undefined ? {} : { cwd }) };
-    return reply.code(201).send(await calls.open(body, key === undefined ? {} : { idempotencyKey: key }));
-  });
+  app.post(
+    path,
+    { config: { answers: [201] }, schema: { params, body: openBody, headers, tags, summary: "Open a shell" } },
+    async (request, reply) => {
+      const calls = processes.shells(request.token, request.params.id);
+      const key = request.headers["idempotency-key"];
+      const { env: entries, cwd } = request.body;
+      const body = { ...(entries === undefined ? {} : { env: entries }), ...(cwd === undefined ? {} : { cwd }) };
+      return reply.code(201).send(await calls.open(body, key === undefined ? {} : { idempotencyKey: key }));
+    },
+  );
   app.get(path, { schema: { params, tags, summary: "Its shells, open or closed not long ago" } }, async (request) => {
     return await processes.shells(request.token, request.params.id).list();
   });

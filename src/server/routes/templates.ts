@@ -36,10 +36,14 @@ export function templateRoutes(app: ZodApp, service: Service): void {
 
 function routes(app: ZodApp, { templates }: Service): void {
   const headers = z.object({ "idempotency-key": z.string().min(1).max(255).optional() });
-  app.post("/templates", { schema: { body: createBody, headers, tags, summary: "Make a template" } }, async (request, reply) => {
-    const made = await templates.create(request.token, request.body as CreateTemplateBody, request.headers["idempotency-key"]);
-    return reply.code(201).send(made);
-  });
+  app.post(
+    "/templates",
+    { config: { answers: [201] }, schema: { body: createBody, headers, tags, summary: "Make a template" } },
+    async (request, reply) => {
+      const made = await templates.create(request.token, request.body as CreateTemplateBody, request.headers["idempotency-key"]);
+      return reply.code(201).send(made);
+    },
+  );
   const query = z.strictObject({
     limit: z.coerce.number().int().min(1).max(MAX_PAGE_ITEMS).optional(),
     cursor: z.string().max(64).optional(),

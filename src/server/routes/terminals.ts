@@ -29,24 +29,28 @@ export function terminalRoute(app: ZodApp, { service: { terminals, keys }, limit
   });
   const querystring = z.strictObject({ ticket: z.string().max(128) });
   const summary = "A terminal over a WebSocket, by a one-time ticket instead of a key";
-  app.get("/v1/ws", { schema: { querystring, tags: ["terminals"], summary, security: [] } }, async (request, reply) => {
-    if (!upgrades.asks(request)) throw new CorralError("request_invalid", "open this address as a WebSocket");
-    const opened = await terminals.open(request.query.ticket).catch(async (error: unknown) => {
-      if (errorCode(error) === "ticket_invalid") await limits.countStranger(request.ip);
-      throw error;
-    });
-    await limits.countToken(opened.token);
-    request.seen.sandboxId = opened.sandboxId;
-    await upgrades.take(request, reply, async (socket, head) => {
-      const held = keys.hold(opened.token, () => socket.destroy());
-      try {
-        await speak(sockets, { request: request.raw, socket, head }, opened, request.id);
-      } finally {
-        held[Symbol.dispose]();
-      }
-    });
-    return reply;
-  });
+  app.get(
+    "/v1/ws",
+    { config: { answers: [101] }, schema: { querystring, tags: ["terminals"], summary, security: [] } },
+    async (request, reply) => {
+      if (!upgrades.asks(request)) throw new CorralError("request_invalid", "open this address as a WebSocket");
+      const opened = await terminals.open(request.query.ticket).catch(async (error: unknown) => {
+        if (errorCode(error) === "ticket_invalid") await limits.countStranger(request.ip);
+        throw error;
+      });
+      await limits.countToken(opened.token);
+      request.seen.sandboxId = opened.sandboxId;
+      await upgrades.take(request, reply, async (socket, head) => {
+        const held = keys.hold(opened.token, () => socket.destroy());
+        try {
+          await speak(sockets, { request: request.raw, socket, head }, opened, request.id);
+        } finally {
+          held[Symbol.dispose]();
+        }
+      });
+      return reply;
+    },
+  );
 }
 
 interface Asking {

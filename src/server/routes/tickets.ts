@@ -17,14 +17,18 @@ const body = z.union([
 
 export function ticketRoutes(app: ZodApp, { ports, terminals }: Service, origin: ServerConfig["proxy"]["origin"]): void {
   const summary = "A one-time ticket: for a port on its own host, for a new terminal, or for a process (both over /v1/ws)";
-  app.post("/sandboxes/:id/tickets", { schema: { params, body, tags: ["tickets"], summary } }, async (request, reply) => {
-    const { id } = request.params;
-    void reply.code(201).header("cache-control", "no-store");
-    if (!("port" in request.body)) return await terminals.ticket(request.token, id, request.body as TerminalTicketBody);
-    const to = { sandboxId: id, port: request.body.port };
-    const issued = await ports.ticket(request.token, to);
-    return { ...issued, ...(origin === null ? {} : { url: `${hostOf(origin, to)}${VISIT_PATH}?ticket=${issued.ticket}` }) };
-  });
+  app.post(
+    "/sandboxes/:id/tickets",
+    { config: { answers: [201] }, schema: { params, body, tags: ["tickets"], summary } },
+    async (request, reply) => {
+      const { id } = request.params;
+      void reply.code(201).header("cache-control", "no-store");
+      if (!("port" in request.body)) return await terminals.ticket(request.token, id, request.body as TerminalTicketBody);
+      const to = { sandboxId: id, port: request.body.port };
+      const issued = await ports.ticket(request.token, to);
+      return { ...issued, ...(origin === null ? {} : { url: `${hostOf(origin, to)}${VISIT_PATH}?ticket=${issued.ticket}` }) };
+    },
+  );
 }
 
 function hostOf(origin: string, { sandboxId, port: number }: Port): string {

@@ -22,9 +22,13 @@ const issueBody = z.strictObject({
 });
 
 export function tokenRoutes(app: ZodApp, { tokens }: Service): void {
-  app.post("/tokens", { schema: { body: issueBody, tags: ["tokens"], summary: "Issue a key" } }, async (request, reply) => {
-    return reply.code(201).send(await tokens.issue(request.token, request.body as IssueTokenBody));
-  });
+  app.post(
+    "/tokens",
+    { config: { answers: [201] }, schema: { body: issueBody, tags: ["tokens"], summary: "Issue a key" } },
+    async (request, reply) => {
+      return reply.code(201).send(await tokens.issue(request.token, request.body as IssueTokenBody));
+    },
+  );
   const query = z.strictObject({ ownerId: owner.optional() });
   app.get("/tokens", { schema: { querystring: query, tags: ["tokens"], summary: "List an owner's keys" } }, async (request) => {
     return await tokens.list(request.token, request.query.ownerId);
