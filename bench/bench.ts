@@ -1,7 +1,7 @@
 // What a bench is: a file per number of SPEC.md, run by `./corral bench`. This file holds the contract and the statistics, no timing of its own.
 // Invariant: a row is computed from samples that were taken in this run; a floor or peer is measured in the same run, in turn with ours.
 
-import type { Corral } from "../src/api/corral.ts";
+import type { Corral, PoolPlan } from "../src/api/corral.ts";
 
 export interface Row {
   readonly id: string;
@@ -32,7 +32,7 @@ export interface BenchContext {
   /** An empty directory that is removed afterwards. */
   readonly scratch: string;
   /** Opens Corral in this process over a data directory of its own. */
-  readonly open: () => Promise<Corral>;
+  readonly open: (pool?: PoolPlan) => Promise<Corral>;
   /** Tells a person what goes on; `done` of `total`. */
   readonly progress: (step: string, done: number, total: number) => void;
   /** Absolute path of the `corral` launcher's program: argv to run Corral as a process. */

@@ -4,7 +4,7 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Corral } from "../src/api/corral.ts";
+import type { Corral, PoolPlan } from "../src/api/corral.ts";
 import type { Bench, BenchContext, Row } from "./bench.ts";
 import { machine } from "./machine.ts";
 import { profiled } from "./profile.ts";
@@ -13,6 +13,7 @@ import { progressLine, printTable } from "./print.ts";
 /** Every bench by id; loaded when it is run, so that asking for one costs one. */
 const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   "create-cold": () => import("./create-cold.ts"),
+  "create-warm": () => import("./create-warm.ts"),
   fork: () => import("./fork.ts"),
   "snapshot-restore": () => import("./snapshot-restore.ts"),
   "delta-depth": () => import("./delta-depth.ts"),
@@ -45,7 +46,7 @@ export interface BenchOptions {
   readonly quick: boolean;
   readonly profile: boolean;
   readonly report: boolean;
-  readonly open: (dataDir: string) => Promise<Corral>;
+  readonly open: (dataDir: string, pool?: PoolPlan) => Promise<Corral>;
   readonly corralArgv: readonly string[];
 }
 
@@ -95,8 +96,8 @@ async function runOne(id: string, options: BenchOptions): Promise<boolean> {
     quick: options.quick,
     scratch,
     corralArgv: options.corralArgv,
-    open: async () => {
-      const corral = await options.open(join(scratch, "data"));
+    open: async (pool) => {
+      const corral = await options.open(join(scratch, "data"), pool);
       opened.push(corral);
       return corral;
     },

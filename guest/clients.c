@@ -58,6 +58,7 @@ static bool on_frame(struct conn *conn, const struct frame *frame) {
     case REQUEST_TOOL: on_tool(spawner, frame); return true;
     case REQUEST_STATS: on_stats(spawner, frame); return true;
     case REQUEST_FREEZE: on_freeze(spawner, frame); return true;
+    case REQUEST_MOUNT: on_mount(spawner, frame); return true;
     case REQUEST_END: close_down(spawner); return frame->length == 0;
     case REQUEST_TOOL_IN:
     case REQUEST_TOOL_EOF:

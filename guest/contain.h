@@ -50,6 +50,7 @@ void net_later(struct later *later);
 
 /* mount.c, step 4 */
 int mounts_make(struct making *making);
+int mount_make(struct making *making, const struct mount *mount); /* descriptor; -1 or -errno */
 /* hand.c: from the spawner, and to the child */
 int mounts_hand_over(struct making *making);
 int mounts_take(struct making *making);

@@ -206,7 +206,7 @@ static int bind_make(struct making *making, const struct mount *mount, uint32_t 
     return error ? error : tree;
 }
 
-static int mount_make(struct making *making, const struct mount *mount) {
+int mount_make(struct making *making, const struct mount *mount) {
     uint32_t attributes = ATTR_NOSUID | ATTR_NODEV;
     if (!mount->exec) attributes |= ATTR_NOEXEC;
     switch (mount->kind) {

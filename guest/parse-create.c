@@ -323,3 +323,20 @@ int create_parse(const uint8_t *bytes, size_t length, struct create *create) {
     create->wrong = create_complete(create);
     return create->wrong ? -1 : 0;
 }
+
+int mount_parse(const uint8_t *bytes, size_t length, struct create *create) {
+    memset(create, 0, sizeof *create);
+    create->mounts = 1; /* the root: what is added lies below it */
+    create->wrong = "a record is unknown, cut off or out of range";
+    struct record_walk walk;
+    record_begin(&walk, bytes, length);
+    while (walk.at != walk.end) {
+        const char *name = record_next(&walk);
+        if (!name || (strcmp(name, "id") && (strcmp(name, "overlay") || create->mounts > 1)) || apply_verb(name, &walk, create))
+            return -1;
+    }
+    if (!create->id || create->mounts != 2)
+        return -1;
+    create->wrong = NULL;
+    return 0;
+}

@@ -115,6 +115,8 @@ struct tool_request {
 int create_parse(const uint8_t *bytes, size_t length, struct create *create);
 int configure_parse(const uint8_t *bytes, size_t length, struct configure *configure);
 int destroy_parse(const uint8_t *bytes, size_t length, struct destroy *destroy);
+/* The id and one overlay, as mount[1]: mount[0] stands for the root that is there. */
+int mount_parse(const uint8_t *bytes, size_t length, struct create *create);
 int freeze_parse(const uint8_t *bytes, size_t length, struct freeze *freeze);
 int tool_parse(const uint8_t *bytes, size_t length, struct tool_request *tool);
 

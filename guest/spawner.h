@@ -24,6 +24,7 @@ enum {
     REQUEST_ADOPT,
     REQUEST_END,
     REQUEST_FREEZE,
+    REQUEST_MOUNT,
     ANSWER_OK = 65,
     ANSWER_ERROR,
     ANSWER_TOOL_OUT,
@@ -165,6 +166,9 @@ void sandboxes_orphan(struct spawner *spawner);
 /* freeze.c */
 void on_freeze(struct spawner *spawner, const struct frame *frame);
 void thaw_to_die(const struct sandbox *sandbox);
+
+/* late.c */
+void on_mount(struct spawner *spawner, const struct frame *frame);
 
 /* cgroup.c */
 void on_stats(struct spawner *spawner, const struct frame *frame);

@@ -4,6 +4,7 @@
 
 import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import type { PoolPlan } from "./api/corral.ts";
 import { CorralError } from "./api/errors.ts";
 import type { ReadConfig } from "./config/read.ts";
 import type { Clock } from "./base/clock.ts";
@@ -26,7 +27,11 @@ const host: CliHost = {
   serverConfig: describeConfigHere,
   bench: async (request) => {
     const { runBenches } = await import("../bench/run.ts");
-    return await runBenches({ ...request, open: (dataDir) => openHere({ dataDir }), corralArgv: [join(ROOT, "corral")] });
+    return await runBenches({
+      ...request,
+      open: (dataDir, pool) => openHere({ dataDir, ...(pool === undefined ? {} : { pool }) }),
+      corralArgv: [join(ROOT, "corral")],
+    });
   },
 };
 
@@ -34,10 +39,11 @@ interface HostOptions extends OpenOptions {
   /** Its sandboxes outlive this process. */
   readonly lasting?: boolean;
   readonly stored?: StoredCodebases;
+  readonly pool?: PoolPlan;
 }
 
 /** Corral in this process over a data directory, no HTTP between. */
-async function openHere({ dataDir, lasting = false, stored }: HostOptions): Promise<HostCorral> {
+async function openHere({ dataDir, lasting = false, stored, pool }: HostOptions): Promise<HostCorral> {
   demandLinux();
   const { openLocalCorral } = await import("./sandbox/corral.ts");
   return await openLocalCorral({
@@ -46,6 +52,7 @@ async function openHere({ dataDir, lasting = false, stored }: HostOptions): Prom
     lasting,
     ...(dataDir === undefined ? {} : { dataDir }),
     ...(stored === undefined ? {} : { stored }),
+    ...(pool === undefined ? {} : { pool }),
   });
 }
 
@@ -153,7 +160,7 @@ async function serveHere(request: ServeRequest): Promise<RunningServer> {
     ),
   );
   const { codebases, stored } = await codebasesHere(data.codebases, config.quotas.codebaseBytes, { store, clock });
-  const corral = await openHere({ dataDir: root, lasting: true, stored });
+  const corral = await openHere({ dataDir: root, lasting: true, stored, pool: config.pool });
   const { use, answers } = heldUntil(parts, corral);
   use(corral);
   const nodeId = nodeIdOf(data);

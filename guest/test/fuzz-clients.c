@@ -46,6 +46,7 @@ void on_create(struct spawner *s, const struct frame *frame) { (void)s, (void)fr
 void on_destroy(struct spawner *s, const struct frame *frame) { (void)frame, served(), answer(s, ANSWER_OK, 1, NULL, 0); }
 void on_tool(struct spawner *s, const struct frame *frame) { (void)s, (void)frame, served(); }
 void on_stats(struct spawner *s, const struct frame *frame) { (void)s, (void)frame, served(); }
+void on_mount(struct spawner *s, const struct frame *frame) { (void)s, (void)frame, served(); }
 void on_freeze(struct spawner *s, const struct frame *frame) { (void)s, (void)frame, served(); }
 bool on_tool_frame(struct spawner *s, const struct frame *frame) { return (void)s, served(), frame->length == 4; }
 void tools_room(struct spawner *s) { (void)s; }

@@ -1,4 +1,4 @@
-/* Fuzzes what the spawner is asked (CREATE, CONFIGURE, DESTROY, FREEZE, TOOL) and what PID 1 is handed over. No I/O.
+/* Fuzzes what the spawner is asked (CREATE, MOUNT, CONFIGURE, DESTROY, FREEZE, TOOL) and what PID 1 is handed over. No I/O.
  * The first byte chooses the parser. Properties: an accepted struct points only into its bytes and keeps its tables' bounds;
  * the same bytes with one more behind them are not read differently up to there (a walk that left its end would be).
  * fuzz-sources: frame.c buffer.c parse.c parse-create.c parse-words.c facts.c seccomp.c step.c */
@@ -34,6 +34,30 @@ static void absolute(const char *path) {
     must(strstr(path, "/../") == NULL && !(strlen(path) >= 3 && strcmp(path + strlen(path) - 3, "/..") == 0), "a path does not climb");
 }
 
+static void check_mounts(const struct create *create) {
+    for (uint32_t i = 0; i < create->layer_count; i++) absolute(create->layers[i]);
+    for (uint32_t i = 0; i < create->mounts; i++) {
+        const struct mount *mount = &create->mount[i];
+        absolute(mount->target), inside(mount->source);
+        if (mount->kind == MOUNT_BIND) absolute(mount->source);
+        if (mount->kind != MOUNT_OVERLAY) continue;
+        must((uint32_t)mount->overlay.layer + mount->overlay.lowers + mount->overlay.datas <= create->layer_count, "layers are those that were named");
+        must(mount->overlay.options <= OVERLAY_OPTIONS_MAX, "tables keep their bounds");
+        absolute(mount->overlay.upper), absolute(mount->overlay.work);
+    }
+}
+
+static void check_mount(const uint8_t *bytes, size_t length) {
+    static struct create create;
+    if (mount_parse(bytes, length, &create) != 0) {
+        must(create.wrong != NULL, "a refusal has a reason");
+        return;
+    }
+    inside(create.id);
+    must(create.mounts == 2 && create.mount[1].kind == MOUNT_OVERLAY && create.mount[1].target[1], "one overlay, and not the root");
+    check_mounts(&create);
+}
+
 static void check_create(const uint8_t *bytes, size_t length) {
     static struct create create;
     if (create_parse(bytes, length, &create) != 0) {
@@ -46,16 +70,7 @@ static void check_create(const uint8_t *bytes, size_t length) {
     must(create.idmaps <= IDMAPS_MAX && create.envs <= ENV_MAX && create.mounts <= MOUNTS_MAX && create.procs <= PROC_MAX, "tables keep their bounds");
     must(create.layer_count <= LAYERS_MAX && create.launches <= LAUNCH_MAX, "tables keep their bounds");
     for (uint32_t i = 0; i < create.envs; i++) inside(create.env[i]);
-    for (uint32_t i = 0; i < create.layer_count; i++) absolute(create.layers[i]);
-    for (uint32_t i = 0; i < create.mounts; i++) {
-        const struct mount *mount = &create.mount[i];
-        absolute(mount->target), inside(mount->source);
-        if (mount->kind == MOUNT_BIND) absolute(mount->source);
-        if (mount->kind != MOUNT_OVERLAY) continue;
-        must((uint32_t)mount->overlay.layer + mount->overlay.lowers + mount->overlay.datas <= create.layer_count, "layers are those that were named");
-        must(mount->overlay.options <= OVERLAY_OPTIONS_MAX, "tables keep their bounds");
-        absolute(mount->overlay.upper), absolute(mount->overlay.work);
-    }
+    check_mounts(&create);
     for (uint32_t i = 0; i < create.procs; i++) inside(create.proc[i].name), inside(create.proc[i].content);
     must(create.launch[create.launches] == NULL, "the launch argv ends");
     for (uint32_t i = 0; i < create.launches; i++) inside(create.launch[i]);
@@ -114,12 +129,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (!bytes) abort();
     memcpy(bytes, data + 1, size - 1);
     from = bytes, room = size - 1;
-    switch (data[0] % 6) {
+    switch (data[0] % 7) {
         case 0: check_create(bytes, room); break;
         case 1: check_configure(bytes, room); break;
         case 2: check_destroy(bytes, room); break;
         case 3: check_tool(bytes, room); break;
         case 5: check_freeze(bytes, room); break;
+        case 6: check_mount(bytes, room); break;
         default: check_facts(bytes, room);
     }
     free(bytes);

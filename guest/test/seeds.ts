@@ -146,6 +146,15 @@ write("records", {
   destroy: records(2, "id", "sb01", "scrub", "/var/lib/corral/d/sb01"),
   tool: records(3, "arg", "walk", "arg", "/srv/base"),
   freeze: records(5, "id", "sb01", "frozen", "1"),
+  mount: records(
+    6,
+    "id",
+    "sb01",
+    "overlay",
+    "/workspace",
+    "1",
+    ...["lower", "/a", "data", "/c", "upper", "/u", "work", "/w", "opt", "metacopy=on", "end"],
+  ),
   facts: Buffer.concat([
     Buffer.from([4]),
     facts(

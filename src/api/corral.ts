@@ -108,6 +108,36 @@ export interface CensusEntry {
   readonly owned: boolean;
 }
 
+export interface PoolPlan {
+  /** How many of a kind wait at least, once it was asked for; 0: none is ever started ahead. */
+  readonly perTemplate: number;
+  /** Of all kinds together. */
+  readonly max: number;
+  /** After it a kind that nobody asked for is given up. */
+  readonly idleMs: number;
+}
+
+export interface PoolFigures {
+  readonly ready: number;
+  readonly hits: number;
+  readonly misses: number;
+  /** That died, did not answer or grew old. */
+  readonly discarded: number;
+}
+
+/** Sandboxes started ahead, by kind: a name that the caller chose for what they are made from. Each is used once. */
+export interface WarmPool {
+  /** Id of one, to `create` with soon or to `drop`; `undefined`: none waits, take a new id. */
+  take(kind: string): string | undefined;
+  /** Harmless when it was created with, and for any other id. */
+  drop(id: string): void;
+  /** One was asked for, whether one waited or not: others of the kind are started for those who come next. */
+  want(kind: string, what: Pick<CreateRequest, "template" | "limits">, isHit: boolean): void;
+  /** Ends what waits of a kind. */
+  forget(kind: string): Promise<void>;
+  figures(): PoolFigures;
+}
+
 /** What the sandboxes of one runtime take together; `null` where this machine does not count it. */
 export interface RuntimeUsage {
   /** One view each. */
@@ -139,6 +169,8 @@ export interface Corral extends AsyncDisposable {
     explain(policy: Policy, path: string, dir?: string): Promise<string>;
     check(policy: Policy, dir: string): Promise<string>;
   };
+  /** Absent: nothing is started ahead. */
+  readonly pool?: WarmPool;
   doctor(): Promise<DoctorReport>;
   census(): Promise<readonly CensusEntry[]>;
   /** By the runtimes that are open; cheap enough to be asked every second. */

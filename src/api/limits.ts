@@ -233,3 +233,8 @@ export const FILE_WORKER_ANSWER_MS = 60_000;
 /** Metadata pairs of one file, and bytes of a value. */
 export const MAX_FILE_METADATA = 64;
 export const MAX_FILE_METADATA_BYTES = 4_096;
+
+/** Sandboxes that a server starts ahead: of each template, of all together, and how long one that nobody asks for keeps some, ms. */
+export const POOL_PER_TEMPLATE = 2;
+export const POOL_MAX = 16;
+export const POOL_IDLE_MS = 600_000;

@@ -127,6 +127,8 @@ export interface SandboxInfo {
   readonly toolDirs: readonly string[];
   /** Stage timings of create, ms. */
   readonly timings: Readonly<Record<string, number>>;
+  /** It was started ahead; absent: it was made for whoever asked. */
+  readonly source?: "pool";
 }
 
 export type ChangeKind = "add" | "modify" | "delete" | "rename" | "mode";

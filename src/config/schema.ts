@@ -18,6 +18,9 @@ import {
   MAX_SANDBOXES_PER_OWNER,
   MAX_SNAPSHOT_BYTES_PER_OWNER,
   MAX_SNAPSHOTS_PER_OWNER,
+  POOL_IDLE_MS,
+  POOL_MAX,
+  POOL_PER_TEMPLATE,
   PROXY_CONNECTIONS,
   PROXY_IDLE_MS,
   STORE_POOL_ACQUIRE_MS,
@@ -171,6 +174,17 @@ export const serverConfig = z.strictObject({
         .max(2_048)
         .nullable()
         .default(null),
+    })
+    .prefault({}),
+  /** Sandboxes that are started ahead. */
+  pool: z
+    .strictObject({
+      /** Of each template that was asked for lately, at least; 0: none. */
+      perTemplate: z.int().min(0).max(256).default(POOL_PER_TEMPLATE),
+      /** Of all templates together. */
+      max: z.int().min(0).max(4_096).default(POOL_MAX),
+      /** After it a template that nobody asked for has none. */
+      idleMs: count.max(24 * HOUR_MS).default(POOL_IDLE_MS),
     })
     .prefault({}),
   /** How long requests under way may take when the server is asked to end. */

@@ -6,7 +6,7 @@ import type { RuntimeName } from "../api/sandbox.ts";
 import type { RuntimeUsage } from "../api/corral.ts";
 import type { ContainerUsage } from "../api/metrics.ts";
 import type { ProcessIdentity } from "../base/process-identity.ts";
-import type { IdMap, MountSpec, RunTool } from "../view/view.ts";
+import type { IdMap, MountSpec, OverlayMount, RunTool } from "../view/view.ts";
 
 export interface RuntimeProbe {
   readonly name: RuntimeName;
@@ -56,7 +56,15 @@ export interface ContainerSpec {
 }
 
 /** What is compared with a container that is attached to. */
-export type AttachSpec = Pick<ContainerSpec, "id" | "root" | "weaken">;
+export interface AttachSpec extends Pick<ContainerSpec, "id" | "root" | "weaken"> {
+  /** Variables that it was bound to after it was made. */
+  readonly lateEnv?: Readonly<Record<string, string>>;
+}
+
+export interface LateSpec {
+  readonly mount: OverlayMount;
+  readonly env: Readonly<Record<string, string>>;
+}
 
 /** Where what comes of a command goes. */
 export interface GuestSinks {
@@ -152,7 +160,15 @@ export interface Container {
   readonly id: string;
   readonly timings: Readonly<Record<string, number>>;
   readonly weakenings: readonly string[];
+  /**
+   * Gives one that was made without anybody's work what is somebody's: the mount (an overlay below `/`, on a directory that is there) and
+   * variables for every command from now on. Before the first command; a failure leaves it to be destroyed. Throws `runtime_unavailable`
+   * where the runtime cannot (`Runtime.late`).
+   */
+  bind(late: LateSpec): Promise<void>;
   exec(request: GuestExec): GuestProcess;
+  /** Resolves when PID 1 has answered; also when it is gone. */
+  ping(): Promise<void>;
   /** Kept commands, running or ended, oldest first. */
   kept(): Promise<readonly KeptCommand[]>;
   /** Hears a kept command from `offset` on, up to its end, whoever heard it before. */
@@ -186,6 +202,8 @@ export interface Runtime extends AsyncDisposable {
   /** Outside ids that a sandbox of this runtime maps; views are made for them. */
   readonly ids: IdMap;
   create(spec: ContainerSpec): Promise<Container>;
+  /** Its containers can be bound after they were made. */
+  readonly late: boolean;
   /** Ids that an earlier process left alive for this one and that are neither attached nor cleared yet. */
   readonly adopted: ReadonlySet<string>;
   /** The container behind an adopted id, for new commands; throws after everything of it was taken away when it does not answer as it was made. */

@@ -4,7 +4,7 @@
 
 import { rmSync } from "node:fs";
 import { readKept } from "../view/kept.ts";
-import type { Workshop } from "./create.ts";
+import type { Workshop } from "./workshop.ts";
 import { type FoundEntry, listJournal, type MadeRecord } from "./journal.ts";
 import { isPaused } from "./paused-record.ts";
 import { present } from "./present.ts";
@@ -39,10 +39,10 @@ async function adoptOne(
   uses: Map<string, number>,
 ): Promise<LocalSandbox | undefined> {
   if (entry?.made === undefined || entry.runtime !== shop.runtime.name) return undefined;
-  const { request, info, uses: own }: MadeRecord = entry.made;
+  const { request, info, uses: own, late }: MadeRecord = entry.made;
   try {
     const record = readKept(shop.data.deltas, id);
-    const container = await shop.runtime.attach({ id, weaken: shop.weaken });
+    const container = await shop.runtime.attach({ id, weaken: shop.weaken, ...(late === true ? { lateEnv: request.env ?? {} } : {}) });
     for (const use of own) uses.set(use, (uses.get(use) ?? 0) + 1);
     const sandbox = present(shop, { container, request, info, record, releaseView: () => letGo(uses, own) });
     // A guest that answers this wrongly is lost by that, and told so as any other.

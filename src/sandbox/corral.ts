@@ -2,7 +2,7 @@
 // Invariant: before the first sandbox is made, what runs that were cut off left behind is cleared or adopted; when it is disposed
 // of, every sandbox of it is gone.
 
-import type { CensusEntry, Corral, Deltas, DoctorReport, PausedSandboxes, Reaped, RuntimeUsage } from "../api/corral.ts";
+import type { CensusEntry, Corral, Deltas, DoctorReport, PausedSandboxes, PoolPlan, Reaped, RuntimeUsage } from "../api/corral.ts";
 import { CorralError } from "../api/errors.ts";
 import type { CreateRequest, RuntimeName, Sandbox } from "../api/sandbox.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
@@ -12,9 +12,11 @@ import type { RunTool } from "../view/view.ts";
 import { LocalDeltas } from "./deltas.ts";
 import { adopt } from "./adopt.ts";
 import { createSandbox, type Origin } from "./create.ts";
+import type { Workshop } from "./workshop.ts";
 import { type DataDir, openDataDir } from "./data-dir.ts";
 import { LocalPaused } from "./paused.ts";
 import { loadPolicy } from "./policies.ts";
+import { Pool } from "./pool.ts";
 import type { LocalSandbox } from "./sandbox.ts";
 import { NOTHING_REAPED, settle } from "./settle.ts";
 import { LocalSnapshots } from "./snapshots.ts";
@@ -32,6 +34,8 @@ export interface LocalCorralOptions {
   readonly stored?: StoredCodebases;
   /** For servers: sandboxes outlive this process, and those that an earlier one left are taken over at the start. */
   readonly lasting?: boolean;
+  /** Absent: nothing is started ahead. */
+  readonly pool?: PoolPlan;
   /** For negative controls of the security suite alone: containment steps that every sandbox leaves out. */
   readonly weaken?: readonly number[];
 }
@@ -67,6 +71,7 @@ class LocalCorral implements HostCorral {
   readonly deltas: Deltas;
   readonly paused: PausedSandboxes;
   readonly snapshots: LocalSnapshots;
+  readonly pool?: Pool;
   readonly #data: DataDir;
   readonly #clock: Clock;
   readonly #options: WorkshopOptions;
@@ -83,6 +88,8 @@ class LocalCorral implements HostCorral {
     const onGone = (id: string): void => void this.#sandboxes.delete(id);
     this.#options = { data, clock: this.#clock, guestFile, env, uid, weaken, lasting, ...known, onGone };
     this.#workshops = new Workshops(this.#options);
+    const shop = async (): Promise<Workshop> => (await this.#workshops.choose(undefined)).shop;
+    if (options.pool !== undefined) this.pool = new Pool({ ...options.pool, clock: this.#clock, shop });
     this.paused = new LocalPaused({
       data,
       openTool: () => this.#openTool(),
@@ -132,8 +139,10 @@ class LocalCorral implements HostCorral {
     const startedMs = this.#clock.monotonicMs();
     const engineReason = chooseEngine(request);
     const { shop, reasons } = await this.#workshops.choose(request.runtime);
+    const warm = origin.from === "request" ? this.pool?.claim(request.id ?? "") : undefined;
+    const from: Origin = warm === undefined ? origin : { from: "warm", warm };
     const timings = { probeMs: this.#clock.monotonicMs() - startedMs };
-    const sandbox = await createSandbox(shop, request, { engine: "kernel", reasons: [...reasons, engineReason], timings }, origin);
+    const sandbox = await createSandbox(shop, request, { engine: "kernel", reasons: [...reasons, engineReason], timings }, from);
     this.#sandboxes.set(sandbox.id, sandbox);
     return sandbox;
   }
@@ -148,11 +157,15 @@ class LocalCorral implements HostCorral {
     return takeCensus(this.#data);
   }
 
-  usage(): Promise<ReadonlyMap<RuntimeName, RuntimeUsage>> {
-    return this.#workshops.usage();
+  async usage(): Promise<ReadonlyMap<RuntimeName, RuntimeUsage>> {
+    // What waits for somebody is counted by the pool.
+    const running = [...this.#sandboxes.values()].map((sandbox) => sandbox.info().runtime);
+    const used = [...(await this.#workshops.usage())];
+    return new Map(used.map(([name, usage]) => [name, { ...usage, sandboxes: running.filter((other) => other === name).length }]));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.pool?.[Symbol.asyncDispose]();
     await Promise.allSettled([...this.#sandboxes.values()].map((sandbox) => sandbox.destroy()));
     await this.#workshops[Symbol.asyncDispose]();
   }

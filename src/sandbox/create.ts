@@ -12,29 +12,20 @@ import { randomText } from "../base/random-text.ts";
 import type { Container } from "../runtime/runtime.ts";
 import { type DeltaDir, deltaDir, type KeptRecord, makeKept, readKept } from "../view/kept.ts";
 import { layerTrees, letGo, referTo } from "../view/layers.ts";
-import type { KernelView, PreparedView } from "../view/kernel.ts";
-import type { StoredCodebases, StoredTree } from "../view/stored.ts";
+import type { PreparedView } from "../view/kernel.ts";
+import type { StoredTree } from "../view/stored.ts";
 import { refuseOverlap } from "./data-dir.ts";
 import { appendMade, type JournalEntry, removeJournal, writeJournal } from "./journal.ts";
 import { type HeldLimits, heldLimits } from "./limits.ts";
-import { type Grounds, present, roomOf } from "./present.ts";
+import { present, roomOf } from "./present.ts";
 import type { LocalSandbox } from "./sandbox.ts";
 import { carryFrom, type SnapshotRecord } from "./snapshot-record.ts";
-import type { HostTemplate, TemplatePlan } from "./template.ts";
-import type { StoredTemplates } from "./template-stored.ts";
+import type { TemplatePlan } from "./template.ts";
+import type { Workshop } from "./workshop.ts";
+import { endWarm, kindOf, planOf, type Warm } from "./warm.ts";
 
-/** What sandboxes of one runtime are made with. */
-export interface Workshop extends Grounds {
-  /** Sandboxes outlive this process: their journal tells the next one how to go on. */
-  readonly lasting: boolean;
-  readonly view: KernelView;
-  readonly template: HostTemplate;
-  readonly templates: StoredTemplates;
-  /** Absent: only directories can be a base. */
-  readonly stored?: StoredCodebases;
-  /** Containment steps to leave out; empty outside the security suite. */
-  readonly weaken: readonly number[];
-}
+/** It travels with each command then, whose own must fit beside it. */
+const MAX_LATE_ENV = 64 * 1024;
 
 export interface Choice {
   readonly engine: EngineName;
@@ -55,9 +46,10 @@ interface Draft {
   readonly journalFile: string;
 }
 
-/** Over what delta: a new one, that of a paused sandbox (which is then as it was, should this fail), or one on the layers of a snapshot. */
+/** Over what delta: a new one (`warm`: by what was started ahead under the request's id, which is ended when it does not fit), that of a paused sandbox (which is then as it was, should this fail), or one on the layers of a snapshot. */
 export type Origin =
   | { readonly from: "request" }
+  | { readonly from: "warm"; readonly warm: Warm }
   | { readonly from: "pause" }
   | { readonly from: "snapshot"; readonly snapshotId: string; readonly snapshot: SnapshotRecord };
 
@@ -69,13 +61,14 @@ export async function createSandbox(
 ): Promise<LocalSandbox> {
   const timings: Record<string, number> = { ...choice.timings };
   const stage = stopwatch(shop.clock, timings);
-  const draft = writeDown(shop, request, origin);
+  const draft = await writtenDown(shop, request, origin);
   stage("journalMs");
   let prepared: PreparedView | undefined;
   let plan: TemplatePlan | undefined;
   try {
     // The walk runs in a process of its own; the template is planned meanwhile.
-    const preparing = shop.view.prepare({ base: draft.base, policy: request.policy, presetDirs: request.policy.dirs ?? [] });
+    const fixed = draft.base === shop.data.empty;
+    const preparing = shop.view.prepare({ base: draft.base, fixed, policy: request.policy, presetDirs: request.policy.dirs ?? [] });
     preparing.then((view) => (prepared = view)).catch(() => undefined); // awaited below; a failing plan must not lose it
     plan = await planned(shop, draft, preparing);
     stage("templateMs");
@@ -84,14 +77,22 @@ export async function createSandbox(
     timings["maskMs"] = prepared.stats.maskMs;
     keepRecord(shop, draft, origin, prepared);
     stage("viewMs");
+    const made = { shop, draft, choice, prepared };
+    if (origin.from === "warm" && (await bind({ shop, draft, plan, prepared }, origin.warm))) {
+      stage("bindMs");
+      plan.hold?.release(); // its own holds the same
+      plan = origin.warm.plan;
+      return await finish({ ...made, plan, container: origin.warm.container, timings, late: true });
+    }
     const container = await contain(shop, draft, plan, prepared);
     stage("containMs");
     // The container's own total is what `containMs` says; its parts are told beside it.
     const { createMs: _, ...parts } = container.timings;
-    return await finish({ shop, draft, choice, plan, prepared, container, timings: { ...timings, ...parts } });
+    return await finish({ ...made, plan, container, timings: { ...timings, ...parts } });
   } catch (error) {
     prepared?.release();
     plan?.hold?.release();
+    if (origin.from === "warm") await endWarm(shop, origin.warm).catch(() => undefined); // its journal leads the next start to it
     if (origin.from === "pause") removeJournal(shop.data.journal, draft.id);
     else await undo(shop, draft);
     throw asDiskFull(error);
@@ -99,11 +100,9 @@ export async function createSandbox(
 }
 
 async function planned(shop: Workshop, draft: Draft, preparing: Promise<PreparedView>): Promise<TemplatePlan> {
-  const { memoryBytes } = draft.limits;
+  const { dir, request, limits } = draft;
   try {
-    if (draft.request.template === undefined) return shop.template.plan({ codebaseDir: draft.dir, memoryBytes });
-    if (shop.stored === undefined) throw new CorralError("template_not_found", "this process has no stored templates");
-    return await shop.templates.plan(shop.stored.tree(draft.request.template), memoryBytes);
+    return await planOf(shop, { template: request.template, codebaseDir: dir, memoryBytes: limits.memoryBytes });
   } catch (error) {
     await preparing.catch(() => undefined); // the plan's error is the one to tell; what was prepared is released
     throw error;
@@ -123,7 +122,7 @@ function stopwatch(clock: Clock, timings: Record<string, number>): (stage: strin
 function keepRecord(shop: Workshop, { record, request }: Draft, origin: Origin, prepared: PreparedView): void {
   if (origin.from === "pause") return;
   const { deltas, snapshots } = shop.data;
-  if (origin.from === "request") {
+  if (origin.from !== "snapshot") {
     makeKept(deltas, record, prepared.manifestFile);
     return;
   }
@@ -135,6 +134,32 @@ function keepRecord(shop: Workshop, { record, request }: Draft, origin: Origin, 
   referTo(deltas, origin.snapshot.layers, record.sandboxId);
 }
 
+async function writtenDown(shop: Workshop, request: CreateRequest, origin: Origin): Promise<Draft> {
+  try {
+    return writeDown(shop, request, origin);
+  } catch (error) {
+    if (origin.from === "warm") await endWarm(shop, origin.warm);
+    throw error;
+  }
+}
+
+/** False: it does not fit what was asked, or it is no more; then it is ended, and another is made under its id. */
+async function bind({ shop, draft, plan, prepared }: Pick<Made, "shop" | "draft" | "plan" | "prepared">, warm: Warm): Promise<boolean> {
+  const { upper, work } = draft.delta;
+  const { env = {} } = draft.request;
+  try {
+    if (kindOf(shop, plan, draft.limits) === warm.kind && JSON.stringify(env).length <= MAX_LATE_ENV) {
+      await warm.container.bind({ mount: prepared.mount({ upper, work }), env });
+      return true;
+    }
+  } catch {
+    // A cold one is made instead, and tells what is wrong with the request if that is it.
+  }
+  await endWarm(shop, warm);
+  writeJournal(shop.data.journal, journalEntry(shop, { id: draft.id, createdAt: draft.record.createdAt, request: draft.request }));
+  return false;
+}
+
 /** Checks what was asked and writes down what is about to be made. */
 function writeDown(shop: Workshop, request: CreateRequest, origin: Origin): Draft {
   const limits = heldLimits(request.limits);
@@ -142,9 +167,8 @@ function writeDown(shop: Workshop, request: CreateRequest, origin: Origin): Draf
   const id = request.id ?? `${ID_PREFIX.sandbox}${randomText(ID_BODY_LENGTH)}`;
   const before = origin.from === "pause" ? readKept(shop.data.deltas, id) : undefined;
   const createdAt = before?.createdAt ?? new Date(shop.clock.wallMs()).toISOString();
-  const delta = request.delta ?? "ephemeral";
-  const entry: JournalEntry = { version: 2, id, maker: shop.runtime.keeper, runtime: shop.runtime.name, createdAt, delta };
-  const journalFile = writeJournal(shop.data.journal, entry);
+  const journalFile =
+    origin.from === "warm" ? origin.warm.journalFile : writeJournal(shop.data.journal, journalEntry(shop, { id, createdAt, request }));
   const record: KeptRecord = before ?? {
     sandboxId: id,
     codebaseDir: typeof base === "string" ? base : "",
@@ -160,6 +184,14 @@ function writeDown(shop: Workshop, request: CreateRequest, origin: Origin): Draf
   if (record.trusted !== shop.runtime.ids.trusted)
     throw new CorralError("runtime_unavailable", "it was made by another user of this machine, whose files this one's runtime cannot show");
   return { id, dir, base, request, limits, record, journalFile, delta: deltaDir(shop.data.deltas, id) };
+}
+
+function journalEntry(
+  { runtime }: Workshop,
+  { id, createdAt, request }: { id: string; createdAt: string; request: CreateRequest },
+): JournalEntry {
+  const { keeper: maker, name } = runtime;
+  return { version: 2, id, maker, runtime: name, createdAt, delta: request.delta ?? "ephemeral" };
 }
 
 function baseOf({ data, stored }: Workshop, request: CreateRequest): Pick<Draft, "dir" | "base"> {
@@ -220,9 +252,10 @@ interface Made {
   readonly prepared: PreparedView;
   readonly container: Container;
   readonly timings: Readonly<Record<string, number>>;
+  readonly late?: true;
 }
 
-async function finish({ shop, draft, choice, plan, prepared, container, timings }: Made): Promise<LocalSandbox> {
+async function finish({ shop, draft, choice, plan, prepared, container, timings, late }: Made): Promise<LocalSandbox> {
   const { id, request } = draft;
   const info: Omit<SandboxInfo, "state"> = {
     id,
@@ -232,11 +265,13 @@ async function finish({ shop, draft, choice, plan, prepared, container, timings 
     weakenings: [...new Set([...container.weakenings, ...prepared.remarks, "quota-watched"])],
     toolDirs: plan.toolDirs,
     timings,
+    ...(late === undefined ? {} : { source: "pool" }),
   };
   const holds = plan.hold === undefined ? [prepared] : [prepared, plan.hold];
   try {
     // From this line on the next process goes on with it.
-    if (shop.lasting) appendMade(shop.data.journal, id, { request, info, uses: holds.map(({ use }) => use) });
+    if (shop.lasting)
+      appendMade(shop.data.journal, id, { request, info, uses: holds.map(({ use }) => use), ...(late === undefined ? {} : { late }) });
   } catch (error) {
     await container.destroy();
     throw error;

@@ -29,6 +29,8 @@ export interface MadeRecord {
   readonly info: Omit<SandboxInfo, "state">;
   /** The files that hold its masks (`PreparedView.use`). */
   readonly uses: readonly string[];
+  /** It was started ahead: its own environment is not in its PID 1. */
+  readonly late?: true;
 }
 
 export interface FoundEntry extends JournalEntry {

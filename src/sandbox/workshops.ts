@@ -15,7 +15,7 @@ import type { Runtime } from "../runtime/runtime.ts";
 import { filterArch, seccompProgram } from "../runtime/seccomp/filter.ts";
 import { openKernelView } from "../view/kernel.ts";
 import type { StoredCodebases } from "../view/stored.ts";
-import type { Workshop } from "./create.ts";
+import type { Workshop } from "./workshop.ts";
 import type { DataDir } from "./data-dir.ts";
 import { openHostTemplate } from "./template.ts";
 import { openStoredTemplates } from "./template-stored.ts";

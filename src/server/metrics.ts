@@ -98,6 +98,26 @@ export class ServerMetrics implements Meter {
     watched(registry, { name: "view_mounts", help: "Views that are mounted", labels: ["runtime"] }, async (put) => {
       for (const [runtime, used] of await sandboxes.usage()) put({ runtime }, used.sandboxes);
     });
+    watched(registry, { name: "pool_ready", help: "Sandboxes that were started ahead and wait" }, (put) => {
+      const pool = sandboxes.pool();
+      if (pool !== undefined) put({}, pool.ready);
+    });
+    const claims = {
+      name: "pool_claims_total",
+      help: "Creates that one started ahead could serve, and whether one waited",
+      labels: ["outcome"],
+    };
+    watchedTotal(registry, claims, (put) => {
+      const pool = sandboxes.pool();
+      if (pool === undefined) return;
+      put({ outcome: "hit" }, pool.hits);
+      put({ outcome: "miss" }, pool.misses);
+    });
+    const discards = { name: "pool_discards_total", help: "Sandboxes started ahead that died, did not answer or grew old" };
+    watchedTotal(registry, discards, (put) => {
+      const pool = sandboxes.pool();
+      if (pool !== undefined) put({}, pool.discarded);
+    });
     const memory = { name: "sandbox_memory_bytes", help: "Memory of all sandboxes together", labels: ["runtime"] };
     watched(registry, memory, async (put) => {
       for (const [runtime, { memoryBytes }] of await sandboxes.usage()) if (memoryBytes !== null) put({ runtime }, memoryBytes);

@@ -2,13 +2,14 @@
 // reaches a sandbox: other nouns ask `open`. Not HTTP and not how a sandbox is made. Invariant: the row is in the store before anything
 // is in the kernel; a sandbox of another owner is as one that never was; a renewal and an end never both succeed.
 
-import type { Corral } from "../api/corral.ts";
+import type { Corral, PoolFigures } from "../api/corral.ts";
 import { CorralError, errorCode } from "../api/errors.ts";
 import { ID_BODY_LENGTH, ID_PREFIX, isId } from "../api/ids.ts";
 import { EVENT_KEEP_MS, EXPIRY_SWEEP_MS, OLD_ROWS_SWEEP_MS } from "../api/limits.ts";
 import type { SandboxMetrics } from "../api/metrics.ts";
 import type { RuntimeName, Sandbox, SandboxInfo } from "../api/sandbox.ts";
 import type { CreateSandboxBody, ListOf, PauseBody, ResumeBody, SandboxResource } from "../api/server.ts";
+import { HOST_TEMPLATE } from "../api/templates.ts";
 import { randomText } from "../base/random-text.ts";
 import { restingMetrics } from "../sandbox/metrics.ts";
 import type { ListRequest, SandboxRecord } from "../store/sandboxes.ts";
@@ -52,10 +53,16 @@ export class Sandboxes implements AsyncDisposable {
 
   async create(token: Token, body: CreateSandboxBody, key?: string): Promise<SandboxResource> {
     demandMakeable(token, body);
-    const id = `${ID_PREFIX.sandbox}${randomText(ID_BODY_LENGTH)}`;
+    const { pool } = this.#parts.corral;
+    const kind = poolKind(body);
+    const id = (kind === undefined ? undefined : pool?.take(kind)) ?? `${ID_PREFIX.sandbox}${randomText(ID_BODY_LENGTH)}`;
     const make = (): Promise<SandboxResource> => this.createFrom(token, id, body);
     const made = (first: string): Promise<SandboxResource> => this.made(token, first);
-    return await createOnce(this.#parts, { ownerId: token.ownerId, key, body, id, make, made });
+    try {
+      return await createOnce(this.#parts, { ownerId: token.ownerId, key, body, id, make, made });
+    } finally {
+      pool?.drop(id); // unless it became the sandbox
+    }
   }
 
   /** While `act` runs, nobody pauses, resumes or ends it: it runs, or is paused. */
@@ -150,6 +157,11 @@ export class Sandboxes implements AsyncDisposable {
     return [...counts.values()];
   }
 
+  /** What waits to become one; absent: nothing ever does. */
+  pool(): PoolFigures | undefined {
+    return this.#parts.corral.pool?.figures();
+  }
+
   /** What they take. */
   usage(): ReturnType<Corral["usage"]> {
     return this.#parts.corral.usage();
@@ -192,7 +204,7 @@ export class Sandboxes implements AsyncDisposable {
   /** Within the owner's quota; `given`: over these files. */
   async createFrom(token: Token, id: string, body: CreateSandboxBody, given?: OriginFiles): Promise<SandboxResource> {
     const { ownerId } = token;
-    const { store, clock, nodeId, quotas } = this.#parts;
+    const { store, clock, nodeId, quotas, corral } = this.#parts;
     const creating = this.#creating.get(ownerId) ?? 0;
     const alive = this.#held.countOf(ownerId);
     if (alive + creating >= quotas.sandboxes)
@@ -206,6 +218,9 @@ export class Sandboxes implements AsyncDisposable {
         await standing.use(tables);
       });
       await this.#make(standing, id, ownerId);
+      const { ahead } = standing;
+      const kind = poolKind(body);
+      if (kind !== undefined && ahead !== undefined) corral.pool?.want(kind, ahead, this.#held.get(id)?.sandbox?.info().source === "pool");
       return await this.get(token, id);
     } finally {
       const left = (this.#creating.get(ownerId) ?? 1) - 1;
@@ -224,7 +239,7 @@ export class Sandboxes implements AsyncDisposable {
       await store.sandboxes.setInfo(id, { info } satisfies Info, clock.wallMs());
       await store.sandboxes.change({ id, from: ["created"], to: "running", now: clock.wallMs() });
       await this.#event(ownerId, "sandbox-create", id, {});
-      meter.started({ source, runtime: info.runtime });
+      meter.started({ source: info.source ?? source, runtime: info.runtime });
     } catch (error) {
       meter.started({ source, runtime: body.runtime ?? "none", failure: errorCode(error) ?? "internal" });
       await this.#take(id);
@@ -358,4 +373,9 @@ export class Sandboxes implements AsyncDisposable {
   async #event(ownerId: string, kind: string, subjectId: string, data: Readonly<Record<string, unknown>>): Promise<void> {
     await this.#parts.store.events.append({ at: this.#parts.clock.wallMs(), ownerId, kind, subjectId, data });
   }
+}
+
+/** What a sandbox may be started ahead as, before anybody asks for it so. */
+function poolKind({ template = HOST_TEMPLATE, limits, runtime, snapshot }: CreateSandboxBody): string | undefined {
+  return (limits ?? runtime ?? snapshot) === undefined ? template : undefined;
 }

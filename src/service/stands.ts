@@ -22,6 +22,8 @@ export interface Standing {
   readonly source: StartSeen["source"];
   /** Makes it, once its row is there. */
   readonly make: () => Promise<Sandbox>;
+  /** What others like it can be started ahead with; absent: they cannot. */
+  readonly ahead?: Pick<CreateRequest, "template" | "limits">;
   /** The body with the versions and the policy that it means. */
   readonly body: CreateSandboxBody;
   /** In the transaction of the sandbox's row. Throws when what it stands on was removed. */
@@ -84,6 +86,7 @@ export class Stands {
       source: "cold",
       body: { ...body, policy, ...(codebase === undefined ? {} : { codebase }) },
       make: () => corral.create(request),
+      ahead: request,
       use: (tables) => use(tables, { sandboxId: id, codebase, template: template?.id ?? HOST_TEMPLATE }),
     };
   }

@@ -120,6 +120,7 @@ export class Templates implements AsyncDisposable {
     await building?.done;
     const users = await this.#parts.store.transaction(({ templates }) => templates.remove(id));
     if (users > 0) throw new CorralError("template_state", `${users} sandboxes and snapshots stand on ${id}; destroy them first`);
+    await this.#parts.corral.pool?.forget(id);
     await this.#event(ownerId, "template-delete", id, {});
     this.#codebases.sweepLater(ownerId);
   }

@@ -4,7 +4,7 @@
 // it through a mark in the mask, never by its name. What is hidden is in no directory that a sandbox can read.
 
 import { createHash } from "node:crypto";
-import { mkdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { CorralError } from "../api/errors.ts";
 import type { Policy } from "../api/policy.ts";
@@ -30,6 +30,8 @@ export interface KernelViewOptions {
 export interface PrepareRequest {
   /** A directory, looked at now; or a tree that was stored. */
   readonly base: string | StoredTree;
+  /** Of a directory: nobody changes it, so what was seen of it once still holds. */
+  readonly fixed?: boolean;
   readonly policy: Policy;
   /** Directories in the root that the policy's preset wants (`/output`). */
   readonly presetDirs?: readonly string[];
@@ -111,7 +113,7 @@ export function openKernelView(options: KernelViewOptions): KernelView {
   const { tool, ids } = options;
   const form = options.form ?? (ids.trusted ? "image" : "tree");
   const maker: MaskMaker = { tool, ids, masks: new Masks(join(options.cacheDir, "masks"), tool, options.holder), form };
-  const engine: Engine = { maker, manifests, looks: new Batches() };
+  const engine: Engine = { maker, manifests, looks: new Batches(), seen: new Map() };
   return { prepare: (request) => prepare(engine, request), prepareRoot: (tree) => prepareRoot(engine, tree), sweep: () => sweep(engine) };
 }
 
@@ -119,6 +121,13 @@ interface Engine {
   readonly maker: MaskMaker;
   readonly manifests: string;
   readonly looks: Batches<Found>;
+  /** Of directories that nobody changes, by path. */
+  readonly seen: Map<string, Seen>;
+}
+
+interface Seen {
+  readonly signature: string;
+  readonly manifestFile: string;
 }
 
 /** What one look at a codebase gave; shared by all who asked for it before it began. */
@@ -143,7 +152,10 @@ async function prepare(engine: Engine, request: PrepareRequest): Promise<Prepare
   }
   const base = await locateCodebase(request.base);
   const job: MaskJob = { lineage: lineageOf(engine, [base, statSync(base).ino], request), policy, presetDirs };
-  const { value, sharers } = await engine.looks.run(job.lineage, () => look(engine, base, job));
+  const { value, sharers } = await engine.looks.run(job.lineage, async () => {
+    if (request.fixed !== true) return await look(engine, base, job);
+    return lookAgain(engine, base, job) ?? (await look(engine, base, job, (seen) => engine.seen.set(base, seen)));
+  });
   return present(engine, value, sharers);
 }
 
@@ -174,11 +186,23 @@ function hashOf(facts: unknown): string {
   return createHash("sha256").update(JSON.stringify(facts)).digest("hex").slice(0, 24);
 }
 
+/** Without a walk, where it was seen and its mask is known. */
+function lookAgain({ maker, seen }: Engine, base: string, job: MaskJob): Found | undefined {
+  const started = performance.now();
+  const known = seen.get(base);
+  if (known === undefined || !existsSync(known.manifestFile)) return undefined;
+  const held = maker.masks.hold(job.lineage, known.signature);
+  if (held === undefined) return undefined;
+  const { form, visible, hidden } = held.stamp;
+  const stats = { visible, hidden, form, cached: true, walkMs: 0, maskMs: performance.now() - started };
+  return { data: base, held, ...known, stats, released: 0 };
+}
+
 /**
  * Walks the codebase. Where a mask of this lineage is known, it is likely still right: then nothing is planned until the signature
  * says otherwise. At first sight the walk, the plan and the mask are made at the same time.
  */
-async function look(engine: Engine, base: string, job: MaskJob): Promise<Found> {
+async function look(engine: Engine, base: string, job: MaskJob, onSeen?: (seen: Seen) => void): Promise<Found> {
   const { maker } = engine;
   const started = performance.now();
   const walk = new CodebaseWalk(maker.tool, base);
@@ -194,6 +218,7 @@ async function look(engine: Engine, base: string, job: MaskJob): Promise<Found> 
     if (known === undefined) await sweep(engine); // what was added is what may be too much
     const { form, visible, hidden } = held.stamp;
     const manifestFile = await manifest;
+    onSeen?.({ signature: version.signature, manifestFile });
     const stats = { visible, hidden, form, cached: known !== undefined, walkMs: walked - started, maskMs: performance.now() - walked };
     return { data: base, held, signature: version.signature, manifestFile, stats, released: 0 };
   } catch (error) {

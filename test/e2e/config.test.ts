@@ -18,6 +18,7 @@ import { openStore } from "../../src/store/store.ts";
 import { sqliteDialect } from "../../src/store/sqlite.ts";
 import { selfSigned } from "../fixtures/certificate.ts";
 import { Postgres, postgresMissing } from "../fixtures/postgres.ts";
+import { keyed, waiting } from "../fixtures/numbers-here.ts";
 import { listenInside } from "../fixtures/inside.ts";
 import { QUOTA_EFFECTS } from "../fixtures/quota-effects.ts";
 import { type ServerHere, startServerHere } from "../fixtures/server-here.ts";
@@ -252,6 +253,9 @@ const EFFECTS: Readonly<Record<string, () => Promise<void>>> = {
     const { id } = await server.admin.templates.create({ name: "x", from: { debootstrap: { suite: "bookworm" } } });
     await expect.poll(async () => (await server.admin.templates.get(id)).reason, { timeout: 10_000 }).toMatch(/no-such-mirror|debootstrap/);
   },
+  "pool.perTemplate": () => waiting({ "pool.perTemplate": "2" }, 2),
+  "pool.max": () => waiting({ "pool.perTemplate": "3", "pool.max": "1" }, 1),
+  "pool.idleMs": () => waiting({ "pool.perTemplate": "1", "pool.idleMs": "200" }, 1, 0),
   drainMs: async () => {
     const server = await startServerHere({ drainMs: "50" });
     const sandbox = await server.admin.create({});
@@ -291,10 +295,6 @@ async function proxied(server: ServerHere, hostOf: (sandbox: SandboxHandle) => s
   const [response] = (await once(asked, "response")) as [IncomingMessage];
   response.resume();
   return response.statusCode;
-}
-
-function keyed({ key }: ServerHere): Record<string, string> {
-  return { authorization: `Bearer ${key}` };
 }
 
 /** One request after the other. */

@@ -61,6 +61,34 @@ describe("numbers", () => {
   });
 
   verifies(
+    "server/metrics-pool",
+    "how often one that was started ahead served stands in the numbers, and such a one is as any other",
+    async () => {
+      await using server = await startServerHere({ "pool.perTemplate": "1" });
+      const numbers = async (): Promise<readonly (number | undefined)[]> => {
+        const { families } = await scrape(server);
+        const claims = ["hit", "miss"].map((outcome) => value(families, "corral_pool_claims_total", { outcome }));
+        return [
+          value(families, "corral_pool_ready"),
+          ...claims,
+          value(families, "corral_sandbox_starts_total", { source: "pool", outcome: "ok" }),
+        ];
+      };
+      const cold = await server.admin.create({});
+      await expect.poll(numbers).toEqual([1, 0, 1, undefined]);
+      const warm = await server.admin.create({ env: { WHO: "ann" } });
+      expect([(await cold.info()).info?.source, (await warm.info()).info?.source]).toEqual([undefined, "pool"]);
+      expect(Buffer.from((await warm.exec({ command: "echo $WHO; pwd; touch here && ls" })).stdout).toString()).toBe(
+        "ann\n/workspace\nhere\n",
+      );
+      // Of limits of its own none can have been started.
+      await server.admin.create({ limits: { pids: 60 } });
+      await expect.poll(numbers).toEqual([1, 1, 1, 1]);
+      expect(value((await scrape(server)).families, "corral_view_mounts", { runtime: "native" })).toBe(3);
+    },
+  );
+
+  verifies(
     "server/metrics-sandboxes",
     "memory and CPU time of the sandboxes are those of their cgroups, ended ones included",
     async (context) => {

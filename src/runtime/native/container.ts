@@ -7,7 +7,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { CorralError } from "../../api/errors.ts";
 import { MAX_EXECS } from "../../api/limits.ts";
 import type { ContainerUsage } from "../../api/metrics.ts";
-import type { Container, GuestAttach, GuestExec, GuestProcess, KeptCommand } from "../runtime.ts";
+import type { OverlayMount } from "../../view/view.ts";
+import type { Container, GuestAttach, GuestExec, GuestProcess, KeptCommand, LateSpec } from "../runtime.ts";
 import { Attached, checkKey, Exec, type ExecOwner } from "./exec.ts";
 import { type Frame, FrameReader, FrameWriter, GUEST, strings } from "./frames.ts";
 import { type Handshake, parseReady } from "./handshake.ts";
@@ -37,6 +38,8 @@ export interface ContainerParts {
   /** Asks for the state, and tells whether all of it stands still. */
   readonly freeze: (frozen: boolean) => Promise<boolean>;
   readonly measure: () => Promise<ContainerUsage>;
+  readonly mount: (late: OverlayMount) => Promise<void>;
+  readonly lateEnv: Readonly<Record<string, string>>;
   /** It is gone, for whatever reason; called once. */
   readonly onGone: () => void;
 }
@@ -56,6 +59,7 @@ export class GuestContainer implements Container, ExecOwner {
   readonly ready: Promise<Handshake>;
   readonly #parts: ContainerParts;
   readonly #socket: Socket;
+  #lateEnv: Readonly<Record<string, string>>;
   readonly #execs = new Map<number, Exec | Attached>();
   readonly #asked = new Map<number, Asked>();
   readonly #lost = Promise.withResolvers<string>();
@@ -72,6 +76,7 @@ export class GuestContainer implements Container, ExecOwner {
 
   constructor(parts: ContainerParts) {
     this.#parts = parts;
+    this.#lateEnv = parts.lateEnv;
     this.id = parts.id;
     this.timings = parts.timings;
     this.weakenings = parts.weakenings;
@@ -96,8 +101,16 @@ export class GuestContainer implements Container, ExecOwner {
     this.ready.then(stop, stop);
   }
 
+  async bind({ mount, env }: LateSpec): Promise<void> {
+    this.#refuseIfOver();
+    await this.#parts.mount(mount);
+    this.#lateEnv = env;
+  }
+
   exec(request: GuestExec): GuestProcess {
-    return this.#hear((id) => new Exec(id, request, this));
+    // Of its own process: PID 1 keeps what every sandbox of the kind starts from, and not what is somebody's.
+    const env = { ...this.#lateEnv, ...request.env };
+    return this.#hear((id) => new Exec(id, { ...request, env }, this));
   }
 
   attach(key: string, offset: number, sinks: GuestAttach): GuestProcess {

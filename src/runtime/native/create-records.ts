@@ -2,7 +2,7 @@
 // spec can become another record. Invariant: order of mounts is the spec's order.
 
 import { CorralError } from "../../api/errors.ts";
-import type { IdMap, MountSpec } from "../../view/view.ts";
+import type { IdMap, MountSpec, OverlayMount } from "../../view/view.ts";
 import type { ContainerSpec, SystemMount } from "../runtime.ts";
 
 const CPU_PERIOD_US = 100_000;
@@ -59,7 +59,7 @@ function mountRecords(mount: MountSpec | SystemMount): string[][] {
   }
 }
 
-function overlayRecords(mount: Extract<MountSpec, { kind: "overlay" }>): string[][] {
+export function overlayRecords(mount: OverlayMount): string[][] {
   const records: string[][] = [["overlay", mount.target, flag(mount.exec)]];
   for (const path of mount.lowers) records.push(["lower", path]);
   for (const path of mount.dataOnly ?? []) records.push(["data", path]);

@@ -21,6 +21,7 @@ export const SPAWNER = {
   adopt: 10,
   end: 11,
   freeze: 12,
+  mount: 13,
   ok: 65,
   error: 66,
   toolOut: 67,

@@ -7,14 +7,14 @@ import { CorralError, errorCode } from "../../api/errors.ts";
 import type { RuntimeUsage } from "../../api/corral.ts";
 import type { RuntimeName } from "../../api/sandbox.ts";
 import { identify, type ProcessIdentity } from "../../base/process-identity.ts";
-import type { IdMap, RunTool } from "../../view/view.ts";
+import type { IdMap, OverlayMount, RunTool } from "../../view/view.ts";
 import type { AttachSpec, Container, ContainerSpec, Runtime, RuntimeProbe } from "../runtime.ts";
 import { removeCgroups } from "./cgroup-leftovers.ts";
 import { type CgroupParents, findCgroups, freezerOf } from "./cgroups.ts";
 import { cgroupUsage } from "./cgroup-usage.ts";
 import { GuestContainer } from "./container.ts";
 import { containerUsage } from "./container-usage.ts";
-import { createRecords } from "./create-records.ts";
+import { createRecords, overlayRecords } from "./create-records.ts";
 import { compareReady, ownNamespaces } from "./handshake.ts";
 import { type LiveSpawner, openSpawner } from "./live.ts";
 import type { Death, Spawner, SpawnerOptions } from "./spawner.ts";
@@ -145,6 +145,11 @@ class NativeRuntime implements Runtime {
     this.#cgroups = parts.options.waitMs === undefined ? findCgroups(parts.mode === "root") : undefined;
   }
 
+  /** A foreign root is not ours to add to. */
+  get late(): boolean {
+    return this.#parts.options.foreign === undefined;
+  }
+
   get probe(): RuntimeProbe {
     if (this.#probe === undefined) throw new CorralError("internal", "the runtime was asked before it was started");
     return this.#probe;
@@ -260,6 +265,8 @@ class NativeRuntime implements Runtime {
       timings,
       weakenings: [...live.cgroups.weakenings, ...(spec.weaken ?? []).map((step) => `step-${step}-left-out`)],
       end: (scrub) => this.#endContainer(spec.id, live, scrub),
+      mount: (overlay) => this.#mount(spec.id, live, overlay),
+      lateEnv: spec.lateEnv ?? {},
       freeze: (frozen) => this.#freeze(spec.id, live, frozen),
       measure: async () => await containerUsage(await live.spawner.stats(spec.id), this.#parts.options.foreign === undefined ? 1 : 2),
       onGone: () => this.#containers.delete(spec.id),
@@ -268,6 +275,11 @@ class NativeRuntime implements Runtime {
     const death = this.#creating.get(spec.id);
     if (death !== undefined) container.died(death);
     return container;
+  }
+
+  async #mount(id: string, { spawner }: LiveSpawner, overlay: OverlayMount): Promise<void> {
+    if (!this.late) throw new CorralError("runtime_unavailable", `a sandbox of ${this.name} takes no mount once it was made`);
+    await spawner.mount(id, overlayRecords(overlay));
   }
 
   async #freeze(id: string, { spawner, cgroups }: LiveSpawner, frozen: boolean): Promise<boolean> {

@@ -131,6 +131,11 @@ export class Spawner {
     await this.#ask(SPAWNER.destroy, records([["id", id], ...scrub.map((path) => ["scrub", path])]));
   }
 
+  /** Into one that stands and in which nothing has run. */
+  async mount(id: string, overlay: readonly (readonly string[])[]): Promise<void> {
+    await this.#ask(SPAWNER.mount, records([["id", id], ...overlay]));
+  }
+
   /** Asks for the state and tells whether everything of the sandbox stands still now; asking again is how to wait. */
   async freeze(id: string, frozen: boolean): Promise<boolean> {
     const list = [

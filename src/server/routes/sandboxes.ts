@@ -54,7 +54,7 @@ const listQuery = z.strictObject({
   metadata: z.union([noNul, z.array(noNul).max(16)]).optional(),
 });
 /** Of a create, one after the other; its other timings are parts of these. */
-const CREATE_STAGES: readonly string[] = ["probeMs", "journalMs", "templateMs", "viewMs", "containMs"];
+const CREATE_STAGES: readonly string[] = ["probeMs", "journalMs", "templateMs", "viewMs", "containMs", "bindMs"];
 
 const renewBody = z.strictObject({ timeoutMs: ms.nullable() });
 
