@@ -79,6 +79,27 @@ describe("commands over a server", () => {
     expect(JSON.parse(corral(["template", "list", "--json"], there).stdout)).toMatchObject([{ id: "host" }]);
   });
 
+  verifies("cli/snapshot", "snapshots are taken, listed, used, gone back to and deleted, and sandboxes are forked", () => {
+    const there = { CORRAL_URL: server.url, CORRAL_KEY: server.key ?? "" };
+    const id = corral(["create"], there).stdout.trim();
+    const exec = (sandbox: string, command: string): string => corral(["exec", sandbox, "--", "sh", "-c", command], there).stdout;
+    exec(id, "echo one > a");
+    const taken = corral(["snapshot", "take", id, "--name", "built"], there);
+    expect(taken).toMatchObject({ status: 0, stdout: expect.stringMatching(/^snap[a-z0-9]{20}\n$/) as string });
+    const snapshot = taken.stdout.trim();
+    expect(corral(["snapshot", "list", "--sandbox", id], there).stdout).toMatch(new RegExp(`${snapshot} +${id} .* built\n`));
+    exec(id, "echo two > a");
+    const made = corral(["create", "--snapshot", snapshot.slice(0, 12)], there).stdout.trim();
+    const forks = corral(["fork", id, "--count", "2"], there).stdout.trim().split("\n");
+    expect([exec(made, "cat a"), ...forks.map((fork) => exec(fork, "cat a"))]).toEqual(["one\n", "two\n", "two\n"]);
+    expect(corral(["restore", id, snapshot], there).stderr).toContain("it is running");
+    expect(exec(id, "cat a")).toBe("one\n");
+    expect(corral(["snapshot", "rm", snapshot], there).stderr).toContain("snapshot_state");
+    expect(corral(["rm", id, made, ...forks], there).status).toBe(0);
+    expect(corral(["snapshot", "rm", snapshot], there).status).toBe(0);
+    expect(corral(["snapshot", "rm", snapshot], there).stderr).toContain("snapshot_not_found");
+  });
+
   verifies("cli/server", "--server and CORRAL_URL name another server, whose key is in the environment and nowhere else", () => {
     const { url, key } = server;
     const issued = corral(["token", "issue", "bob", "--server", url], { CORRAL_KEY: key ?? "" });
