@@ -28,11 +28,15 @@ const tags = ["snapshots"];
 
 export function snapshotRoutes(app: ZodApp, { snapshots }: Service): void {
   const take = "Take a snapshot of its files; one that runs stands still meanwhile";
-  app.post("/sandboxes/:id/snapshots", { schema: { params, body: takeBody, headers, tags, summary: take } }, async (request, reply) => {
-    const { id } = request.params;
-    const taken = await snapshots.take(request.token, id, request.body as TakeSnapshotBody, request.headers["idempotency-key"]);
-    return reply.code(201).send(taken);
-  });
+  app.post(
+    "/sandboxes/:id/snapshots",
+    { config: { answers: [201] }, schema: { params, body: takeBody, headers, tags, summary: take } },
+    async (request, reply) => {
+      const { id } = request.params;
+      const taken = await snapshots.take(request.token, id, request.body as TakeSnapshotBody, request.headers["idempotency-key"]);
+      return reply.code(201).send(taken);
+    },
+  );
   const restore = "Give it back the files of one of its snapshots; its processes end";
   app.post("/sandboxes/:id/restore", { schema: { params, body: restoreBody, tags, summary: restore } }, async (request) => {
     return await snapshots.restore(request.token, request.params.id, request.body.snapshotId);
