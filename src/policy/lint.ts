@@ -5,7 +5,7 @@
 import type { Policy, PolicyProblem } from "../api/policy.ts";
 import { printable } from "./bytes.ts";
 import { compilePolicy } from "./compile.ts";
-import { includes } from "./overlap.ts";
+import { includes, type Work } from "./overlap.ts";
 import { parsePolicy, type ParseOptions } from "./parse.ts";
 import { problemAt, type Place } from "./place.ts";
 import { rankedRules, type ReadRule } from "./rules.ts";
@@ -18,8 +18,10 @@ export interface LintFacts {
   readonly inGit?: Iterable<string>;
 }
 
-/** Pairs of rules that are compared; more would take long, and the warning says that it stopped. */
-const MAX_PAIRS = 1_000_000;
+/** What comparing rules with each other may take; more would take long, and the warning says that it stopped. */
+const MAX_WORK = 2_000_000;
+/** Of one comparison, besides its names. */
+const PAIR_WORK = 4;
 const MAX_NAMED = 5;
 
 /** Errors and warnings of a policy file, by place. */
@@ -48,14 +50,16 @@ function warning(place: Place, message: string): PolicyProblem {
 
 function shadowed(policy: Policy, rules: readonly ReadRule[], facts: LintFacts): readonly PolicyProblem[] {
   const problems: PolicyProblem[] = [];
-  let pairs = 0;
+  const work: Work = { left: MAX_WORK };
   for (const [rank, rule] of rules.entries()) {
     const place = placeOf(facts, rule.index);
     if (place === undefined) continue;
-    pairs += rules.length - rank;
-    if (pairs > MAX_PAIRS)
+    const above = rules.slice(rank + 1).find((later) => {
+      work.left -= PAIR_WORK;
+      return work.left < 0 || includes(later, rule, work);
+    });
+    if (work.left < 0)
       return [...problems, warning(place, "the policy is large: from this rule on it was not looked for rules that can never decide")];
-    const above = rules.slice(rank + 1).find((later) => includes(later, rule));
     if (above === undefined) continue;
     const where = facts.places === undefined ? `rule ${above.index + 1}` : lineOf(facts, above.index);
     problems.push(

@@ -12,8 +12,13 @@ type Shape = Pick<ReadRule, "covers" | "pattern">;
 /** Steps after which a comparison gives up. Ordinary patterns need a few dozen. */
 const MAX_STEPS = 5_000;
 
+/** What comparisons may still take together, in names looked at; below zero they give up. */
+export interface Work {
+  left: number;
+}
+
 /** Whether every path that `inner` matches or covers is matched or covered by `outer`. */
-export function includes(outer: Shape, inner: Shape): boolean {
+export function includes(outer: Shape, inner: Shape, work?: Work): boolean {
   const out = trimmed(outer);
   const within = trimmed(inner);
   // At the end of `inner` it is enough that `outer` ends too, when it says as much there.
@@ -27,7 +32,8 @@ export function includes(outer: Shape, inner: Shape): boolean {
     const key = `${at} ${places.join(",")}`;
     if (seen.has(key)) continue;
     seen.add(key);
-    if (places.length === 0 || steps > MAX_STEPS) return false;
+    if (work !== undefined) work.left -= places.length + 1;
+    if (places.length === 0 || steps > MAX_STEPS || (work?.left ?? 0) < 0) return false;
     const isEnded = places.includes(out.length);
     const segment = within[at];
     if (segment === undefined) {
