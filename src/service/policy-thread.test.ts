@@ -15,7 +15,14 @@ describe("a server", () => {
   verifies("server/policy-cost", "judges no policy that is written to cost for long, and serves other owners meanwhile", async () => {
     const [ann, sandbox] = [await lab().of("ann"), await lab().make({}, await lab().of("bob"))];
     const question = { isOver: false };
-    const asked = codeOf(ann.policies.explain({ rules: HOSTILE }, LONG)).finally(() => (question.isOver = true));
+    const ask = async (): Promise<string | undefined> => {
+      // Refused while the same owner's question below is under way.
+      for (;;) {
+        const code = await codeOf(ann.policies.explain({ rules: HOSTILE }, LONG));
+        if (code !== "limit_reached") return code;
+      }
+    };
+    const asked = ask().finally(() => (question.isOver = true));
     // It is under way when the same owner may not ask again.
     const again = async (): Promise<string | undefined> => await codeOf(ann.policies.check("read **")).catch(() => undefined);
     while ((await again()) !== "limit_reached") expect(question.isOver).toBe(false);
@@ -28,11 +35,6 @@ describe("a server", () => {
     expect(served).toBeGreaterThan(0);
     // The thread that it ended is there anew.
     expect((await ann.policies.check("read **")).counts).toEqual({ errors: 0, warnings: 0 });
-    const text = HOSTILE.map(({ pattern }) => `read ${pattern}\n`).join("");
-    expect((await ann.policies.check(text.slice(0, text.lastIndexOf("\n", MAX_POLICY_TEXT_BYTES / 4)))).counts).toEqual({
-      errors: 0,
-      warnings: 1,
-    });
     expect(await codeOf(ann.policies.check("#".repeat(MAX_POLICY_TEXT_BYTES + 1)))).toBe("request_invalid");
   });
 });
