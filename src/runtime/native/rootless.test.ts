@@ -2,7 +2,7 @@
 // tables of sub-ids are covered there, the machine's own stay as they are.
 
 import { execFile } from "node:child_process";
-import { accessSync, chmodSync, constants, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { accessSync, chmodSync, chownSync, constants, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -11,6 +11,7 @@ import { guestProgram } from "../../../guest/test/build.ts";
 import { verifies } from "../../../test/verifies.ts";
 
 const SCRIPT = join(import.meta.dirname, "../../../test/fixtures/native-rootless.ts");
+const SNAPSHOTS = join(import.meta.dirname, "../../../test/fixtures/rootless-snapshots.ts");
 const ADOPTION = join(import.meta.dirname, "../../../test/fixtures/native-rootless-adoption.ts");
 const UID = 64_321;
 
@@ -40,7 +41,7 @@ function readableByAll(path: string): boolean {
 async function asUser(world: World, script = SCRIPT): Promise<Record<string, unknown>> {
   const dir = mkdtempSync(join(tmpdir(), "corral-user-"));
   onTestFinished(() => rmSync(dir, { recursive: true, force: true }));
-  chmodSync(dir, 0o777);
+  chownSync(dir, UID, UID);
   guestProgram();
   const table = world.range ?? "";
   const cover = (target: string, content: string, mode = 0o644): string => {
@@ -115,6 +116,18 @@ describe("as an ordinary user", () => {
     needs(context);
     const seen = await asUser({ range: `${UID}:2000000:70000\n` });
     expect(seen["weakenings"]).toEqual(expect.arrayContaining(["memory-not-limited", "pids-by-rlimit", "cpu-not-limited"]));
+  });
+
+  verifies("snapshot/rootless", "an ordinary user takes snapshots and makes sandboxes from them", async (context) => {
+    needs(context);
+    const seen = await asUser({ range: "labuser:100000:65536\n" }, SNAPSHOTS);
+    const files = "base b\none\nbase src/a\nb\nlib\nnone\n";
+    // Where no cgroup is the user's, nothing can freeze: then one that runs gives none.
+    expect([files, "runtime_unavailable"]).toContain(seen["running"]);
+    expect(seen).toMatchObject({ paused: files, left: [] });
+    const [upper, copy] = seen["copied"] as [readonly string[], readonly string[]];
+    expect([copy, copy.length]).toEqual([upper, 6]);
+    expect(seen["changes"]).toEqual(["modify /b", "delete /gone", "add /lib", "add /lib/a", "delete /src", "delete /src/a"]);
   });
 
   verifies("runtime/rootless-reason", "what a user lacks is said with the command that mends it", async (context) => {
