@@ -7,6 +7,7 @@ import { join, resolve } from "node:path";
 import type { PoolPlan } from "./api/corral.ts";
 import { CorralError } from "./api/errors.ts";
 import type { ReadConfig } from "./config/read.ts";
+import type { ServerConfig } from "./config/schema.ts";
 import type { Clock } from "./base/clock.ts";
 import type { CodebaseStore } from "./codebases/store.ts";
 import type { Store } from "./store/store.ts";
@@ -110,9 +111,16 @@ async function codebasesHere(
 }
 
 /** Programs of this machine that make roots of templates. */
-function hostTools(buildDir: string, mirror: string | null): HostTools {
+function hostTools(buildDir: string, { templates: { mirror }, git }: ServerConfig): HostTools {
   return {
     buildDir,
+    git: {
+      ...git,
+      fetch: async (request) => {
+        const { fetchGit } = await import("./runtime/git.ts");
+        return await fetchGit({ ...git, ...request });
+      },
+    },
     debootstrap: async (request) => {
       const { debootstrap } = await import("./runtime/debootstrap.ts");
       await debootstrap({ ...request, ...(mirror === null ? {} : { mirror }) });
@@ -164,7 +172,7 @@ async function serveHere(request: ServeRequest): Promise<RunningServer> {
   const { use, answers } = heldUntil(parts, corral);
   use(corral);
   const nodeId = nodeIdOf(data);
-  const tools = hostTools(join(root, "building"), config.templates.mirror);
+  const tools = hostTools(join(root, "building"), config);
   const service = use(await openService({ corral, store, clock, nodeId, codebases, host: tools, quotas: config.quotas, meter: metrics }));
   const { url, localUrl, key } = parts.use(await startServer({ store, service, clock, version: host.version, log, metrics, config }));
   parts.use(await openLocalDoor(localUrl, { root, store, clock, nodeId }));

@@ -13,7 +13,7 @@ export interface CodebaseVersion {
   readonly files: number;
   /** Files, links and directories. */
   readonly entries: number;
-  /** Where it came from: `empty`, `tar`, `upload`, `directory`, `put`, `delete`, `commit SANDBOX`. */
+  /** Where it came from: `empty`, `tar`, `upload`, `directory`, `git COMMIT`, `put`, `delete`, `commit SANDBOX`. */
   readonly source: string;
   readonly createdAt: string;
 }
@@ -32,10 +32,18 @@ export interface CodebaseResource {
   readonly skipped?: readonly string[];
 }
 
-/** A directory of the server's machine; asks for a key of scope `admin`. */
-export interface CodebaseSource {
-  readonly dir: string;
+/** The files of one commit; no history, no submodules, no content that LFS keeps elsewhere. */
+export interface GitSource {
+  /** `https://host/path`, without a user or password; `file:///path` where the server's configuration allows it. */
+  readonly url: string;
+  /** A branch, a tag or the whole hash of a commit; default what the repository calls HEAD. */
+  readonly ref?: string;
+  /** How many commits are fetched on the way; default 1. */
+  readonly depth?: number;
 }
+
+/** A directory of the server's machine (a key of scope `admin`), or a git repository (the same, unless `git.hosts` of its configuration names the host). */
+export type CodebaseSource = { readonly dir: string } | { readonly git: GitSource };
 
 export interface CreateCodebaseBody {
   readonly name: string;

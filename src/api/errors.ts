@@ -59,6 +59,12 @@ export const ERROR_KINDS = {
     retry: "never",
     meaning: "The codebase is in use, or not in the version that the call expected, or lies on another server.",
   },
+  git_failed: {
+    status: 422,
+    fault: "caller",
+    retry: "later",
+    meaning: "A git repository could not be fetched; the message says what git said.",
+  },
   template_not_found: { status: 404, fault: "caller", retry: "never", meaning: "There is no such template." },
   template_failed: {
     status: 500,

@@ -238,3 +238,8 @@ export const MAX_FILE_METADATA_BYTES = 4_096;
 export const POOL_PER_TEMPLATE = 2;
 export const POOL_MAX = 16;
 export const POOL_IDLE_MS = 600_000;
+
+/** Of git repositories that become codebases. */
+export const GIT_MAX_BYTES = 1024 ** 3;
+export const GIT_TIMEOUT_MS = 120_000;
+export const MAX_GIT_FETCHES = 2;

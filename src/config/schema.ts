@@ -7,6 +7,8 @@ import {
   ADDRESS_WINDOW_MS,
   DEFAULT_PORT,
   DRAIN_MS,
+  GIT_MAX_BYTES,
+  GIT_TIMEOUT_MS,
   HTTP_CONNECTIONS,
   HTTP_HEADERS_BYTES,
   HTTP_HEADERS_MS,
@@ -174,6 +176,23 @@ export const serverConfig = z.strictObject({
         .max(2_048)
         .nullable()
         .default(null),
+    })
+    .prefault({}),
+  /** Repositories that codebases are imported from. */
+  git: z
+    .strictObject({
+      protocols: z
+        .array(z.enum(["https", "file"]))
+        .max(2)
+        .default(["https"]),
+      /** Hosts that keys of scope user may name; keys of scope admin name any. */
+      hosts: z
+        .array(z.string().regex(/^[a-z0-9.-]{1,253}$/, "expected a host name in lower case"))
+        .max(100)
+        .default([]),
+      /** Of what git stores for one fetch. */
+      maxBytes: count.max(Number.MAX_SAFE_INTEGER).default(GIT_MAX_BYTES),
+      timeoutMs: count.max(HOUR_MS).default(GIT_TIMEOUT_MS),
     })
     .prefault({}),
   /** Sandboxes that are started ahead. */

@@ -23,7 +23,8 @@ import type { Token } from "../store/tokens.ts";
 import { codebaseHeads } from "./codebase-heads.ts";
 import { CodebaseSweep } from "./codebase-sweep.ts";
 import { createOnce } from "./idempotent.ts";
-import type { ServiceParts } from "./parts.ts";
+import { GitSources } from "./git-sources.ts";
+import type { FetchedTree, ServiceParts } from "./parts.ts";
 
 export type Change = Omit<ChangeOptions, "signal">;
 
@@ -31,11 +32,13 @@ export class Codebases implements AsyncDisposable {
   readonly #parts: ServiceParts;
   readonly #heads: Heads;
   readonly #sweep: CodebaseSweep;
+  readonly #git: GitSources;
 
   private constructor(parts: ServiceParts) {
     this.#parts = parts;
     this.#heads = codebaseHeads(parts);
     this.#sweep = new CodebaseSweep(parts);
+    this.#git = new GitSources(parts);
   }
 
   static async open(parts: ServiceParts): Promise<Codebases> {
@@ -50,7 +53,7 @@ export class Codebases implements AsyncDisposable {
 
   async create(token: Token, body: CreateCodebaseBody, key?: string): Promise<CodebaseResource> {
     demandOwner(token);
-    demandSource(token, body.from);
+    this.#demandSource(token, body.from);
     const id = `${ID_PREFIX.codebase}${randomText(ID_BODY_LENGTH)}`;
     const made = async (first: string): Promise<CodebaseResource> => {
       const record = await this.#parts.store.codebases.get(first, token.ownerId);
@@ -164,11 +167,12 @@ export class Codebases implements AsyncDisposable {
   }
 
   async importFrom(token: Token, id: string, source: CodebaseSource, change: Change = {}): Promise<CodebaseResource> {
-    demandSource(token, source);
+    this.#demandSource(token, source);
     const record = await this.reach(token, id);
+    await using fetched = await this.#fetched(source);
     return await this.#parts.codebases.writing(record.ownerId, async (owner) => {
-      const { tree, skipped } = await this.#read(owner, source);
-      return resource(await this.replace(record, tree, { ...change, source: "directory" }), skipped);
+      const { tree, skipped, told } = await this.#read(owner, source, fetched);
+      return resource(await this.replace(record, tree, { ...change, source: told }), skipped);
     });
   }
 
@@ -227,10 +231,11 @@ export class Codebases implements AsyncDisposable {
     const { store, clock, nodeId, quotas, codebases } = this.#parts;
     if ((await store.codebases.count(ownerId)) >= quotas.codebases)
       throw new CorralError("limit_reached", `${ownerId} has ${quotas.codebases} codebases, which is the limit; delete one first`);
+    await using fetched = await this.#fetched(from);
     return await codebases.writing(ownerId, async (owner) => {
-      const { tree, skipped } = from === undefined ? { tree: EMPTY_ROOT, skipped: [] } : await this.#read(owner, from);
+      const { tree, skipped, told } = await this.#read(owner, from, fetched);
       const { hash: root, bytes, files, entries } = tree;
-      const version = { root, bytes, files, entries, source: from === undefined ? "empty" : "directory" };
+      const version = { root, bytes, files, entries, source: told };
       const record = { id, ownerId, nodeId, name, labels, createdAt: clock.wallMs() };
       await store.transaction((tables) => tables.codebases.add(record, version));
       const made = await store.codebases.get(id);
@@ -240,13 +245,30 @@ export class Codebases implements AsyncDisposable {
     });
   }
 
-  async #read(owner: OwnerObjects, { dir }: CodebaseSource): Promise<{ readonly tree: DirNode; readonly skipped: readonly string[] }> {
+  /** Before the owner's store is held: a fetch takes its time. */
+  async #fetched(source: CodebaseSource | undefined): Promise<FetchedTree | undefined> {
+    return source !== undefined && "git" in source ? await this.#git.fetch(source.git) : undefined;
+  }
+
+  async #read(owner: OwnerObjects, source: CodebaseSource | undefined, fetched: FetchedTree | undefined): Promise<ReadTree> {
+    if (fetched !== undefined)
+      return { tree: await filled(owner, (filler) => importTar(filler, fetched.tar())), skipped: [], told: `git ${fetched.commit}` };
+    if (source === undefined || "git" in source) return { tree: EMPTY_ROOT, skipped: [], told: "empty" };
+    const { dir } = source;
     const place = await realpath(dir).catch(() => dir);
     if (this.#parts.codebases.overlaps(place))
       throw new CorralError("data_unsafe", "the directory given holds Corral's own data, or lies in it; import another one");
     let skipped: readonly string[] = [];
     const tree = await filled(owner, async (filler) => void (skipped = await importDir(filler, place)));
-    return { tree, skipped };
+    return { tree, skipped, told: "directory" };
+  }
+
+  #demandSource(token: Token, source: CodebaseSource | undefined): void {
+    if (source === undefined) return;
+    if ("git" in source) return this.#git.demand(token, source.git);
+    // SAFETY: whoever may name a directory reads it with the server's rights.
+    if (token.scope !== "admin")
+      throw new CorralError("forbidden", "an import from the server's machine takes a key of scope admin; upload the files instead");
   }
 
   async #record(token: Token, id: string): Promise<CodebaseRecord> {
@@ -261,6 +283,13 @@ export class Codebases implements AsyncDisposable {
   async #event({ id, ownerId }: CodebaseRecord, kind: string, data: Readonly<Record<string, unknown>>): Promise<void> {
     await this.#parts.store.events.append({ at: this.#parts.clock.wallMs(), ownerId, kind, subjectId: id, data });
   }
+}
+
+interface ReadTree {
+  readonly tree: DirNode;
+  readonly skipped: readonly string[];
+  /** The version's source. */
+  readonly told: string;
 }
 
 export interface PutFile {
@@ -279,12 +308,6 @@ async function filled({ objects }: OwnerObjects, act: (filler: Filler) => Promis
 
 function demandOwner({ scope }: Token): void {
   if (scope === "sandbox") throw new CorralError("forbidden", "a key for one sandbox reaches no codebase; use a key of scope user");
-}
-
-function demandSource({ scope }: Token, source: CodebaseSource | undefined): void {
-  // SAFETY: whoever may name a directory reads it with the server's rights.
-  if (source !== undefined && scope !== "admin")
-    throw new CorralError("forbidden", "an import from the server's machine takes a key of scope admin; upload the files instead");
 }
 
 /** The names of a path from the wire. */

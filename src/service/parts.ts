@@ -21,10 +21,23 @@ export interface ServiceParts {
   readonly frozen?: FrozenBounds;
 }
 
-/** Programs of this machine that make roots. */
+/** The files of one commit. */
+export interface FetchedTree extends AsyncDisposable {
+  readonly commit: string;
+  tar(): AsyncIterable<Uint8Array>;
+}
+
+/** Programs of this machine that make trees. */
 export interface HostTools {
-  /** For roots that are being made; emptied at the start. */
+  /** For trees that are being made; emptied at the start. */
   readonly buildDir: string;
+  readonly git: {
+    readonly protocols: readonly ("https" | "file")[];
+    /** That keys of scope user may name. */
+    readonly hosts: readonly string[];
+    /** Throws `git_failed`, `request_invalid`, `runtime_unavailable`. */
+    fetch(request: { readonly url: string; readonly ref?: string; readonly depth?: number; readonly dir: string }): Promise<FetchedTree>;
+  };
   /** Throws `template_failed`, `runtime_unavailable`, `request_invalid`, `canceled`. */
   debootstrap(request: {
     readonly suite: string;

@@ -4,6 +4,7 @@ import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished } from "vitest";
+import { noTools } from "../../test/fixtures/git-here.ts";
 import { removeTree } from "../../test/fixtures/remove-tree.ts";
 import { verifies } from "../../test/verifies.ts";
 import type { Corral } from "../api/corral.ts";
@@ -37,7 +38,7 @@ async function open(frozen: FrozenBounds): Promise<{ readonly client: Client; re
       clock: systemClock,
       nodeId: "node",
       codebases: new CodebaseStore(join(dir, "codebases")),
-      host: { buildDir: join(dir, "building"), debootstrap: () => Promise.resolve() },
+      host: noTools(join(dir, "building")),
       quotas: { sandboxes: 10, codebases: 10, snapshots: 10, snapshotBytes: 1024 ** 3 },
       meter: { started: () => undefined },
       frozen,

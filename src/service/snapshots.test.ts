@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished } from "vitest";
+import { noTools } from "../../test/fixtures/git-here.ts";
 import { removeTree } from "../../test/fixtures/remove-tree.ts";
 import { verifies } from "../../test/verifies.ts";
 import type { Client } from "../api/client.ts";
@@ -36,7 +37,7 @@ async function open(dir: string): Promise<Opened> {
       clock: systemClock,
       nodeId: "node",
       codebases: new CodebaseStore(join(dir, "codebases")),
-      host: { buildDir: join(dir, "building"), debootstrap: () => Promise.resolve() },
+      host: noTools(join(dir, "building")),
       quotas: { sandboxes: 10, codebases: 10, snapshots: 10, snapshotBytes: 1024 ** 3 },
       meter: { started: () => undefined },
     }),

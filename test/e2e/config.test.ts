@@ -2,7 +2,7 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { type IncomingMessage, request as httpRequest } from "node:http";
 import { get as httpsGet } from "node:https";
 import { connect, createServer, type Socket } from "node:net";
@@ -18,6 +18,7 @@ import { openStore } from "../../src/store/store.ts";
 import { sqliteDialect } from "../../src/store/sqlite.ts";
 import { selfSigned } from "../fixtures/certificate.ts";
 import { Postgres, postgresMissing } from "../fixtures/postgres.ts";
+import { gitHere, importedFrom } from "../fixtures/git-here.ts";
 import { keyed, waiting } from "../fixtures/numbers-here.ts";
 import { listenInside } from "../fixtures/inside.ts";
 import { QUOTA_EFFECTS } from "../fixtures/quota-effects.ts";
@@ -29,6 +30,8 @@ const LAUNCHER = join(import.meta.dirname, "..", "..", "corral");
 let dir: string;
 beforeAll(() => {
   dir = mkdtempSync("/tmp/corral-config-");
+  chmodSync(dir, 0o755);
+  gitHere(join(dir, "repository"));
 });
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
 
@@ -253,6 +256,13 @@ const EFFECTS: Readonly<Record<string, () => Promise<void>>> = {
     const { id } = await server.admin.templates.create({ name: "x", from: { debootstrap: { suite: "bookworm" } } });
     await expect.poll(async () => (await server.admin.templates.get(id)).reason, { timeout: 10_000 }).toMatch(/no-such-mirror|debootstrap/);
   },
+  "git.protocols": async () => expect(await importedFrom(`file://${dir}/repository`, { "git.protocols": "https,file" })).toBe("passed"),
+  // Where a host is not named, a key of scope user is told `forbidden`: of the client suite.
+  "git.hosts": async () => expect(await importedFrom("https://127.0.0.1:9/x", { "git.hosts": "127.0.0.1" }, "ann")).toBe("git_failed"),
+  "git.maxBytes": async () =>
+    expect(await importedFrom(`file://${dir}/repository`, { "git.protocols": "file", "git.maxBytes": "20" })).toBe("git_failed"),
+  "git.timeoutMs": async () =>
+    expect(await importedFrom(`file://${dir}/repository`, { "git.protocols": "file", "git.timeoutMs": "1" })).toBe("git_failed"),
   "pool.perTemplate": () => waiting({ "pool.perTemplate": "2" }, 2),
   "pool.max": () => waiting({ "pool.perTemplate": "3", "pool.max": "1" }, 1),
   "pool.idleMs": () => waiting({ "pool.perTemplate": "1", "pool.idleMs": "200" }, 1, 0),
@@ -278,7 +288,7 @@ describe("every key does something", () => {
     async () => {
       for (const [key, effect] of Object.entries(EFFECTS)) if (!NEEDS_POSTGRES.test(key)) await effect();
     },
-    120_000,
+    240_000,
   );
 
   it("those of PostgreSQL too", async (context) => {

@@ -2,7 +2,7 @@
 // of what comes in. Invariant: a body is read as it comes and never held whole, but for lists of entries, which are bounded.
 
 import { z } from "zod";
-import type { BeginUploadBody, CreateCodebaseBody } from "../../api/codebases.ts";
+import type { BeginUploadBody, CodebaseSource, CreateCodebaseBody } from "../../api/codebases.ts";
 import { MAX_ENTRIES_PAGE, MAX_PAGE_ITEMS, MAX_UPLOAD_LIST_BYTES } from "../../api/limits.ts";
 import type { Service } from "../../service/service.ts";
 import { sendBytes } from "../bytes.ts";
@@ -15,7 +15,12 @@ const uploadParams = params.extend({ upload: z.string().max(64) });
 const path = noNul.min(1);
 const version = z.coerce.number().int().min(1).max(1_000_000_000);
 const page = { limit: z.coerce.number().int().min(1).max(MAX_PAGE_ITEMS).optional(), cursor: z.string().max(64).optional() };
-const source = z.strictObject({ dir: noNul.min(1) });
+const git = z.strictObject({
+  url: noNul.min(1).max(4_096),
+  ref: noNul.min(1).max(255).optional(),
+  depth: z.int().min(1).max(1_000_000).optional(),
+});
+const source = z.union([z.strictObject({ dir: noNul.min(1) }), z.strictObject({ git })]);
 const createBody = z.strictObject({ name: noNul.min(1).max(256), labels: pairs.optional(), from: source.optional() });
 const listQuery = z.strictObject({ ...page, name: noNul.max(256).optional() });
 const entriesQuery = z.strictObject({
@@ -82,10 +87,16 @@ function nounRoutes(app: ZodApp, { codebases }: Service): void {
   app.post(
     "/codebases/:id/import",
     {
-      schema: { params, querystring: changeQuery, body: source, tags, summary: "Replace the tree by a directory of the server's machine" },
+      schema: {
+        params,
+        querystring: changeQuery,
+        body: source,
+        tags,
+        summary: "Replace the tree by a directory of the server's machine or a git repository",
+      },
     },
     async (request) => {
-      return await codebases.importFrom(request.token, request.params.id, request.body, given(request.query));
+      return await codebases.importFrom(request.token, request.params.id, request.body as CodebaseSource, given(request.query));
     },
   );
 }

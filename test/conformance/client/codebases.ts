@@ -2,7 +2,7 @@
 
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { expect, onTestFinished } from "vitest";
@@ -10,6 +10,7 @@ import type { Client } from "../../../src/api/client.ts";
 import type { CodebaseResource, CreateCodebaseBody } from "../../../src/api/codebases.ts";
 import { tarHeader } from "../../../src/base/tar-writer.ts";
 import { type TreeEntry, uploadTree } from "../../../src/sdk/upload.ts";
+import { gitHere } from "../../fixtures/git-here.ts";
 import { verifies } from "../../verifies.ts";
 import { type ClientLab, codeOf, text } from "./lab.ts";
 
@@ -145,6 +146,35 @@ export function codebaseRows(lab: () => ClientLab): void {
     expect(await shown(ann, other.id)).toEqual(expected);
     expect(await codeOf(admin.codebases.importFrom(made.id, { dir: join(dir, "none") }))).toBe("codebase_not_found");
   });
+
+  verifies(
+    "client/codebase-git",
+    "a commit of a git repository becomes a version, for an admin or from a host that is allowed",
+    async () => {
+      const { admin, dir } = lab();
+      const [ann, place] = [await lab().of("ann"), mkdtempSync("/tmp/corral-git-")];
+      onTestFinished(() => rmSync(place, { recursive: true, force: true }));
+      chmodSync(place, 0o755); // the lab's own is its server's alone
+      const repository = gitHere(join(place, "repository"));
+      const { url } = repository;
+      const made = await admin.codebases.create({ name: "git", from: { git: { url, ref: "v1" } } });
+      onTestFinished(async () => void (await codeOf(admin.codebases.delete(made.id))));
+      expect(made.version).toMatchObject({ number: 1, source: `git ${repository.git("rev-parse", "v1").trim()}`, files: 5 });
+      expect(await shown(admin, made.id)).toEqual(expect.arrayContaining(["file bin/run 755", "dir sub 755", "link link -> /etc/passwd"]));
+      expect((await all(admin.codebases.read(made.id, "a.txt"))).toString()).toBe("$Format:%H$\none\n");
+      const next = await admin.codebases.importFrom(made.id, { git: { url } }, { expectedVersion: 1 });
+      expect(next.version).toMatchObject({ number: 2, source: `git ${repository.git("rev-parse", "main").trim()}`, files: 6 });
+      for (const [source, code] of [
+        [{ url, ref: "none" }, "git_failed"],
+        [{ url: "ssh://code.example/x" }, "request_invalid"],
+        [{ url: `file://${dir}`, ref: "--x" }, "request_invalid"],
+      ] as const)
+        expect(await codeOf(admin.codebases.importFrom(made.id, { git: source }))).toBe(code);
+      for (const denied of [url, "https://other.example/x", "https://code.example.other/x"])
+        expect(await codeOf(ann.codebases.create({ name: "x", from: { git: { url: denied } } }))).toBe("forbidden");
+      expect((await ann.codebases.list({ name: "x" })).items).toEqual([]);
+    },
+  );
 
   verifies("client/codebase-idempotent", "one idempotency key makes one codebase", async () => {
     const { codebases } = await lab().of("ann");

@@ -11,7 +11,7 @@ import type { RuntimeName } from "../../../src/api/sandbox.ts";
 import type { CreateSandboxBody } from "../../../src/api/server.ts";
 import { systemClock } from "../../../src/base/clock.ts";
 import { nodeIdOf, openDataDir } from "../../../src/sandbox/data-dir.ts";
-import { debootstrap } from "../../../src/runtime/debootstrap.ts";
+import { gitTools } from "../../fixtures/git-here.ts";
 import { openLocalCorral } from "../../../src/sandbox/corral.ts";
 import { Corral } from "../../../src/sdk/corral.ts";
 import { ServerMetrics } from "../../../src/server/metrics.ts";
@@ -26,6 +26,8 @@ import { startServerProcess } from "../../fixtures/server.ts";
 
 /** Of an owner's codebases. */
 const QUOTA_BYTES = 24 * 1024 ** 2;
+
+const GIT = ["--set", "git.protocols=https,file", "--set", "git.hosts=code.example"];
 
 export type ClientPlace = "local" | "remote";
 
@@ -113,7 +115,7 @@ async function openHere(root: string): Promise<Opened> {
       clock: systemClock,
       nodeId: nodeIdOf(data),
       codebases,
-      host: { buildDir: join(data.root, "building"), debootstrap },
+      host: gitTools(join(data.root, "building")),
       quotas: { sandboxes: 100, codebases: 100, snapshots: 12, snapshotBytes: 1024 ** 3 },
       meter: new ServerMetrics(data.root),
     }),
@@ -133,7 +135,7 @@ async function openHere(root: string): Promise<Opened> {
 }
 
 async function openServer(root: string): Promise<Opened> {
-  const server = await startServerProcess(root, ["--set", `quotas.codebaseBytes=${QUOTA_BYTES}`, "--set", "quotas.snapshots=12"]);
+  const server = await startServerProcess(root, ["--set", `quotas.codebaseBytes=${QUOTA_BYTES}`, "--set", "quotas.snapshots=12", ...GIT]);
   const { url, key } = server;
   return {
     admin: new Corral({ url, key: key ?? "" }),
