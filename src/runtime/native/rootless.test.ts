@@ -93,6 +93,7 @@ describe("as an ordinary user", () => {
         left: [],
         alive: [],
         pidsHeld: true,
+        usage: { cpu: { by: "proc" }, memory: { by: "proc" }, pids: { count: 0, by: "proc" }, io: null },
       });
       expect(seen["write"]).not.toBe(0);
       expect(seen["caps"]).toBe(

@@ -26,7 +26,8 @@ export function metricRows(lab: () => ClientLab): void {
     if (seen.memory?.peakBytes !== null) expect(seen.memory?.peakBytes).toBeGreaterThan(32 * MIB);
     expect(seen.pids?.count).toBeGreaterThanOrEqual(2);
     expect(seen.pids?.count).toBeLessThan(10);
-    expect(seen.io?.readBytes).toBeGreaterThanOrEqual(0);
+    // Of other ids' processes the kernel tells an ordinary user no traffic.
+    if (seen.io !== null) expect(seen.io.readBytes).toBeGreaterThanOrEqual(0);
     await expect.poll(async () => (await sandbox.metrics()).disk?.bytes ?? 0, { timeout: 10_000 }).toBeGreaterThanOrEqual(2 * MIB);
     const many = await Promise.all(Array.from({ length: 20 }, () => sandbox.metrics()));
     expect(new Set(many.map(({ at }) => at)).size).toBeLessThan(20);
