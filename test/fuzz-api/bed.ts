@@ -21,8 +21,8 @@ export interface FuzzBed extends AsyncDisposable {
   readonly keyIds: readonly string[];
   document(): Promise<unknown>;
   keyFor(path: string, chance: Chance): ServerKey;
-  /** A new sandbox for the requests to reach, instead of the last one. */
-  renewed(): Promise<string>;
+  /** A new sandbox for the requests to reach, instead of the last one, and what is in it, by their nouns. */
+  renewed(): Promise<Readonly<Record<string, string>>>;
   /** Throws when the server or the other owner's things are not as they were. */
   others(): Promise<void>;
 }
@@ -56,9 +56,12 @@ export async function startFuzzed(): Promise<FuzzBed> {
         : { key: asking.secret, isAdmin: false },
     renewed: async () => {
       const before = lasting;
-      lasting = (await ann.create({ timeoutMs: null })).id;
+      const sandbox = await ann.create({ timeoutMs: null });
+      lasting = sandbox.id;
+      await sandbox.files.write("/workspace/a", "content");
+      const [process, shell] = await Promise.all([sandbox.processes.start({ command: "cat", stdin: true }), sandbox.shells.open({})]);
       if (before !== "") await ann.sandbox(before).destroy();
-      return lasting;
+      return { sandbox: sandbox.id, process: process.id, shell: shell.id };
     },
     others: async () => {
       const ready = await fetch(`${url}/readyz`);

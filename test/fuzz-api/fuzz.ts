@@ -27,6 +27,8 @@ export interface FuzzCounts {
 const WORKERS = 4;
 /** Of a busy machine; what is not answered then is a finding. */
 const HEADERS_MS = 30_000;
+/** Of calls that answer when something ends: then the client goes away. */
+const WAIT_MS = 500;
 /** Answers that go on for as long as somebody reads. */
 const BODY_MS = 150;
 const LOOK_EVERY = 250;
@@ -75,7 +77,8 @@ class Run {
   async once(operation: Operation, chance: Chance, { key, isAdmin }: ServerKey): Promise<void> {
     this.requests += 1;
     const made = make(operation, { chance, key, pool: this.state.pool(chance) });
-    const answer = await send(this.#port, made.bytes, { headersMs: HEADERS_MS, bodyMs: BODY_MS }, made.cut);
+    const headersMs = mayWait(operation) ? WAIT_MS : HEADERS_MS;
+    const answer = await send(this.#port, made.bytes, { headersMs, bodyMs: BODY_MS }, made.cut);
     const { status } = answer;
     this.byStatus[status] = (this.byStatus[status] ?? 0) + 1;
     const problem = this.#problem(operation, made, answer, isAdmin);
@@ -96,6 +99,7 @@ class Run {
 
   #problem(operation: Operation, made: Made, answer: RawAnswer, isAdmin: boolean): string | undefined {
     const { status } = answer;
+    if (status === -1 && mayWait(operation)) return undefined;
     if (status <= 0) return made.isBroken ? undefined : status === 0 ? "the connection ended without an answer" : "no answer came";
     if (status >= 400) return made.method === "HEAD" ? undefined : errorProblem(operation, answer);
     if (made.isBroken) return undefined; // what was understood of it may be another request
@@ -134,6 +138,10 @@ function errorProblem({ path }: Operation, { status, contentType, body }: RawAns
   if (/\n\s+at |node:|\/src\/|corral-fuzz/.test(body)) return "an error that shows the server's inside";
   const isInside = path.includes("/ports/") && ABOUT_PORTS.includes(String(code));
   return status >= 500 && !isInside ? "a failure of the server" : undefined;
+}
+
+function mayWait({ path }: Operation): boolean {
+  return path.endsWith("/wait");
 }
 
 function nameOf({ method, path }: Operation): string {

@@ -125,7 +125,7 @@ function targetOf({ path, parameters }: Operation, { chance, pool }: MakeParts, 
     return encodeURIComponent(pool(name === "id" ? ownerOf(path) : name) ?? String(good(schema, chance, pool, name)));
   });
   const query = parameters
-    .filter((parameter) => parameter.in === "query" && (parameter.required || chance.of(1, 3)))
+    .filter((parameter) => parameter.in === "query" && (parameter.required || chance.of(likely(parameter.name), 10)))
     .map(({ name, schema }) => `${name}=${encodeURIComponent(asText(good(schema, chance, pool, name)))}`);
   if (fault === "query") {
     const name = chance.pick(parameters.filter((parameter) => parameter.in === "query"))?.name ?? "x";
@@ -146,9 +146,14 @@ function targetOf({ path, parameters }: Operation, { chance, pool }: MakeParts, 
   return `${odd}${whole}${query.length === 0 ? "" : `?${query.join("&")}`}`;
 }
 
+/** Times of ten that an optional one is there: `base64` stands instead of `path`, and most files need one of them. */
+function likely(name: string): number {
+  return name === "base64" ? 1 : name === "path" ? 8 : 3;
+}
+
 /** What the `id` of a path names. */
 function ownerOf(path: string): string {
-  const noun = /^\/v1\/(codebase|template|token|sandbox)/.exec(path)?.[1];
+  const noun = /^\/v1\/(codebase|template|token|snapshot|sandbox)/.exec(path)?.[1];
   return noun ?? "sandbox";
 }
 

@@ -13,6 +13,7 @@ const KINDS: Readonly<Record<string, RegExp>> = {
   codebase: /^cb[a-z0-9]{20}$/,
   upload: /^up[a-z0-9]{20}$/,
   template: /^tpl[a-z0-9]{20}$/,
+  snapshot: /^snap[a-z0-9]{20}$/,
   token: /^tok[a-z0-9]{20}$/,
   ticket: /^ct[a-z0-9]{40}$/,
 };
@@ -23,8 +24,8 @@ export class State {
   /** Ids that must stay out of it: of the keys that ask. */
   readonly #untouched: readonly string[];
 
-  /** One that lived a moment ago: most of what requests made ends soon. */
-  lasting = "";
+  /** A sandbox that lived a moment ago and what is in it: most of what requests made ends soon. */
+  lasting: Readonly<Record<string, string>> = {};
 
   constructor(foreign: readonly string[], untouched: readonly string[]) {
     this.#foreign = foreign;
@@ -44,10 +45,12 @@ export class State {
   /** For one request. */
   pool(chance: Chance): Pool {
     return (name) => {
-      const kind = name === "id" ? (chance.pick(["sandbox", "codebase", "template"]) ?? "") : name === "sandboxId" ? "sandbox" : name;
+      const kind =
+        name === "id" ? (chance.pick(["sandbox", "codebase", "template", "snapshot"]) ?? "") : name === "sandboxId" ? "sandbox" : name;
       if (!(kind in KINDS)) return undefined;
       if (chance.of(1, 12)) return chance.pick(this.#foreign);
-      if (kind === "sandbox" && chance.of(2, 3)) return this.lasting;
+      const lasting = this.lasting[kind];
+      if (lasting !== undefined && chance.of(2, 3)) return lasting;
       return chance.pick(this.#ids.get(kind) ?? []);
     };
   }

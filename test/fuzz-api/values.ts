@@ -19,7 +19,20 @@ const WORDS: Readonly<Record<string, readonly string[]>> = {
     "read x",
   ],
   cwd: ["/workspace", "/", "/tmp", "/none", "relative", "/etc/passwd"],
-  path: ["/workspace/a", "/workspace", "/tmp/b", "/", "a", "a/b", ".", "/workspace/../tmp/x", "/proc/self/mem", "/dev/zero"],
+  path: [
+    "/workspace/a",
+    "/workspace/a",
+    "a",
+    "/workspace",
+    "/tmp/b",
+    "/",
+    "a",
+    "a/b",
+    ".",
+    "/workspace/../tmp/x",
+    "/proc/self/mem",
+    "/dev/zero",
+  ],
   from: ["/workspace/a", "/tmp/b", "a"],
   to: ["/workspace/c", "/tmp/d", "c"],
   target: ["a", "/etc/passwd", "../../.."],
@@ -73,7 +86,7 @@ function goodNumber({ minimum = 0, maximum = Number.MAX_SAFE_INTEGER }: Schema, 
 
 function goodText({ minLength = 0, maxLength = 64, format, contentEncoding }: Schema, chance: Chance, pool: Pool, name: string): string {
   const text = pool(name) ?? chance.pick(WORDS[name] ?? ["x", "hello", "a=b", "7", "true", ""]) ?? "";
-  if (format === "base64" || contentEncoding === "base64") return Buffer.from(text).toString("base64");
+  if (format === "base64" || contentEncoding === "base64" || /^(base64|stdin)$/.test(name)) return Buffer.from(text).toString("base64");
   return text.padEnd(minLength, "x").slice(0, maxLength);
 }
 
