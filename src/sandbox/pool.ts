@@ -15,6 +15,8 @@ const MAX_AGE_MS = 3_600_000;
 const QUIET_MS = 300_000;
 /** After it one of a kind makes room for one of another. */
 const UNUSED_MS = 30_000;
+/** After one was asked for. */
+const AFTER_MS = 25;
 /** After a start that failed. */
 const RETRY_MS = 30_000;
 /** PID 1 of one in which nothing runs answers at once. */
@@ -104,7 +106,8 @@ export class Pool implements WarmPool, AsyncDisposable {
       // The first of a kind cannot have been known.
       if (!isNew) kind.target = Math.min(kind.target * 2, this.#parts.max);
     }
-    this.#fill();
+    // The first command of the one that was asked for goes first.
+    setTimeout(() => this.#fill(), AFTER_MS).unref();
   }
 
   async forget(name: string): Promise<void> {
