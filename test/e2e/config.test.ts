@@ -2,27 +2,23 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { type IncomingMessage, request as httpRequest } from "node:http";
 import { get as httpsGet } from "node:https";
 import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
-import { Client as PgClient } from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { SandboxHandle } from "../../src/api/client.ts";
 import { errorCode } from "../../src/api/errors.ts";
-import { readConfig } from "../../src/config/read.ts";
 import { configKeys } from "../../src/config/schema.ts";
-import { openStore } from "../../src/store/store.ts";
-import { sqliteDialect } from "../../src/store/sqlite.ts";
 import { selfSigned } from "../fixtures/certificate.ts";
-import { Postgres, postgresMissing } from "../fixtures/postgres.ts";
+import { postgresMissing } from "../fixtures/postgres.ts";
 import { gitHere, importedFrom } from "../fixtures/git-here.ts";
 import { keyed, waiting } from "../fixtures/numbers-here.ts";
 import { listenInside } from "../fixtures/inside.ts";
 import { QUOTA_EFFECTS } from "../fixtures/quota-effects.ts";
 import { type ServerHere, startServerHere } from "../fixtures/server-here.ts";
+import { endPostgres, STORE_EFFECTS } from "../fixtures/store-effects.ts";
 import { verifies } from "../verifies.ts";
 
 const AT_ONCE = 4;
@@ -37,15 +33,9 @@ beforeAll(() => {
   gitHere(join(dir, "repository"));
 });
 afterAll(async () => {
-  await (await database)?.[Symbol.asyncDispose]();
+  await endPostgres();
   rmSync(dir, { recursive: true, force: true });
 });
-
-let database: Promise<Postgres> | undefined;
-function postgres(): Promise<Postgres> {
-  database ??= Postgres.start();
-  return database;
-}
 
 function file(name: string, text: string): string {
   const path = join(dir, name);
@@ -89,11 +79,12 @@ const EFFECTS: Readonly<Record<string, () => Promise<void>>> = {
     await once(third.resume(), "close");
     for (const socket of open) socket.destroy();
     await expect
-      .poll(() =>
-        fetch(`${server.url}/healthz`).then(
-          ({ status }) => status,
-          () => 0,
-        ),
+      .poll(
+        () =>
+          fetch(`${server.url}/healthz`).then(
+            ({ status }) => status,
+            () => 0,
+          ),
         SOON,
       )
       .toBe(200);
@@ -133,64 +124,7 @@ const EFFECTS: Readonly<Record<string, () => Promise<void>>> = {
       [200, 429],
     ]);
   },
-  "store.kind": async () => {
-    const call = startServerHere({ "store.kind": "postgres", "store.url": "postgres://127.0.0.1:1/x" });
-    expect(await call.then(() => "passed", errorCode)).toBe("store_unavailable");
-  },
-  "store.url": async () => {
-    const shared = await postgres();
-    await using server = await startServerHere({ "store.kind": "postgres", "store.url": shared.url });
-    expect((await server.admin.list()).items).toEqual([]);
-    expect(await ask(shared, "select count(*)::int as n from tokens")).toEqual([{ n: 2 }]);
-  },
-  "store.pool.min": async () => {
-    const shared = await postgres();
-    const left = async (min: number): Promise<unknown> => {
-      const url = `${shared.url}${shared.url.includes("?") ? "&" : "?"}application_name=min${min}`;
-      await using store = await openStore({ kind: "postgres", url, pool: { min } });
-      await Promise.all(Array.from({ length: 4 }, () => store.ping()));
-      await sleep(11_000); // the pool looks after ten seconds
-      return (await ask(shared, `${OTHERS} and application_name = 'min${min}'`))[0];
-    };
-    expect(await Promise.all([left(0), left(2)])).toEqual([{ n: 0 }, { n: 2 }]);
-  },
-  "store.pool.max": async () => {
-    const shared = await postgres();
-    await using store = await openStore({ kind: "postgres", url: shared.url, pool: { min: 0, max: 2 } });
-    await Promise.all(Array.from({ length: 20 }, () => store.ping()));
-    await expect.poll(async () => (await ask(shared, OTHERS))[0], { ...SOON, interval: 50 }).toEqual({ n: 2 });
-  },
-  "store.pool.acquireTimeoutMs": async () => {
-    const shared = await postgres();
-    await using store = await openStore({ kind: "postgres", url: shared.url, pool: { min: 0, max: 1, acquireTimeoutMs: 2_000 } });
-    const { promise, resolve } = Promise.withResolvers<undefined>();
-    const held = store.transaction(() => promise);
-    expect(await store.ping().then(() => "passed", errorCode)).toBe("overloaded");
-    resolve(undefined);
-    await held;
-  },
-  "store.pool.recycleMs": async () => {
-    const shared = await postgres();
-    await using store = await openStore({ kind: "postgres", url: shared.url, pool: { min: 0, max: 1, recycleMs: 1_000 } });
-    const pid = async (): Promise<unknown> => {
-      await store.ping();
-      return (await ask(shared, "select pid from pg_stat_activity where query = 'select 1'"))[0];
-    };
-    const first = await pid();
-    await expect.poll(pid, { timeout: 10_000, interval: 200 }).not.toEqual(first);
-  },
-  "store.sqlite.wal": async () => {
-    for (const [wal, version] of [
-      ["true", 2],
-      ["false", 1],
-    ] as const) {
-      await using server = await startServerHere({ "store.sqlite.wal": wal });
-      // Bytes 18 and 19 of the file say how it is written.
-      expect([...readFileSync(join(server.dir, "data", "corral.db")).subarray(18, 20)]).toEqual([version, version]);
-    }
-  },
-  "store.sqlite.synchronous": () => pragma("store.sqlite.synchronous", "normal", "synchronous", [2, 1]),
-  "store.sqlite.cacheKiB": () => pragma("store.sqlite.cacheKiB", "4096", "cache_size", [-16_384, -4_096]),
+  ...STORE_EFFECTS,
   ...QUOTA_EFFECTS,
   "proxy.origin": async () => {
     await using server = await startServerHere({ "proxy.origin": "http://boxes.example" });
@@ -310,7 +244,7 @@ describe("every key does something", () => {
   it("those of PostgreSQL too", async (context) => {
     const missing = postgresMissing();
     if (missing !== undefined) return context.skip(missing);
-    // One after the other: they share a database, and count what is connected to it.
+    // One after the other: they share a database.
     for (const [key, effect] of Object.entries(EFFECTS)) if (NEEDS_POSTGRES.test(key)) await effect();
   }, 240_000);
 });
@@ -344,18 +278,6 @@ async function statuses({ url }: ServerHere, headers: readonly Record<string, st
   return found;
 }
 
-const OTHERS = "select count(*)::int as n from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()";
-
-async function ask(shared: Postgres, query: string): Promise<unknown[]> {
-  const client = new PgClient({ connectionString: shared.url });
-  await client.connect();
-  try {
-    return (await client.query(query)).rows as unknown[];
-  } finally {
-    await client.end();
-  }
-}
-
 async function withTls(): Promise<void> {
   const { cert, key } = selfSigned();
   await using server = await startServerHere({ "tls.certFile": file("tls.crt", cert), "tls.keyFile": file("tls.key", key) });
@@ -378,25 +300,6 @@ async function wrongTls(): Promise<void> {
   expect(await refused(file("two.key", selfSigned().key))).toMatch(/^tls_invalid .*the key is not that of the certificate/);
   expect(await refused(join(dir, "none.key"))).toMatch(/^tls_invalid tls.keyFile: .*none.key cannot be read \(ENOENT\)/);
   expect(await refused(file("no.key", "no PEM"))).toMatch(/^tls_invalid .*no certificate and key in PEM/);
-}
-
-async function pragma(key: string, text: string, name: string, expected: readonly unknown[]): Promise<void> {
-  const seen: unknown[] = [];
-  for (const flags of [[], [{ key, text, source: "test" }]]) {
-    const { config } = readConfig({ env: {}, flags });
-    const driver = sqliteDialect({ file: ":memory:", ...config.store.sqlite }).createDriver();
-    await driver.init();
-    const connection = await driver.acquireConnection();
-    const { rows } = await connection.executeQuery({
-      sql: `pragma ${name}`,
-      parameters: [],
-      query: { kind: "RawNode", sqlFragments: [], parameters: [] },
-      queryId: { queryId: "q" },
-    });
-    seen.push(Object.values(rows[0] as object)[0]);
-    await driver.destroy();
-  }
-  expect(seen).toEqual(expected);
 }
 
 async function freePort(): Promise<number> {
