@@ -1,11 +1,12 @@
 // The TypeScript that papers show, run as a reader would run it, against a real server.
 
 import { execFile } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { expect, onTestFinished } from "vitest";
 import { startServerProcess } from "./fixtures/server.ts";
+import { smallRoot } from "./fixtures/small-root.ts";
 import { files, read, ROOT } from "./tools/tree.ts";
 import { verifies } from "./verifies.ts";
 
@@ -25,12 +26,14 @@ verifies("house/snippets-run", "every TypeScript snippet of a paper runs as it s
   const dir = mkdtempSync("/tmp/corral-snippets-");
   onTestFinished(() => rmSync(dir, { recursive: true, force: true }));
   await using server = await startServerProcess(join(dir, "data"));
+  const rootTar = join(dir, "root.tar");
+  writeFileSync(rootTar, smallRoot());
   const found = snippets();
   expect(found.length).toBeGreaterThan(3);
   const failed: string[] = [];
   for (const { place, code } of found) {
     const words = ["--input-type=module-typescript", "--eval", code.replaceAll(SHOWN_URL, server.url)];
-    const env = { ...process.env, CORRAL_KEY: server.key ?? "" };
+    const env = { ...process.env, CORRAL_KEY: server.key ?? "", ROOT_TAR: rootTar };
     await run(process.execPath, words, { cwd: ROOT, env }).catch((error: { stderr: string }) => failed.push(`${place}: ${error.stderr}`));
   }
   expect(failed).toEqual([]);

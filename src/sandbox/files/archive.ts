@@ -179,6 +179,8 @@ class Unpacking {
   }
 
   async #make(entry: TarEntry, path: Buffer): Promise<void> {
+    // SAFETY: a device is refused before anything is asked of the worker, and a FIFO would hold up whoever opens it.
+    if (entry.type === "special") throw new TarError(`${shown(entry.path)} is a device or a FIFO`);
     const at = { base: this.#root.bytes, path };
     const mtime = BigInt(Math.max(0, entry.mtimeSeconds)) * 1_000_000_000n + BigInt(entry.mtimeNs);
     if (entry.type === "dir") {

@@ -26,7 +26,9 @@ export async function forwardRequest(request: IncomingMessage, response: ServerR
   try {
     const { answer, socket } = await call.answered();
     if (socket !== undefined) throw new Error("it switched protocols without being asked to");
-    response.writeHead(answer.statusCode ?? 502, outwardHeaders(answer, forward.form));
+    // An answer before the request is whole: what is still on its way may never be read, so no other request may come behind it.
+    const last = request.complete ? {} : { connection: "close" };
+    response.writeHead(answer.statusCode ?? 502, { ...outwardHeaders(answer, forward.form), ...last });
     response.flushHeaders();
     await call.pass(answer, response, "out");
   } catch (error) {
@@ -34,8 +36,8 @@ export async function forwardRequest(request: IncomingMessage, response: ServerR
     if (!response.headersSent) throw call.told(error);
     response.destroy();
   } finally {
-    // What the client still sends has no reader any more, and would stand between this request and its next.
-    if (!request.complete) response.once("finish", () => request.socket.destroySoon());
+    // Likewise when the server itself answers.
+    if (!request.complete) afterwards(response, () => request.socket.destroySoon());
   }
 }
 
@@ -61,6 +63,11 @@ export async function forwardUpgrade(request: IncomingMessage, client: Duplex, h
     if (!isTold && !client.destroyed) throw call.told(error);
     client.destroy();
   }
+}
+
+function afterwards(response: ServerResponse, act: () => void): void {
+  if (response.writableFinished) act();
+  else response.once("finish", act);
 }
 
 interface Answered {
