@@ -2,14 +2,14 @@
 // It knows no owners. Invariant: what a delta or a snapshot refers to is there at every moment, whoever is killed: references come before
 // what needs them and go after it.
 
-import { existsSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import type { SnapshotOverrides, Snapshots, SnapshotSize } from "../api/corral.ts";
 import { CorralError } from "../api/errors.ts";
 import { isId } from "../api/ids.ts";
 import { MAX_LAYERS } from "../api/limits.ts";
 import type { CreateRequest, Sandbox } from "../api/sandbox.ts";
 import { deltaDir, readKept, writeKept } from "../view/kept.ts";
-import { addLayer, isMeasured, layerTree, letGo, referTo, sizeOf, staleLayers, writeLayerSize } from "../view/layers.ts";
+import { addLayer, isMeasured, layerTree, letGo, referTo, sizeOf, staleDrafts, staleLayers, writeLayerSize } from "../view/layers.ts";
 import type { RunTool } from "../view/view.ts";
 import type { Origin } from "./create.ts";
 import type { DataDir } from "./data-dir.ts";
@@ -116,6 +116,7 @@ export class LocalSnapshots implements Snapshots {
     for (const id of listSnapshots(data.snapshots)) if (isLeftOver(data.snapshots, id)) removeSnapshot(data.snapshots, id);
     const isThere = (id: string): boolean =>
       isId("snapshot", id) ? listSnapshots(data.snapshots).includes(id) : isId("sandbox", id) && existsSync(deltaDir(data.deltas, id).path);
+    for (const draft of staleDrafts(data.deltas, isThere)) rmSync(draft, { recursive: true });
     await this.#letGoOf((id) => !isThere(id));
   }
 

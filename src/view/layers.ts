@@ -3,6 +3,7 @@
 //   <deltas>/layers/<layer>/tree         the layer; absent: it is empty, or still its delta's upper directory, which then means the same
 //   <deltas>/layers/<layer>/size.json    what the tree takes on disk; absent: it is not known yet, and counts as nothing
 //   <deltas>/layers/<layer>/refs/<id>    an empty file for each sandbox or snapshot that stands on it
+//   <deltas>/layers/.<layer>.<id>        one that is being made, empty, for the sandbox or snapshot that will stand on it
 //
 // It reads no layer and decides nothing. Invariant: a layer with a reference is not removed, and one without cannot be referred to: the
 // removal of the last name in `refs` and of `refs` itself is what the file system makes of two that race.
@@ -37,7 +38,7 @@ export function layerTree(deltas: string, layer: string): string {
 /** A new, empty one to which `owner` refers. */
 export function addLayer(deltas: string, owner: string): string {
   const layer = `${ID_PREFIX.layer}${randomText(ID_BODY_LENGTH)}`;
-  const draft = join(deltas, DIR, `.${layer}`);
+  const draft = join(deltas, DIR, `.${layer}.${owner}`);
   mkdirSync(join(draft, "refs"), { recursive: true, mode: 0o700 });
   writeFileSync(join(draft, "refs", owner), "");
   renameSync(draft, join(deltas, layerPath(layer)));
@@ -133,4 +134,11 @@ export function staleLayers(
     if (owners.length === 0) return [{ layer, owner: "nobody" }];
     return owners.filter((owner) => !isOwner(owner)).map((owner) => ({ layer, owner }));
   });
+}
+
+/** Layers that were being made for somebody who is gone, absolute: likewise. */
+export function staleDrafts(deltas: string, isOwner: (id: string) => boolean): readonly string[] {
+  if (!existsSync(join(deltas, DIR))) return [];
+  const drafts = readdirSync(join(deltas, DIR)).filter((name) => name.startsWith("."));
+  return drafts.filter((name) => !isOwner(name.split(".")[2] ?? "")).map((name) => join(deltas, DIR, name));
 }
