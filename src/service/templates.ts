@@ -105,7 +105,7 @@ export class Templates implements AsyncDisposable {
     if (!(await store.templates.change(id, "empty", { state: "building" })))
       throw new CorralError("template_state", `the template ${id} has a root already, or is getting one; make another template`);
     try {
-      await this.#fill(record, "building", (filler) => importTar(filler, stream, belongsToRoot));
+      await this.#fill(record, (filler) => importTar(filler, stream, belongsToRoot));
     } catch (error) {
       await store.templates.change(id, "building", { state: "empty" });
       throw error;
@@ -177,7 +177,7 @@ export class Templates implements AsyncDisposable {
     try {
       if (this.#parts.codebases.overlaps(dir))
         throw new CorralError("data_unsafe", "the directory given holds Corral's own data, or lies in it");
-      await this.#fill(record, "building", (filler) => importDir(filler, dir, belongsToRoot));
+      await this.#fill(record, (filler) => importDir(filler, dir, belongsToRoot));
     } catch (error) {
       await this.#parts.store.transaction(({ templates }) => templates.remove(record.id));
       throw error;
@@ -210,7 +210,7 @@ export class Templates implements AsyncDisposable {
     try {
       await host.debootstrap({ suite, variant, include, dir, onStep, signal });
       onStep("Storing the root");
-      await this.#fill(record, "building", (filler) => importDir(filler, dir, belongsToRoot));
+      await this.#fill(record, (filler) => importDir(filler, dir, belongsToRoot));
       await this.#event(record.ownerId, "template-ready", record.id, {});
     } finally {
       await rm(dir, { recursive: true, force: true });
@@ -223,14 +223,14 @@ export class Templates implements AsyncDisposable {
       await this.#event(ownerId, "template-fail", id, { reason });
   }
 
-  async #fill({ id, ownerId }: TemplateRecord, from: "building", act: (filler: Filler) => Promise<unknown>): Promise<void> {
+  async #fill({ id, ownerId }: TemplateRecord, act: (filler: Filler) => Promise<unknown>): Promise<void> {
     await this.#parts.codebases.writing(ownerId, async ({ objects }) => {
       const draft = await TreeDraft.over(objects);
       await act(new Filler(draft, objects));
       const { hash: root, bytes, files, entries } = await draft.write();
       await objects.flush();
       if (files === 0) throw new CorralError("codebase_unreadable", "the root holds no file; nothing could run in it");
-      await this.#parts.store.templates.change(id, from, { state: "ready", tree: { root, bytes, files, entries } });
+      await this.#parts.store.templates.change(id, "building", { state: "ready", tree: { root, bytes, files, entries } });
     });
   }
 

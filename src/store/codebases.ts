@@ -2,7 +2,7 @@
 // node, by their hashes. Invariant: versions count up by one, and of two who add one to the same version one is told that it came too
 // late; a codebase that a living sandbox stands on is not removed, and no sandbox comes to stand on one that is.
 
-import { limitOf, type Page, pageOf, placeOf } from "./pages.ts";
+import { behind, limitOf, type Page, pageOf } from "./pages.ts";
 import type { Db, Tables } from "./tables.ts";
 
 export interface NewVersion {
@@ -206,13 +206,7 @@ async function list(db: Db, { ownerId, name, cursor, limit: asked }: ListCodebas
     .limit(limit + 1);
   if (ownerId !== undefined) query = query.where("owner_id", "=", ownerId);
   if (name !== undefined) query = query.where("name", "=", name);
-  if (cursor !== undefined) {
-    const [at, id] = placeOf(cursor);
-    const created = "codebases.created_at";
-    query = query.where((where) =>
-      where.or([where(created, "<", at), where.and([where(created, "=", at), where("codebases.id", "<", id)])]),
-    );
-  }
+  if (cursor !== undefined) query = query.where(behind(cursor, "codebases"));
   return pageOf((await query.execute()).map(recordOf), limit);
 }
 

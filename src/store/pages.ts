@@ -1,5 +1,6 @@
 // Pages of rows that are told newest first. Invariant: whoever goes on behind a cursor meets no row twice and misses none that stays.
 
+import { type Expression, sql, type SqlBool } from "kysely";
 import { CorralError } from "../api/errors.ts";
 import { MAX_PAGE_ITEMS } from "../api/limits.ts";
 
@@ -8,11 +9,12 @@ export interface Page<T> {
   readonly next?: string;
 }
 
-/** When the last row of the page before was made, and its id. */
-export function placeOf(cursor: string): readonly [number, string] {
+/** Rows of `table` behind the page that gave the cursor: older than its last one, or as old with a smaller id. */
+export function behind(cursor: string, table: "sandboxes" | "codebases" | "templates" | "snapshots"): Expression<SqlBool> {
   const match = /^(\d{1,15})-([a-z0-9]{1,32})$/.exec(cursor);
   if (match === null) throw new CorralError("request_invalid", "cursor: not one that a page before gave; begin again without it");
-  return [Number(match[1]), match[2] ?? ""];
+  const place = sql`${sql.ref(`${table}.created_at`)}, ${sql.ref(`${table}.id`)}`;
+  return sql<SqlBool>`(${place}) < (${Number(match[1])}, ${match[2] ?? ""})`;
 }
 
 export function limitOf(asked: number = MAX_PAGE_ITEMS): number {

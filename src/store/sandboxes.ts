@@ -4,7 +4,7 @@
 
 import { type ExpressionBuilder, type SelectQueryBuilder } from "kysely";
 import type { SandboxInfo } from "../api/sandbox.ts";
-import { limitOf, type Page, pageOf, placeOf } from "./pages.ts";
+import { behind, limitOf, type Page, pageOf } from "./pages.ts";
 import type { Db, Tables } from "./tables.ts";
 
 export type SandboxState = SandboxInfo["state"];
@@ -181,9 +181,7 @@ function filtered(query: Select, { ownerId, nodeId, states, metadata = {}, curso
   if (ownerId !== undefined) found = found.where("owner_id", "=", ownerId);
   if (nodeId !== undefined) found = found.where("node_id", "=", nodeId);
   for (const [key, value] of Object.entries(metadata)) found = found.where((where) => hasPair(where, key, value));
-  if (cursor === undefined) return found;
-  const [at, id] = placeOf(cursor);
-  return found.where((where) => where.or([where("created_at", "<", at), where.and([where("created_at", "=", at), where("id", "<", id)])]));
+  return cursor === undefined ? found : found.where(behind(cursor, "sandboxes"));
 }
 
 function hasPair(where: Where, key: string, value: string): ReturnType<Where["exists"]> {

@@ -2,7 +2,7 @@
 // which. The trees lie on the disk of one node. Invariant: a root is set once; a template that a living sandbox stands on is not removed,
 // and no sandbox comes to stand on one that is.
 
-import { limitOf, type Page, pageOf, placeOf } from "./pages.ts";
+import { behind, limitOf, type Page, pageOf } from "./pages.ts";
 import type { Db, Tables } from "./tables.ts";
 
 export type TemplateState = "empty" | "building" | "ready" | "failed";
@@ -134,12 +134,7 @@ async function list(
     .orderBy("id", "desc")
     .limit(limit + 1);
   if (ownerId !== undefined) query = query.where((where) => where.or([where("owner_id", "=", ownerId), where("shared", "=", 1)]));
-  if (cursor !== undefined) {
-    const [at, id] = placeOf(cursor);
-    query = query.where((where) =>
-      where.or([where("created_at", "<", at), where.and([where("created_at", "=", at), where("id", "<", id)])]),
-    );
-  }
+  if (cursor !== undefined) query = query.where(behind(cursor, "templates"));
   return pageOf((await query.execute()).map(recordOf), limit);
 }
 
