@@ -4,22 +4,20 @@ import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
+import { openCorral } from "../../test/fixtures/corral-here.ts";
 import { removeTree } from "../../test/fixtures/remove-tree.ts";
 import { verifies } from "../../test/verifies.ts";
 import type { Corral } from "../api/corral.ts";
 import { errorCode } from "../api/errors.ts";
 import type { CreateRequest, Sandbox } from "../api/sandbox.ts";
-import { openLocalCorral } from "./corral.ts";
 
-const GUEST = join(import.meta.dirname, "..", "..", "guest", "build", "corral-guest");
 const SOON = { timeout: 10_000, interval: 10 };
 
 let dir = "";
 let code = "";
 let corral: Corral;
 
-const open = (): Promise<Corral> =>
-  openLocalCorral({ dataDir: join(dir, "data"), guestFile: GUEST, env: process.env, uid: process.getuid?.() ?? 0 });
+const open = (): Promise<Corral> => openCorral(dir);
 
 beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), "corral-paused-"));

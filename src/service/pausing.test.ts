@@ -4,48 +4,23 @@ import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished } from "vitest";
-import { noTools } from "../../test/fixtures/git-here.ts";
 import { removeTree } from "../../test/fixtures/remove-tree.ts";
+import { startServiceHere } from "../../test/fixtures/service-here.ts";
 import { verifies } from "../../test/verifies.ts";
 import type { Corral } from "../api/corral.ts";
 import type { Client, SandboxHandle } from "../api/client.ts";
-import { systemClock } from "../base/clock.ts";
-import { CodebaseStore } from "../codebases/store.ts";
-import { openLocalCorral } from "../sandbox/corral.ts";
-import { openStore } from "../store/store.ts";
-import { localClient } from "./local-client.ts";
 import type { FrozenBounds } from "./parts.ts";
-import { openService } from "./service.ts";
 
-const GUEST = join(import.meta.dirname, "..", "..", "guest", "build", "corral-guest");
 const SOON = { timeout: 10_000, interval: 20 };
 
 async function open(frozen: FrozenBounds): Promise<{ readonly client: Client; readonly corral: Corral }> {
   const dir = mkdtempSync(join(tmpdir(), "corral-frozen-"));
-  const parts = new AsyncDisposableStack();
+  const server = await startServiceHere(dir, frozen);
   onTestFinished(async () => {
-    await parts.disposeAsync();
+    await server[Symbol.asyncDispose]();
     removeTree(dir);
   });
-  const corral = parts.use(
-    await openLocalCorral({ dataDir: join(dir, "data"), guestFile: GUEST, env: process.env, uid: process.getuid?.() ?? 0 }),
-  );
-  const store = parts.use(await openStore({ kind: "sqlite", file: join(dir, "data", "corral.db") }));
-  const service = parts.use(
-    await openService({
-      corral,
-      store,
-      clock: systemClock,
-      nodeId: "node",
-      codebases: new CodebaseStore(join(dir, "codebases")),
-      host: noTools(join(dir, "building")),
-      quotas: { sandboxes: 10, codebases: 10, snapshots: 10, snapshotBytes: 1024 ** 3 },
-      meter: { started: () => undefined },
-      frozen,
-    }),
-  );
-  const { token } = await store.tokens.issue({ ownerId: "ann", scope: "user", name: "test", now: systemClock.wallMs() });
-  return { client: localClient(service, token), corral };
+  return server;
 }
 
 const states = (sandboxes: readonly SandboxHandle[]): Promise<unknown[]> =>

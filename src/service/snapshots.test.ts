@@ -4,48 +4,12 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished } from "vitest";
-import { noTools } from "../../test/fixtures/git-here.ts";
 import { removeTree } from "../../test/fixtures/remove-tree.ts";
+import { startServiceHere } from "../../test/fixtures/service-here.ts";
 import { verifies } from "../../test/verifies.ts";
-import type { Client } from "../api/client.ts";
 import { ID_BODY_LENGTH } from "../api/ids.ts";
 import { systemClock } from "../base/clock.ts";
 import { randomText } from "../base/random-text.ts";
-import { CodebaseStore } from "../codebases/store.ts";
-import { openLocalCorral } from "../sandbox/corral.ts";
-import { openStore, type Store } from "../store/store.ts";
-import { localClient } from "./local-client.ts";
-import { openService } from "./service.ts";
-
-const GUEST = join(import.meta.dirname, "..", "..", "guest", "build", "corral-guest");
-
-interface Opened extends AsyncDisposable {
-  readonly client: Client;
-  readonly store: Store;
-}
-
-async function open(dir: string): Promise<Opened> {
-  await using parts = new AsyncDisposableStack();
-  const corral = parts.use(
-    await openLocalCorral({ dataDir: join(dir, "data"), guestFile: GUEST, env: process.env, uid: process.getuid?.() ?? 0 }),
-  );
-  const store = parts.use(await openStore({ kind: "sqlite", file: join(dir, "data", "corral.db") }));
-  const service = parts.use(
-    await openService({
-      corral,
-      store,
-      clock: systemClock,
-      nodeId: "node",
-      codebases: new CodebaseStore(join(dir, "codebases")),
-      host: noTools(join(dir, "building")),
-      quotas: { sandboxes: 10, codebases: 10, snapshots: 10, snapshotBytes: 1024 ** 3 },
-      meter: { started: () => undefined },
-    }),
-  );
-  const { token } = await store.tokens.issue({ ownerId: "ann", scope: "user", name: "test", now: systemClock.wallMs() });
-  const owned = parts.move();
-  return { client: localClient(service, token), store, [Symbol.asyncDispose]: () => owned.disposeAsync() };
-}
 
 function newId(): string {
   return `snap${randomText(ID_BODY_LENGTH)}`;
@@ -59,7 +23,7 @@ verifies("snapshot/rows-and-disk", "after a start the rows and the disk name the
   const kept: string[] = [];
   const key = { idempotencyKey: "once" };
   {
-    await using server = await open(dir);
+    await using server = await startServiceHere(dir);
     const sandbox = await server.client.create({});
     for (let i = 0; i < 3; i++) {
       await sandbox.exec({ command: `echo ${i} > a` });
@@ -88,7 +52,7 @@ verifies("snapshot/rows-and-disk", "after a start the rows and the disk name the
     writeFileSync(join(snapshots, `${half}.maker`), JSON.stringify({ pid: 1, startTicks: "0", bootId: "none" }));
     expect(readdirSync(layers)).toHaveLength(3);
   }
-  await using server = await open(dir);
+  await using server = await startServiceHere(dir);
   const [first = ""] = kept;
   expect((await server.client.snapshots.list()).items.map(({ id }) => id)).toEqual([first]);
   expect([readdirSync(snapshots), readdirSync(layers).length]).toEqual([[first], 1]);

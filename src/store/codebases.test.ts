@@ -1,27 +1,12 @@
 // Codebases in both databases: versions, uses, removal. Real SQLite in a file, real PostgreSQL.
 
-import { mkdtempSync, rmSync } from "node:fs";
-import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, type TestContext } from "vitest";
-import { Postgres, postgresMissing } from "../../test/fixtures/postgres.ts";
+import { describe, expect } from "vitest";
+import { DATABASES, databases, sandboxRow, T0 } from "../../test/fixtures/databases.ts";
 import { verifies } from "../../test/verifies.ts";
 import type { NewVersion } from "./codebases.ts";
-import type { SandboxRecord } from "./sandboxes.ts";
-import { openStore, type Store } from "./store.ts";
+import type { Store } from "./store.ts";
 
-const T0 = 1_800_000_000_000;
-let server: Postgres | undefined;
-let dir: string;
-let files = 0;
-
-beforeAll(async () => {
-  dir = mkdtempSync("/tmp/corral-codebase-rows-");
-  if (postgresMissing() === undefined) server = await Postgres.start();
-});
-afterAll(async () => {
-  await server?.[Symbol.asyncDispose]();
-  rmSync(dir, { recursive: true, force: true });
-});
+const open = databases();
 
 function version(root: string): NewVersion {
   return { root, bytes: 10, files: 1, entries: 2, source: "tar" };
@@ -31,24 +16,12 @@ async function filled(store: Store, id: string, at = T0): Promise<void> {
   await store.codebases.add({ id, ownerId: "ann", nodeId: "node1", name: "app", labels: { a: "1" }, createdAt: at }, version(`${id}-1`));
 }
 
-function sandbox(id: string): SandboxRecord {
-  const fixed = { ownerId: "ann", nodeId: "node1", state: "running", request: {}, info: {}, onTimeout: "kill", metadata: {} } as const;
-  return { id, ...fixed, createdAt: T0, updatedAt: T0, endAt: null, memory: null };
-}
-
-describe.each(["sqlite", "postgres"] as const)("codebases in %s", (kind) => {
-  async function opened(context: TestContext): Promise<Store> {
-    if (kind === "sqlite") return await openStore({ kind, file: join(dir, `${++files}.db`) });
-    return server === undefined
-      ? context.skip(postgresMissing() ?? "PostgreSQL did not start")
-      : await openStore({ kind, url: await server.fresh() });
-  }
-
+describe.each(DATABASES)("codebases in %s", (kind) => {
   verifies(
     "store/codebase-versions",
     "versions count up by one, and of two writers over one version one is told to look again",
     async (context) => {
-      await using store = await opened(context);
+      await using store = await open(kind, context);
       await filled(store, "cb1");
       const add = (root: string) =>
         store.transaction(({ codebases }) => codebases.addVersion({ id: "cb1", expected: 1, version: version(root), now: T0 + 1 }));
@@ -73,11 +46,11 @@ describe.each(["sqlite", "postgres"] as const)("codebases in %s", (kind) => {
     "store/codebase-in-use",
     "a codebase that a living sandbox stands on is not removed, nor is that version forgotten",
     async (context) => {
-      await using store = await opened(context);
+      await using store = await open(kind, context);
       await filled(store, "cb1");
       const use = (sandboxId: string) =>
         store.transaction(async ({ codebases, sandboxes }) => {
-          await sandboxes.add(sandbox(sandboxId));
+          await sandboxes.add(sandboxRow(sandboxId));
           return await codebases.use({ sandboxId, codebaseId: "cb1", number: 1 });
         });
       const remove = () => store.transaction(({ codebases }) => codebases.remove("cb1"));
@@ -97,7 +70,7 @@ describe.each(["sqlite", "postgres"] as const)("codebases in %s", (kind) => {
   );
 
   verifies("store/codebase-pages", "codebases are listed newest first, page by page, each once", async (context) => {
-    await using store = await opened(context);
+    await using store = await open(kind, context);
     for (let i = 0; i < 5; i += 1) await filled(store, `cb${i}`, T0 + Math.floor(i / 2));
     const seen: string[] = [];
     let cursor: string | undefined;

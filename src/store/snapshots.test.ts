@@ -1,27 +1,12 @@
 // Snapshots in both databases: who sees which, what they stand on, removal. Real SQLite in a file, real PostgreSQL.
 
-import { mkdtempSync, rmSync } from "node:fs";
-import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, type TestContext } from "vitest";
-import { Postgres, postgresMissing } from "../../test/fixtures/postgres.ts";
+import { describe, expect } from "vitest";
+import { DATABASES, databases, sandboxRow, T0 } from "../../test/fixtures/databases.ts";
 import { verifies } from "../../test/verifies.ts";
-import type { SandboxRecord } from "./sandboxes.ts";
 import type { SnapshotRecord } from "./snapshots.ts";
-import { openStore, type Store } from "./store.ts";
+import type { Store } from "./store.ts";
 
-const T0 = 1_800_000_000_000;
-let server: Postgres | undefined;
-let dir: string;
-let files = 0;
-
-beforeAll(async () => {
-  dir = mkdtempSync("/tmp/corral-snapshot-rows-");
-  if (postgresMissing() === undefined) server = await Postgres.start();
-});
-afterAll(async () => {
-  await server?.[Symbol.asyncDispose]();
-  rmSync(dir, { recursive: true, force: true });
-});
+const open = databases();
 
 function snapshot(id: string, more: Partial<SnapshotRecord> = {}): SnapshotRecord {
   const fixed = { ownerId: "ann", nodeId: "node1", sandboxId: "sb0", name: "built", metadata: { a: "1" }, request: { delta: "keep" } };
@@ -33,24 +18,12 @@ async function filled(store: Store, record: SnapshotRecord): Promise<void> {
   if (record.bytes !== null) await store.snapshots.complete(record.id, record.bytes);
 }
 
-function sandbox(id: string): SandboxRecord {
-  const fixed = { ownerId: "ann", nodeId: "node1", state: "running", request: {}, info: {}, onTimeout: "kill", metadata: {} } as const;
-  return { id, ...fixed, createdAt: T0, updatedAt: T0, endAt: null, memory: null };
-}
-
-describe.each(["sqlite", "postgres"] as const)("snapshots in %s", (kind) => {
-  async function opened(context: TestContext): Promise<Store> {
-    if (kind === "sqlite") return await openStore({ kind, file: join(dir, `${++files}.db`) });
-    return server === undefined
-      ? context.skip(postgresMissing() ?? "PostgreSQL did not start")
-      : await openStore({ kind, url: await server.fresh() });
-  }
-
+describe.each(DATABASES)("snapshots in %s", (kind) => {
   verifies(
     "store/snapshot-whole",
     "a snapshot counts from its beginning, is told when it is whole, and goes with a server that died before",
     async (context) => {
-      await using store = await opened(context);
+      await using store = await open(kind, context);
       await filled(store, snapshot("snap1", { codebase: { id: "cb1", version: 2 } }));
       for (const nodeId of ["node1", "node2"]) await filled(store, snapshot(`half${nodeId}`, { bytes: null, nodeId }));
       expect(await store.snapshots.get("snap1", "ann")).toEqual(snapshot("snap1", { codebase: { id: "cb1", version: 2 } }));
@@ -69,7 +42,7 @@ describe.each(["sqlite", "postgres"] as const)("snapshots in %s", (kind) => {
     "store/snapshot-in-use",
     "a snapshot that a living sandbox stands on is not removed, nor the codebase and the template that one stands on",
     async (context) => {
-      await using store = await opened(context);
+      await using store = await open(kind, context);
       const version = { root: "r", bytes: 1, files: 1, entries: 1, source: "tar" };
       await store.codebases.add({ id: "cb1", ownerId: "ann", nodeId: "node1", name: "app", labels: {}, createdAt: T0 }, version);
       for (const expected of [1, 2]) await store.codebases.addVersion({ id: "cb1", expected, version, now: T0 });
@@ -88,7 +61,7 @@ describe.each(["sqlite", "postgres"] as const)("snapshots in %s", (kind) => {
         await filled(store, snapshot(id, { codebase: { id: "cb1", version: 1 }, templateId: id === "snap2" ? "tpl1" : null }));
       const use = (sandboxId: string, snapshotId: string) => store.transaction(({ snapshots }) => snapshots.use({ sandboxId, snapshotId }));
       const remove = (id: string) => store.transaction(({ snapshots }) => snapshots.remove(id));
-      await store.sandboxes.add(sandbox("sb1"));
+      await store.sandboxes.add(sandboxRow("sb1"));
       expect([await use("sb1", "snap1"), await remove("snap1"), await use("sb1", "snap2")]).toEqual([true, 1, true]);
       expect([await remove("snap1"), await remove("snap1"), await remove("snap2"), await use("sb1", "snap1")]).toEqual([0, 0, 1, false]);
       const removeCodebase = () => store.transaction(({ codebases }) => codebases.remove("cb1"));
@@ -106,7 +79,7 @@ describe.each(["sqlite", "postgres"] as const)("snapshots in %s", (kind) => {
   );
 
   verifies("store/snapshot-pages", "snapshots are listed newest first, page by page, each once", async (context) => {
-    await using store = await opened(context);
+    await using store = await open(kind, context);
     for (let i = 0; i < 5; i += 1)
       await filled(store, snapshot(`snap${i}`, { createdAt: T0 + Math.floor(i / 2), sandboxId: `sb${i % 2}` }));
     const seen: string[] = [];
