@@ -13,7 +13,9 @@ export function dataOf(path: string): ReturnType<typeof openDataDir> {
 /** Spawners that wait, or serve, for the data directory. */
 export function spawnersOf(path: string): readonly number[] {
   const { run } = dataOf(path);
-  return pids().filter((pid) => readText(`/proc/${pid}/cmdline`).includes(`--listen\0${run}/`));
+  const found = pids().filter((pid) => readText(`/proc/${pid}/cmdline`).includes(`--listen\0${run}/`));
+  // A process that a spawner has just forked has its command line until it is what it will be: a sandbox that is being started.
+  return found.filter((pid) => !found.includes(Number(/^PPid:\s*(\d+)$/m.exec(readText(`/proc/${pid}/status`))?.[1])));
 }
 
 /** Of sandboxes with these ids and of these spawners. Empty when nothing is left. */
