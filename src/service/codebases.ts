@@ -25,6 +25,7 @@ import { CodebaseSweep } from "./codebase-sweep.ts";
 import { createOnce } from "./idempotent.ts";
 import { GitSources } from "./git-sources.ts";
 import type { FetchedTree, ServiceParts } from "./parts.ts";
+import { tell } from "./tell.ts";
 
 export type Change = Omit<ChangeOptions, "signal">;
 
@@ -102,7 +103,7 @@ export class Codebases implements AsyncDisposable {
       );
     const users = await this.#parts.store.transaction(({ codebases }) => codebases.remove(id));
     if (users > 0) throw new CorralError("codebase_state", `${users} sandboxes and snapshots stand on ${id}; destroy them first`);
-    await this.#event(record, "codebase-delete", {});
+    await tell(this.#parts, record, "codebase-delete");
     this.#sweep.later(record.ownerId);
   }
 
@@ -220,7 +221,7 @@ export class Codebases implements AsyncDisposable {
   async #changed(record: CodebaseRecord, source: string): Promise<CodebaseRecord> {
     const now = await this.#parts.store.codebases.get(record.id);
     if (now === undefined) throw notFound(record.id);
-    await this.#event(record, "codebase-version", { version: now.current.number, source });
+    await tell(this.#parts, record, "codebase-version", { version: now.current.number, source });
     if (now.current.number <= MAX_CODEBASE_VERSIONS) return now;
     const used = (await this.#sweep.keptOver(record.id)).map(({ stored }) => stored.version);
     this.#sweep.forgot(record.ownerId, await this.#parts.store.codebases.prune(record.id, MAX_CODEBASE_VERSIONS, used));
@@ -240,7 +241,7 @@ export class Codebases implements AsyncDisposable {
       await store.transaction((tables) => tables.codebases.add(record, version));
       const made = await store.codebases.get(id);
       if (made === undefined) throw notFound(id);
-      await this.#event(made, "codebase-create", { name });
+      await tell(this.#parts, made, "codebase-create", { name });
       return resource(made, skipped);
     });
   }
@@ -278,10 +279,6 @@ export class Codebases implements AsyncDisposable {
       : undefined;
     if (record === undefined) throw notFound(id);
     return record;
-  }
-
-  async #event({ id, ownerId }: CodebaseRecord, kind: string, data: Readonly<Record<string, unknown>>): Promise<void> {
-    await this.#parts.store.events.append({ at: this.#parts.clock.wallMs(), ownerId, kind, subjectId: id, data });
   }
 }
 

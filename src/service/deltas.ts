@@ -11,6 +11,7 @@ import type { SandboxRecord } from "../store/sandboxes.ts";
 import type { Token } from "../store/tokens.ts";
 import type { ServiceParts } from "./parts.ts";
 import type { Sandboxes } from "./sandboxes.ts";
+import { tell } from "./tell.ts";
 
 /** Rows that are asked of the store at once. */
 const ROWS_AT_ONCE = 100;
@@ -107,9 +108,7 @@ export class Deltas {
     this.#changing.add(id);
     try {
       const done = await this.#told(id, act);
-      const { store, clock } = this.#parts;
-      if (record !== undefined)
-        await store.events.append({ at: clock.wallMs(), ownerId: record.ownerId, kind: `delta-${verb}`, subjectId: id, data: {} });
+      if (record !== undefined) await tell(this.#parts, record, `delta-${verb}`);
       return done;
     } catch (error) {
       throw bounded(error);

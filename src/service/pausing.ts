@@ -17,13 +17,13 @@ import type { SandboxResource } from "../api/server.ts";
 import type { SandboxRecord } from "../store/sandboxes.ts";
 import type { Held, HeldSandbox } from "./held.ts";
 import type { FrozenBounds, ServiceParts } from "./parts.ts";
+import { tell } from "./tell.ts";
 
 /** What the store keeps of a sandbox beside its columns. */
 export type Info = Pick<SandboxResource, "info" | "reason">;
 
 export interface PausingParts extends ServiceParts {
   readonly held: Held;
-  readonly tell: (ownerId: string, kind: string, subjectId: string, data: Readonly<Record<string, unknown>>) => Promise<void>;
 }
 
 const BOUNDS: FrozenBounds = { most: MAX_FROZEN_SANDBOXES, longestMs: MAX_FROZEN_MS, leastFreeShare: MIN_FREE_MEMORY_SHARE };
@@ -64,12 +64,12 @@ export class Pausing {
   /** Ends its processes and puts the files of a snapshot in the place of its own; then it is as it was, running or paused. */
   restore(id: string, snapshotId: string): Promise<void> {
     return this.#parts.held.inTurn(id, async () => {
-      const { store, clock, corral, tell } = this.#parts;
+      const { store, clock, corral } = this.#parts;
       const record = await store.sandboxes.get(id);
       if (record === undefined) throw notFound(id);
       await this.#pause(id, { memory: false });
       await corral.snapshots.restore(id, snapshotId);
-      await tell(record.ownerId, "sandbox-restore", id, { snapshotId });
+      await tell(this.#parts, record, "sandbox-restore", { snapshotId });
       if (record.state !== "running") return;
       await this.#resume(id, record.endAt === null ? null : Math.max(1, record.endAt - clock.wallMs()));
     });
@@ -123,7 +123,7 @@ export class Pausing {
   }
 
   async #pause(id: string, { memory, ifEnded = false }: PauseRequest): Promise<boolean> {
-    const { store, clock, held, tell } = this.#parts;
+    const { store, clock, held } = this.#parts;
     const record = await store.sandboxes.get(id);
     const own = held.get(id);
     if (record?.state === "paused" && own !== undefined) return await this.#change(record, own, memory);
@@ -142,23 +142,23 @@ export class Pausing {
     }
     if (memory) own.frozenAt = now;
     else own.sandbox = undefined;
-    await tell(record.ownerId, "sandbox-pause", id, { memory, ...(ifEnded ? { reason: "timeout" } : {}) });
+    await tell(this.#parts, record, "sandbox-pause", { memory, ...(ifEnded ? { reason: "timeout" } : {}) });
     return true;
   }
 
   async #change({ id, memory: now, ownerId }: SandboxRecord, own: HeldSandbox, memory: boolean): Promise<boolean> {
-    const { store, clock, tell } = this.#parts;
+    const { store, clock } = this.#parts;
     if (now === memory) return true;
     if (memory) throw new CorralError("sandbox_state", `the sandbox ${id} is paused without its processes; resume it first`);
     await store.sandboxes.change({ id, from: ["paused"], to: "paused", now: clock.wallMs(), memory });
     await own.sandbox?.pause(false);
     own.sandbox = own.frozenAt = undefined;
-    await tell(ownerId, "sandbox-pause", id, { memory });
+    await tell(this.#parts, { id, ownerId }, "sandbox-pause", { memory });
     return true;
   }
 
   async #resume(id: string, timeoutMs: number | null | undefined): Promise<Sandbox> {
-    const { store, clock, held, tell } = this.#parts;
+    const { store, clock, held } = this.#parts;
     const record = await store.sandboxes.get(id);
     const own = held.get(id);
     if (record?.state === "running" && own?.sandbox !== undefined) return own.sandbox;
@@ -170,7 +170,7 @@ export class Pausing {
     const asked = timeoutMs === undefined ? (record.request as { readonly timeoutMs?: number | null }).timeoutMs : timeoutMs;
     // Its end may have come just now: then whoever saw that is about to take it, and needs it here.
     if (!(await store.sandboxes.change({ id, from: ["paused"], to: "running", now, endAt: endOf(asked, now) }))) throw gone(id, undefined);
-    await tell(record.ownerId, "sandbox-resume", id, { memory: record.memory });
+    await tell(this.#parts, record, "sandbox-resume", { memory: record.memory });
     return sandbox;
   }
 

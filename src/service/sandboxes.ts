@@ -22,6 +22,7 @@ import { endOf, gone, type Info, notFound, Pausing } from "./pausing.ts";
 import { newRecord, reaches, resource } from "./sandbox-rows.ts";
 import type { OriginFiles } from "./snapshot-rows.ts";
 import type { Standing, Stands } from "./stands.ts";
+import { tell } from "./tell.ts";
 
 const SWEEP_BATCH = 100;
 const ALIVE = ["created", "running", "paused"] as const;
@@ -40,7 +41,7 @@ export class Sandboxes implements AsyncDisposable {
   private constructor(parts: ServiceParts, stands: Stands) {
     this.#parts = parts;
     this.#stands = stands;
-    this.#pausing = new Pausing({ ...parts, held: this.#held, tell: (...event) => this.#event(...event) });
+    this.#pausing = new Pausing({ ...parts, held: this.#held });
   }
 
   /** After opening the local client nothing lives that it did not take over, and what is paused is there. */
@@ -99,7 +100,7 @@ export class Sandboxes implements AsyncDisposable {
     const now = this.#parts.clock.wallMs();
     if (!(await this.#parts.store.sandboxes.renew(id, endOf(timeoutMs, now), now))) throw notFound(id);
     const renewed = await this.get(token, id);
-    await this.#event(renewed.ownerId, "sandbox-renew", id, { endAt: renewed.endAt });
+    await tell(this.#parts, renewed, "sandbox-renew", { endAt: renewed.endAt });
     return renewed;
   }
 
@@ -176,7 +177,7 @@ export class Sandboxes implements AsyncDisposable {
       const now = this.#parts.clock.wallMs();
       const mine = await this.#parts.store.sandboxes.change({ id, from: ["running", "paused"], to: "destroyed", now });
       await this.#take(id);
-      if (mine) await this.#event(record.ownerId, "sandbox-destroy", id, {});
+      if (mine) await tell(this.#parts, record, "sandbox-destroy");
       return mine;
     });
   }
@@ -238,7 +239,7 @@ export class Sandboxes implements AsyncDisposable {
       const { id: _, state: __, memory: ___, ...info } = sandbox.info();
       await store.sandboxes.setInfo(id, { info } satisfies Info, clock.wallMs());
       await store.sandboxes.change({ id, from: ["created"], to: "running", now: clock.wallMs() });
-      await this.#event(ownerId, "sandbox-create", id, {});
+      await tell(this.#parts, { id, ownerId }, "sandbox-create");
       meter.started({ source: info.source ?? source, runtime: info.runtime });
     } catch (error) {
       meter.started({ source, runtime: body.runtime ?? "none", failure: errorCode(error) ?? "internal" });
@@ -285,7 +286,7 @@ export class Sandboxes implements AsyncDisposable {
     const record = await store.sandboxes.get(id);
     if (record === undefined || !(await store.sandboxes.change({ id, from: ALIVE, to: "failed", now: clock.wallMs() }))) return;
     await store.sandboxes.setInfo(id, { ...(record.info as Info), reason } satisfies Info, clock.wallMs());
-    await this.#event(record.ownerId, "sandbox-fail", id, { reason });
+    await tell(this.#parts, record, "sandbox-fail", { reason });
   }
 
   /**
@@ -318,7 +319,7 @@ export class Sandboxes implements AsyncDisposable {
     if (state === "created") return false;
     this.#held.add(id, { ownerId, runtime: sandbox.info().runtime, sandbox });
     await (state === "paused" ? this.#pausing.goOn(id) : sandbox.resume());
-    await this.#event(ownerId, "sandbox-adopt", id, {});
+    await tell(this.#parts, { id, ownerId }, "sandbox-adopt");
     return true;
   }
 
@@ -366,12 +367,8 @@ export class Sandboxes implements AsyncDisposable {
       const now = clock.wallMs();
       if (!(await store.sandboxes.change({ id, from: ["running", "paused"], to: "destroyed", now, ifEnded: true }))) return;
       await this.#take(id);
-      await this.#event(record?.ownerId ?? "", "sandbox-expire", id, {});
+      await tell(this.#parts, { id, ownerId: record?.ownerId ?? "" }, "sandbox-expire");
     });
-  }
-
-  async #event(ownerId: string, kind: string, subjectId: string, data: Readonly<Record<string, unknown>>): Promise<void> {
-    await this.#parts.store.events.append({ at: this.#parts.clock.wallMs(), ownerId, kind, subjectId, data });
   }
 }
 

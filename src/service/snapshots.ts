@@ -17,6 +17,7 @@ import { createOnce } from "./idempotent.ts";
 import type { ServiceParts } from "./parts.ts";
 import type { Sandboxes } from "./sandboxes.ts";
 import { demandHere, findSnapshot, type OriginFiles, snapshotNotFound } from "./snapshot-rows.ts";
+import { tell } from "./tell.ts";
 
 export class Snapshots {
   readonly #parts: ServiceParts;
@@ -66,7 +67,7 @@ export class Snapshots {
     demandHere(this.#parts, record);
     const users = await store.transaction(({ snapshots }) => snapshots.remove(id));
     if (users > 0) throw new CorralError("snapshot_state", `${users} sandboxes stand on ${id}; destroy them first`);
-    await this.#event(record.ownerId, "snapshot-delete", id, {});
+    await tell(this.#parts, record, "snapshot-delete");
     // What a failure leaves on disk no row names: the next start removes it.
     await corral.snapshots.remove(id);
   }
@@ -107,7 +108,7 @@ export class Snapshots {
       return await createOnce(this.#parts, { ...once, make, made: (first) => this.#sandboxes.made(owner, first) });
     });
     if (files.failure !== undefined) throw files.failure;
-    await this.#event(source.ownerId, "sandbox-fork", sandboxId, {
+    await tell(this.#parts, source, "sandbox-fork", {
       ids: items.flatMap((item) => ("sandbox" in item ? [item.sandbox.id] : [])),
     });
     return items;
@@ -124,7 +125,7 @@ export class Snapshots {
       await this.#demandRoom(ownerId);
       const { bytes } = await corral.snapshots.take(sandboxId, id);
       await store.snapshots.complete(id, bytes);
-      await this.#event(ownerId, "snapshot-create", id, { sandboxId, name });
+      await tell(this.#parts, row, "snapshot-create", { sandboxId, name });
       return resource({ ...row, bytes });
     } catch (error) {
       await store.transaction(({ snapshots }) => snapshots.remove(id));
@@ -152,16 +153,12 @@ export class Snapshots {
       for (const { id, ownerId } of page.items) {
         if (onDisk.delete(id)) continue;
         await store.transaction(({ snapshots }) => snapshots.remove(id));
-        await this.#event(ownerId, "snapshot-delete", id, { reason: "its files are gone" });
+        await tell(this.#parts, { id, ownerId }, "snapshot-delete", { reason: "its files are gone" });
       }
       if (page.next === undefined) break;
       page = await store.snapshots.list({ nodeId, cursor: page.next });
     }
     for (const id of onDisk) await corral.snapshots.remove(id);
-  }
-
-  async #event(ownerId: string, kind: string, subjectId: string, data: Readonly<Record<string, unknown>>): Promise<void> {
-    await this.#parts.store.events.append({ at: this.#parts.clock.wallMs(), ownerId, kind, subjectId, data });
   }
 }
 

@@ -28,6 +28,7 @@ import type { Token } from "../store/tokens.ts";
 import type { Codebases } from "./codebases.ts";
 import { createOnce } from "./idempotent.ts";
 import type { ServiceParts } from "./parts.ts";
+import { tell } from "./tell.ts";
 
 /** What a sandbox of a template is made with. */
 export interface TemplateBase {
@@ -121,7 +122,7 @@ export class Templates implements AsyncDisposable {
     const users = await this.#parts.store.transaction(({ templates }) => templates.remove(id));
     if (users > 0) throw new CorralError("template_state", `${users} sandboxes and snapshots stand on ${id}; destroy them first`);
     await this.#parts.corral.pool?.forget(id);
-    await this.#event(ownerId, "template-delete", id, {});
+    await tell(this.#parts, { id, ownerId }, "template-delete");
     this.#codebases.sweepLater(ownerId);
   }
 
@@ -153,7 +154,7 @@ export class Templates implements AsyncDisposable {
       if ("dir" in from) await this.#ofDirectory(record, from.dir);
       else this.#install(record, from.debootstrap);
     }
-    await this.#event(ownerId, "template-create", id, { name });
+    await tell(this.#parts, { id, ownerId }, "template-create", { name });
     return await this.get(token, id);
   }
 
@@ -211,7 +212,7 @@ export class Templates implements AsyncDisposable {
       await host.debootstrap({ suite, variant, include, dir, onStep, signal });
       onStep("Storing the root");
       await this.#fill(record, (filler) => importDir(filler, dir, belongsToRoot));
-      await this.#event(record.ownerId, "template-ready", record.id, {});
+      await tell(this.#parts, record, "template-ready");
     } finally {
       await rm(dir, { recursive: true, force: true });
     }
@@ -220,7 +221,7 @@ export class Templates implements AsyncDisposable {
   async #failed({ id, ownerId }: TemplateRecord, error: unknown): Promise<void> {
     const reason = error instanceof Error ? error.message : String(error);
     if (await this.#parts.store.templates.change(id, "building", { state: "failed", reason }))
-      await this.#event(ownerId, "template-fail", id, { reason });
+      await tell(this.#parts, { id, ownerId }, "template-fail", { reason });
   }
 
   async #fill({ id, ownerId }: TemplateRecord, act: (filler: Filler) => Promise<unknown>): Promise<void> {
@@ -275,10 +276,6 @@ export class Templates implements AsyncDisposable {
   #demandHere({ id, nodeId }: TemplateRecord): void {
     if (nodeId !== this.#parts.nodeId)
       throw new CorralError("template_state", `the template ${id} lies on ${nodeId}, which this server is not; ask that server`);
-  }
-
-  async #event(ownerId: string, kind: string, subjectId: string, data: Readonly<Record<string, unknown>>): Promise<void> {
-    await this.#parts.store.events.append({ at: this.#parts.clock.wallMs(), ownerId, kind, subjectId, data });
   }
 }
 

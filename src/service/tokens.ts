@@ -8,46 +8,46 @@ import type { Clock } from "../base/clock.ts";
 import type { Store } from "../store/store.ts";
 import type { Token } from "../store/tokens.ts";
 import type { Keys } from "./keys.ts";
+import { tell } from "./tell.ts";
+
+interface TokenParts {
+  readonly store: Store;
+  readonly clock: Clock;
+}
 
 export class Tokens {
-  readonly #store: Store;
-  readonly #clock: Clock;
+  readonly #parts: TokenParts;
   readonly #keys: Keys;
 
-  constructor({ store, clock }: { readonly store: Store; readonly clock: Clock }, keys: Keys) {
-    this.#store = store;
-    this.#clock = clock;
+  constructor(parts: TokenParts, keys: Keys) {
+    this.#parts = parts;
     this.#keys = keys;
   }
 
   async issue(asking: Token, { expiresInMs, sandboxId, ...body }: IssueTokenBody): Promise<IssuedToken> {
     demandAdmin(asking);
-    const now = this.#clock.wallMs();
-    const { token, secret } = await this.#store.tokens.issue({
+    const now = this.#parts.clock.wallMs();
+    const { token, secret } = await this.#parts.store.tokens.issue({
       ...body,
       now,
       ...(sandboxId === undefined ? {} : { sandboxId }),
       ...(expiresInMs === undefined ? {} : { expiresAt: now + expiresInMs }),
     });
-    await this.#event("token-issue", token.ownerId, token.id);
+    await tell(this.#parts, token, "token-issue");
     return { ...resource(token), secret };
   }
 
   async list(asking: Token, ownerId?: string): Promise<ListOf<TokenResource>> {
-    return { items: (await this.#store.tokens.list(whose(asking, ownerId))).map(resource) };
+    return { items: (await this.#parts.store.tokens.list(whose(asking, ownerId))).map(resource) };
   }
 
   async revoke(asking: Token, id: string, ownerId?: string): Promise<boolean> {
     const owner = whose(asking, ownerId);
     if (!isId("token", id)) return false;
-    const revoked = await this.#store.tokens.revoke(owner, id, this.#clock.wallMs());
+    const revoked = await this.#parts.store.tokens.revoke(owner, id, this.#parts.clock.wallMs());
     this.#keys.forget(id);
-    if (revoked) await this.#event("token-revoke", owner, id);
+    if (revoked) await tell(this.#parts, { id, ownerId: owner }, "token-revoke");
     return revoked;
-  }
-
-  async #event(kind: string, ownerId: string, subjectId: string): Promise<void> {
-    await this.#store.events.append({ at: this.#clock.wallMs(), ownerId, kind, subjectId, data: {} });
   }
 }
 
