@@ -17,6 +17,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   codebases: ["api", "base", "policy", "view"],
   runtime: ["api", "base", "policy", "view"],
   sandbox: ["api", "base", "policy", "view", "runtime"],
+  egress: ["api", "base"],
   config: ["api", "base"],
   service: ["api", "base", "policy", "store", "codebases", "sandbox"],
   server: ["api", "base", "policy", "config", "store", "service"],
@@ -34,6 +35,7 @@ const MAY_USE: Readonly<Record<string, readonly string[]>> = {
   codebases: ["node:*"],
   runtime: ["node:*"],
   sandbox: ["node:*"],
+  egress: ["node:*"],
   config: ["node:*", "yaml", "zod"],
   service: ["node:*"],
   server: [

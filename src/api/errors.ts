@@ -51,6 +51,12 @@ export const ERROR_KINDS = {
     retry: "never",
     meaning: "Judging the policy takes the server longer, or more memory, than it gives to such a question.",
   },
+  network_policy_invalid: {
+    status: 422,
+    fault: "caller",
+    retry: "never",
+    meaning: "A network policy holds a rule that cannot be; the message names the rule and what it lacks.",
+  },
   preset_unknown: { status: 422, fault: "caller", retry: "never", meaning: "No preset or policy file has that name." },
   codebase_not_found: { status: 404, fault: "caller", retry: "never", meaning: "The directory or codebase does not exist." },
   codebase_state: {

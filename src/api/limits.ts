@@ -243,3 +243,11 @@ export const POOL_IDLE_MS = 600_000;
 export const GIT_MAX_BYTES = 1024 ** 3;
 export const GIT_TIMEOUT_MS = 120_000;
 export const MAX_GIT_FETCHES = 2;
+
+/** Rules of one network policy, presets unfolded; ports, methods, paths, secrets of one rule, and ranges that an open one leaves out. */
+export const MAX_NETWORK_RULES = 256;
+export const MAX_NETWORK_ITEMS = 64;
+/** One path of a rule, bytes. */
+export const MAX_NETWORK_PATH_BYTES = 1_024;
+/** Longest span of a rule's rate, ms. */
+export const MAX_NETWORK_RATE_MS = 24 * 60 * 60 * 1000;

@@ -1,0 +1,125 @@
+// Which connections and requests a policy and the operator's ceiling carry. Pure; resolves and dials nothing.
+// Invariant: what is carried is carried by a rule of the policy and by one of the ceiling; neither widens the other.
+
+import type { Address } from "./address.ts";
+import { contains } from "./address.ts";
+import type { CompiledPolicy, Grant } from "./compile.ts";
+import type { Host } from "./host.ts";
+import { pathMatches } from "./paths.ts";
+
+export interface Rules {
+  readonly policy: CompiledPolicy;
+  readonly ceiling: CompiledPolicy;
+}
+
+export interface Target {
+  readonly host: Host;
+  readonly port: number;
+}
+
+/** One request, as it will be sent. */
+export interface RequestFacts {
+  readonly tls: boolean;
+  readonly method: string;
+  /** Without query. */
+  readonly path: string;
+}
+
+/** What may pass on a connection to a target. */
+export interface Passage {
+  /** Any bytes, unread. */
+  readonly raw: Grant | undefined;
+  /** TLS for the target's host, unread. */
+  readonly tunnel: Grant | undefined;
+  /** Secrets may go there, so TLS is read even where it could pass unread. */
+  readonly hasSecrets: boolean;
+  /** Requests are judged one by one, over TLS and over plain http. */
+  readonly https: boolean;
+  readonly http: boolean;
+}
+
+/** Why a target is refused: by the policy, or by the ceiling alone. */
+export type Refused = "no-rule" | "ceiling";
+
+/** Rules of a list that name the target. A range names no name: a name is not resolved to see where it lies. */
+function naming(list: CompiledPolicy, { host, port }: Target): Grant[] {
+  return list.filter(({ target, ports }) => {
+    if (ports !== undefined && !ports.has(port)) return false;
+    if (target.kind === "open")
+      return host.address === undefined || !target.except.some((range) => contains(range, host.address as Address));
+    if (target.kind === "range") return host.address !== undefined && contains(target.range, host.address);
+    if (host.address !== undefined) return false;
+    return target.below ? host.text.endsWith(`.${target.name}`) : host.text === target.name;
+  });
+}
+
+/** What may pass, or why nothing does. */
+export function passageTo(rules: Rules, target: Target): Passage | Refused {
+  const policy = naming(rules.policy, target);
+  const ceiling = naming(rules.ceiling, target);
+  if (policy.length === 0) return "no-rule";
+  if (ceiling.length === 0) return "ceiling";
+  const raw = ceiling.some(isRaw) ? policy.find(isRaw) : undefined;
+  const tunnel = ceiling.some(isUnread) ? policy.find(isUnread) : undefined;
+  return {
+    raw,
+    tunnel,
+    hasSecrets: policy.some(({ secrets }) => secrets.length > 0),
+    https: true,
+    http: policy.some(({ tls }) => !tls) && ceiling.some(({ tls }) => !tls),
+  };
+}
+
+/** The rules of the policy that carry one request, all of them, or why none does. */
+export function carrying(rules: Rules, target: Target, request: RequestFacts): readonly Grant[] | Refused | "request" {
+  const policy = naming(rules.policy, target);
+  if (policy.length === 0) return "no-rule";
+  const carried = policy.filter((grant) => carries(grant, request));
+  if (carried.length === 0) return "request";
+  return naming(rules.ceiling, target).some((grant) => carries(grant, request)) ? carried : "ceiling";
+}
+
+/** Whether one of the addresses of a name may be dialled: `except` of an open form, and private ranges, are judged by address. */
+export function reaches(rules: Rules, target: Target, at: { readonly address: Address; readonly isPrivate: boolean }): boolean {
+  return [rules.policy, rules.ceiling].every((list) => {
+    const byRange = list.some(({ target: { ...of }, ports }) => {
+      return of.kind === "range" && contains(of.range, at.address) && (ports === undefined || ports.has(target.port));
+    });
+    if (byRange) return true;
+    if (at.isPrivate) return false;
+    const grants = naming(list, target);
+    return grants.some(
+      ({ target: of }) => of.kind === "name" || (of.kind === "open" && !of.except.some((range) => contains(range, at.address))),
+    );
+  });
+}
+
+/** Whether a name may be resolved at all, on whatever port. */
+export function namesHost(rules: Rules, host: Host): boolean {
+  return [rules.policy, rules.ceiling].every((list) =>
+    list.some(({ target }) => {
+      if (host.address !== undefined) return false;
+      if (target.kind === "name") return target.below ? host.text.endsWith(`.${target.name}`) : host.text === target.name;
+      return target.kind === "open";
+    }),
+  );
+}
+
+/** True when names beyond those of rules may be resolved. */
+export function isOpen({ policy, ceiling }: Rules): boolean {
+  return [policy, ceiling].every((list) => list.some(({ target }) => target.kind === "open"));
+}
+
+function isUnread({ methods, paths }: Grant): boolean {
+  return methods === undefined && paths === undefined;
+}
+
+function isRaw(grant: Grant): boolean {
+  return !grant.tls && isUnread(grant);
+}
+
+function carries(grant: Grant, { tls, method, path }: RequestFacts): boolean {
+  if (grant.tls && !tls) return false;
+  if (grant.methods !== undefined && !grant.methods.has(method)) return false;
+  return grant.paths === undefined || grant.paths.some((pattern) => pathMatches(pattern, path));
+}
