@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds guest/build/corral-guest, one static program from every guest/*.c.
-#   guest/make.sh [--musl | --arm64] [--asan] [--fuzz] [--out FILE]
+# Builds guest/build/corral-guest, one static program from every guest/*.c, and guest/build/attempts/, what `corral doctor --attack` runs inside.
+#   guest/make.sh [--musl | --arm64] [--asan] [--fuzz] [--out FILE]     (a flag: no attempts)
 # Without a flag: with musl-gcc where there is one, else with cc ($CC).   --musl: musl-gcc or nothing.   --arm64: guest/build/corral-guest-arm64 with aarch64-linux-gnu-gcc.
 # --asan:  guest/build/corral-guest-asan, not static, with AddressSanitizer and UBSan.
 # --fuzz:  guest/build/fuzz-*, one per guest/test/fuzz-*.c, with clang and libFuzzer.
@@ -11,7 +11,8 @@ version=$(sed -n 's/^  "version": "\(.*\)",$/\1/p' ../package.json)
 warn="-std=c11 -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2"
 common="$warn -I. -DGUEST_VERSION=\"$version\""
 hard="-O2 -fstack-protector-strong -fno-plt -ffunction-sections -fdata-sections -Wl,--gc-sections -Wl,-z,noexecstack"
-cc=${CC:-cc} musl=auto out=build/corral-guest kind=static fuzz=no
+cc=${CC:-cc} musl=auto out=build/corral-guest kind=static fuzz=no attempts=no
+[ $# -gt 0 ] || attempts=yes
 while [ $# -gt 0 ]; do
   case $1 in
     --musl) cc=musl-gcc musl=yes ;;
@@ -23,6 +24,15 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
+# glibc names errors, musl does not.
+if [ $attempts = yes ]; then
+  mkdir -p build/attempts
+  for source in ../src/attack/programs/*.c; do
+    name=build/attempts/$(basename "$source" .c)
+    $cc -std=gnu11 -O1 -static -pthread -Wall -Wextra -Werror "$source" -o "$name.$$"
+    mv "$name.$$" "$name"
+  done
+fi
 # At its start a program of glibc asks the processor some fifty questions that a virtual machine answers slowly: about 0.3 ms, twice
 # for each sandbox. One of musl asks none.
 if [ $musl = auto ] && [ -z "${CC-}" ] && command -v musl-gcc >/dev/null; then cc=musl-gcc musl=yes; fi

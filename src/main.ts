@@ -26,6 +26,11 @@ const host: CliHost = {
   localServer: findServer,
   serve: serveHere,
   serverConfig: describeConfigHere,
+  attack: async (request) => {
+    demandLinux();
+    const { attack } = await import("./attack/run.ts");
+    return await attack({ buildDir: join(ROOT, "guest", "build"), version: host.version, ...HERE }, request);
+  },
   bench: async (request) => {
     const { runBenches } = await import("../bench/run.ts");
     return await runBenches({

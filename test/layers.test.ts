@@ -18,6 +18,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   runtime: ["api", "base", "policy", "view"],
   sandbox: ["api", "base", "policy", "view", "runtime"],
   egress: ["api", "base"],
+  attack: ["api", "base", "runtime", "sandbox"],
   config: ["api", "base"],
   service: ["api", "base", "policy", "store", "codebases", "sandbox"],
   server: ["api", "base", "policy", "config", "store", "service"],
@@ -36,6 +37,7 @@ const MAY_USE: Readonly<Record<string, readonly string[]>> = {
   runtime: ["node:*"],
   sandbox: ["node:*"],
   egress: ["node:*"],
+  attack: ["node:*"],
   config: ["node:*", "yaml", "zod"],
   service: ["node:*"],
   server: [

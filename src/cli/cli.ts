@@ -70,6 +70,7 @@ function program(session: Session): Command {
   addPolicy(corral, session);
   addNouns(corral, session);
   addContent(corral, session);
+  addDoctor(corral, session);
   addRest(corral, session);
   return corral;
 }
@@ -244,7 +245,17 @@ function addPolicy(corral: Command, session: Session): void {
     });
 }
 
-function addRest(corral: Command, session: Session): void {
+interface DoctorWords {
+  readonly data?: string;
+  readonly json?: boolean;
+  readonly census?: boolean;
+  readonly attack?: boolean;
+  readonly runtime?: string;
+  readonly class?: string;
+  readonly id?: string;
+}
+
+function addDoctor(corral: Command, session: Session): void {
   corral
     .command("doctor")
     .summary("tell what this machine can do, what is missing, what mends it")
@@ -253,11 +264,23 @@ function addRest(corral: Command, session: Session): void {
     )
     .option("--json", "print the report as one object")
     .option("--census", "list what of Corral lives in the kernel and in the data directory")
+    .option("--attack", "try to break out of sandboxes over a data directory of its own, and tell what held")
+    .option("--runtime <name>", "with --attack: only on this runtime")
+    .option("--class <name>", "with --attack: only attempts of this class")
+    .option("--id <class/name>", "with --attack: only this attempt")
     .addOption(dataOption())
-    .action(async (options: { data?: string; json?: boolean; census?: boolean }) => {
+    .action(async (options: DoctorWords) => {
+      if (options.attack === true) {
+        const { attack } = await import("./commands/attack.ts");
+        session.exitCode = await attack(options, session.host);
+        return;
+      }
       const { doctor } = await import("./commands/doctor.ts");
       session.exitCode = await withCorral(session, options, (client) => doctor(client, options));
     });
+}
+
+function addRest(corral: Command, session: Session): void {
   corral
     .command("serve")
     .summary("serve sandboxes over HTTP")

@@ -1,6 +1,7 @@
 // What the command line is handed by main.ts: the client it speaks to and the few things that lie outside of it.
 // Types alone. Invariant: commands see a `Corral`, never how it is built.
 
+import type { AttackReport, AttackRequest } from "../api/attack.ts";
 import type { Corral } from "../api/corral.ts";
 
 export interface OpenOptions {
@@ -54,6 +55,8 @@ export interface CliHost {
   serve(request: ServeRequest): Promise<RunningServer>;
   /** What a server would be started with: as text, and by key. No password is in it. */
   serverConfig(request: ServeRequest): Promise<{ readonly text: string; readonly keys: ReadonlyMap<string, ConfigValue> }>;
+  /** Throws `request_invalid` for a runtime, class or id that there is none of. */
+  attack(request: AttackRequest): Promise<AttackReport>;
   /** Returns the process's exit code. */
   bench(request: BenchRequest): Promise<number>;
 }

@@ -58,8 +58,14 @@ function flushed(stream: NodeJS.WriteStream): Promise<void> {
 export async function print(text: string | Uint8Array): Promise<void> {
   const { stdout } = process;
   await new Promise<void>((resolve, reject) => {
-    stdout.once("error", (error: NodeJS.ErrnoException) => (error.code === "EPIPE" ? resolve() : reject(error)));
-    stdout.write(text, () => resolve());
+    const onError = (error: NodeJS.ErrnoException): void => (error.code === "EPIPE" ? resolve() : reject(error));
+    stdout.once("error", onError);
+    // A write that failed calls back before its error is told: the listener must still be there then.
+    stdout.write(text, (error) => {
+      if (error) return;
+      stdout.off("error", onError);
+      resolve();
+    });
   });
 }
 

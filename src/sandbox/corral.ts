@@ -38,6 +38,8 @@ export interface LocalCorralOptions {
   readonly pool?: PoolPlan;
   /** For negative controls of the security suite alone: containment steps that every sandbox leaves out. */
   readonly weaken?: readonly number[];
+  /** First of the ids outside that sandboxes get as root; absent: the same for every Corral of this machine. */
+  readonly idBase?: number;
 }
 
 /** The client of this process over a data directory. */
@@ -83,10 +85,11 @@ class LocalCorral implements HostCorral {
   constructor(data: DataDir, options: LocalCorralOptions) {
     this.#data = data;
     this.#clock = options.clock ?? systemClock;
-    const { guestFile, env, uid, stored, weaken = [], lasting = false } = options;
+    const { guestFile, env, uid, stored, weaken = [], lasting = false, idBase } = options;
     const known = stored === undefined ? {} : { stored };
+    const ids = idBase === undefined ? {} : { idBase };
     const onGone = (id: string): void => void this.#sandboxes.delete(id);
-    this.#options = { data, clock: this.#clock, guestFile, env, uid, weaken, lasting, ...known, onGone };
+    this.#options = { data, clock: this.#clock, guestFile, env, uid, weaken, lasting, ...known, ...ids, onGone };
     this.#workshops = new Workshops(this.#options);
     const shop = async (): Promise<Workshop> => (await this.#workshops.choose(undefined)).shop;
     if (options.pool !== undefined) this.pool = new Pool({ ...options.pool, clock: this.#clock, shop });

@@ -30,6 +30,8 @@ export interface WorkshopOptions {
   readonly stored?: StoredCodebases;
   /** Containment steps to leave out; empty outside the security suite. */
   readonly weaken: readonly number[];
+  /** First id outside of sandboxes as root; absent: that of every Corral of this machine. */
+  readonly idBase?: number;
   /** Sandboxes outlive this process, for the next one to take over. */
   readonly lasting?: boolean;
   readonly onGone: (id: string) => void;
@@ -159,7 +161,7 @@ async function openRuntime(name: RuntimeName, options: WorkshopOptions): Promise
 }
 
 /** What every runtime is opened with. Throws `runtime_unavailable` where there is no system call filter for this machine. */
-export function runtimeOptions({ data, guestFile, weaken }: WorkshopOptions): NativeOptions {
+export function runtimeOptions({ data, guestFile, weaken, idBase }: WorkshopOptions): NativeOptions {
   const arch = filterArch();
   if (arch === undefined)
     throw new CorralError("runtime_unavailable", `there is no system call filter for ${process.arch}; Corral runs on x86-64 and arm64`);
@@ -168,6 +170,7 @@ export function runtimeOptions({ data, guestFile, weaken }: WorkshopOptions): Na
     runDir: data.run,
     mode: "auto",
     allowWeaken: weaken.length > 0,
+    ...(idBase === undefined ? {} : { idBase }),
     seccomp: seccompProgram({ arch, pid1Clone3: true }),
   };
 }

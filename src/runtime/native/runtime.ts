@@ -37,6 +37,8 @@ export interface NativeOptions {
   readonly failStep?: number;
   /** BPF program of the sandboxes (runtime/seccomp). */
   readonly seccomp: Uint8Array;
+  /** First outside id of sandboxes as root; absent: that of every sandbox of this machine. */
+  readonly idBase?: number;
   /** Another program builds the root inside what the spawner made (runtime/bwrap); absent: the spawner does. */
   readonly foreign?: ForeignRoot;
 }
@@ -77,7 +79,13 @@ export async function openNativeRuntime(options: NativeOptions): Promise<Runtime
     throw new CorralError("runtime_unavailable", `the native runtime needs a range of ids: ${rootless.reason}`);
   const count = rootless?.count ?? ROOT_ID_COUNT;
   const user = Math.min(USER_ID, count - 1);
-  const ids: IdMap = { base: rootless === undefined ? ROOT_ID_BASE : 1, count, uid: user, gid: user, trusted: rootless === undefined };
+  const ids: IdMap = {
+    base: rootless === undefined ? (options.idBase ?? ROOT_ID_BASE) : 1,
+    count,
+    uid: user,
+    gid: user,
+    trusted: rootless === undefined,
+  };
   const runtime = new NativeRuntime({ options, ids, mode, rootless });
   try {
     await runtime.start();

@@ -1,7 +1,7 @@
-// Small steps that stories share: run a program of test/fixtures/attempts inside or outside and demand an answer.
+// Small steps that stories share: run a program of src/attack/programs inside or outside and demand an answer.
 
 import { strict as assert } from "node:assert";
-import type { ExecResult, Sandbox } from "../../src/api/sandbox.ts";
+import type { ExecResult, Sandbox } from "../api/sandbox.ts";
 import type { Bed } from "./row.ts";
 
 const text = new TextDecoder();
@@ -31,4 +31,3 @@ export async function stillAnswers(sandbox: Sandbox): Promise<void> {
 }
 
 export const stdout = (result: ExecResult): string => text.decode(result.stdout);
-export const stderr = (result: ExecResult): string => text.decode(result.stderr);

@@ -1,6 +1,6 @@
 // Class process: what a program may do to other processes, to its own privileges and to the terminal. Data; stories stand in process-stories.ts.
 
-import { all, type CallRow } from "./row.ts";
+import { all, type CallRow } from "../row.ts";
 
 const EPERM = ["EPERM"] as const;
 const CLOSED = ["EACCES", "EPERM", "ENOENT"] as const;

@@ -1,15 +1,16 @@
-// The catalogue: every row, and how a row is judged. One list, so that a door or a runtime cannot be forgotten.
+// The catalogue: every row, what of it can be tried today, and how a row is judged. One list, so that a door or a runtime cannot be forgotten.
+// Invariant: an attempt and its control throw; what they threw becomes a result in judge.ts alone.
 
 import { strict as assert } from "node:assert";
-import { DOOR_STORIES } from "./door-stories.ts";
-import { FILE_STORIES } from "./file-stories.ts";
-import { KERNEL_ROWS } from "./kernel.ts";
-import { NETWORK_STORIES } from "./network-stories.ts";
-import { PROCESS_ROWS } from "./process.ts";
-import { PROCESS_STORIES } from "./process-stories.ts";
-import { RESOURCE_STORIES } from "./resource-stories.ts";
 import type { Bed, CallRow, SecurityRow } from "./row.ts";
 import { isCallRow } from "./row.ts";
+import { DOOR_STORIES } from "./rows/door-stories.ts";
+import { FILE_STORIES } from "./rows/file-stories.ts";
+import { KERNEL_ROWS } from "./rows/kernel.ts";
+import { NETWORK_STORIES } from "./rows/network-stories.ts";
+import { PROCESS_ROWS } from "./rows/process.ts";
+import { PROCESS_STORIES } from "./rows/process-stories.ts";
+import { RESOURCE_STORIES } from "./rows/resource-stories.ts";
 import { attempt } from "./say.ts";
 
 export const CATALOGUE: readonly SecurityRow[] = [
@@ -22,9 +23,12 @@ export const CATALOGUE: readonly SecurityRow[] = [
   ...NETWORK_STORIES,
 ];
 
-/** The inside half. Throws when the attempt reached something, naming it. */
-export async function demandHeld(row: SecurityRow, bed: Bed): Promise<void> {
-  if (!isCallRow(row)) return await row.attempt(bed);
+/** The inside half. Throws when the attempt reached something, naming it. Returns the distinct answers of a list of calls. */
+export async function demandHeld(row: SecurityRow, bed: Bed): Promise<readonly string[] | undefined> {
+  if (!isCallRow(row)) {
+    await row.attempt(bed);
+    return undefined;
+  }
   await using sandbox = await bed.open();
   const result = await sandbox.exec({ command: [attempt("calls"), ...Object.keys(row.calls)], timeoutMs: 60_000 });
   const answers = parse(new TextDecoder().decode(result.stdout));
@@ -32,6 +36,7 @@ export async function demandHeld(row: SecurityRow, bed: Bed): Promise<void> {
     const answer = answers.get(word);
     assert.ok(answer !== undefined && holds.includes(answer), `${word} answered ${answer ?? "nothing"}, must be ${holds.join(" or ")}`);
   }
+  return [...new Set(answers.values())].sort();
 }
 
 /** The control. Throws when the attempt does not work unprotected either, so that the row proves nothing here. */
@@ -39,11 +44,12 @@ export async function demandControl(row: SecurityRow, bed: Bed): Promise<void> {
   if (!isCallRow(row)) return await row.control.prove(bed);
   for (const word of controlWords(row)) {
     // One process each: a call that succeeds (a new root, say) must not spoil the next.
-    const answer = parse((await bed.outside([bed.program("calls"), word])).stdout).get(word);
+    const outside = await bed.outside([bed.program("calls"), word]);
+    const answer = parse(outside.stdout).get(word);
     const holds: readonly string[] = row.calls[word] ?? [];
     assert.ok(
       answer !== undefined && !holds.includes(answer),
-      `${word} answers ${answer ?? "nothing"} outside too: this row proves nothing here`,
+      `${word} answers ${answer ?? `nothing (${outside.stderr.trim().split("\n")[0] ?? ""})`} outside too: this row proves nothing here`,
     );
   }
 }

@@ -2,9 +2,9 @@
 
 import { strict as assert } from "node:assert";
 import { readFileSync, readlinkSync } from "node:fs";
-import type { Sandbox } from "../../src/api/sandbox.ts";
-import type { StoryRow } from "./row.ts";
-import { attempt, inside, outside, stdout } from "./say.ts";
+import type { Sandbox } from "../../api/sandbox.ts";
+import type { StoryRow } from "../row.ts";
+import { attempt, inside, outside, stdout } from "../say.ts";
 
 const NAMESPACES = ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"] as const;
 const CAP_LINES = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] as const;

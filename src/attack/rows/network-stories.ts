@@ -4,8 +4,8 @@ import { strict as assert } from "node:assert";
 import { once } from "node:events";
 import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
-import type { StoryRow } from "./row.ts";
-import { attempt, inside } from "./say.ts";
+import type { StoryRow } from "../row.ts";
+import { attempt, inside } from "../say.ts";
 
 const ADDRESSES = ["1.1.1.1 443", "10.0.0.1 80", "169.254.169.254 80", "224.0.0.1 5353", "2606:4700::1 443", "fd00:ec2::254 80"] as const;
 

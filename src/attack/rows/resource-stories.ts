@@ -1,12 +1,23 @@
-// Class resource: exhaustion. Each attempt stays inside its sandbox's limits; the control runs the same program in a sandbox with room, or outside
-// with a bound, and shows that it would have gone on.
+// Class resource: exhaustion. Each attempt stays inside its sandbox's limits; the control asks for more than those in a sandbox with twice as
+// much, or outside with a bound, and shows that it would have gone on.
 
 import { strict as assert } from "node:assert";
-import type { StoryRow } from "./row.ts";
-import { attempt, inside, outside, stdout, stillAnswers } from "./say.ts";
+import type { StoryRow } from "../row.ts";
+import { attempt, inside, outside, stdout, stillAnswers } from "../say.ts";
 
 const MIB = 1024 ** 2;
 const SMALL = { memoryBytes: 64 * MIB, pids: 64 } as const;
+/** Twice of it: in there a control cannot harm a node in use either. */
+const TWICE = { memoryBytes: 2 * SMALL.memoryBytes, pids: 2 * SMALL.pids } as const;
+
+/** What is refused in SMALL succeeds in TWICE. */
+const inTwice = (what: string, amount: string): StoryRow["control"] => ({
+  kind: "twin",
+  async prove(bed) {
+    await using sandbox = await bed.open({ limits: TWICE });
+    assert.equal(await inside(sandbox, [attempt("resource"), what, amount]), `${amount} OK`);
+  },
+});
 
 export const RESOURCE_STORIES: readonly StoryRow[] = [
   {
@@ -23,12 +34,7 @@ export const RESOURCE_STORIES: readonly StoryRow[] = [
       assert.ok(bomb.timedOut || bomb.limitHit === "pids");
       await stillAnswers(sandbox);
     },
-    control: {
-      kind: "plain",
-      async prove(bed) {
-        assert.equal(await outside(bed, [bed.program("resource"), "fork", "200"]), "200 OK");
-      },
-    },
+    control: inTwice("fork", "96"),
   },
   {
     id: "resource/memory-touch",
@@ -40,12 +46,7 @@ export const RESOURCE_STORIES: readonly StoryRow[] = [
       assert.equal(result.limitHit, "memory");
       await stillAnswers(sandbox);
     },
-    control: {
-      kind: "plain",
-      async prove(bed) {
-        assert.equal(await outside(bed, [bed.program("resource"), "touch", "128"]), "128 OK");
-      },
-    },
+    control: inTwice("touch", "96"),
   },
   {
     id: "resource/memory-elsewhere",
@@ -66,12 +67,7 @@ export const RESOURCE_STORIES: readonly StoryRow[] = [
       }
       await stillAnswers(sandbox);
     },
-    control: {
-      kind: "plain",
-      async prove(bed) {
-        assert.equal(await outside(bed, [bed.program("resource"), "memfd", "128"]), "128 OK");
-      },
-    },
+    control: inTwice("memfd", "96"),
   },
   {
     id: "resource/tmpfs-fill",

@@ -1,10 +1,9 @@
 // What one row of the security catalogue is. Rows are data where an attempt is a list of system calls, functions where it is a story.
 // Invariant: a row holds only when the attempt met its result inside AND its control shows that the attempt works where nothing protects.
 
-import type { Policy } from "../../src/api/policy.ts";
-import type { RuntimeName, Sandbox, SandboxLimits } from "../../src/api/sandbox.ts";
-
-export type RowClass = "door" | "resource" | "process" | "kernel" | "file" | "egress" | "reuse" | "covert";
+import type { AttackClass } from "../api/attack.ts";
+import type { Policy } from "../api/policy.ts";
+import type { RuntimeName, Sandbox, SandboxLimits } from "../api/sandbox.ts";
 
 /**
  * How a control proves that the attempt can succeed: `plain` unsandboxed; `gate` a harmless call past the same permission check answers
@@ -13,26 +12,30 @@ export type RowClass = "door" | "resource" | "process" | "kernel" | "file" | "eg
  */
 export type ControlKind = "plain" | "gate" | `weak:${number}` | "twin" | "planted" | "naive" | "accept";
 
-/** Where attempts are made: sandboxes of one runtime, and the programs of test/fixtures/attempts. */
+/** Where attempts are made: sandboxes of one runtime, and the programs of src/attack/programs. */
 export interface Bed {
   readonly runtime: RuntimeName;
   /** A directory of the host that this row alone uses. */
   readonly scratch: string;
   open(options?: { dir?: string; policy?: Policy; limits?: SandboxLimits; weaken?: readonly number[] }): Promise<Sandbox>;
-  /** Absolute path on the host of a compiled attempt; it is also at the same name in /workspace/.attempts of sandboxes made by `open` without `dir`. */
+  /** Absolute path on the host of a compiled attempt; it is also in /workspace/.attempts of sandboxes that `open` made without `dir`. */
   program(name: string): string;
-  /** Runs argv outside any sandbox, as root in throwaway namespaces, so that an attempt which succeeds changes nothing that stays. */
+  /** Runs argv outside any sandbox, in throwaway namespaces, so that an attempt which succeeds changes nothing that stays. */
   outside(argv: readonly string[], options?: { asUser?: boolean }): Promise<{ exitCode: number; stdout: string; stderr: string }>;
 }
 
 interface RowFacts {
-  /** `class/name` as in docs/scoreboard and SPEC.md. */
-  readonly id: `${RowClass}/${string}`;
+  /** `class/name`, as in docs/scoreboard.md. */
+  readonly id: `${AttackClass}/${string}`;
   readonly what: string;
   readonly runtimes?: readonly RuntimeName[];
+  /** Ways in that the attempt tries; default `exec`. */
+  readonly door?: string;
+  /** What SECURITY.md does not promise and this row shows: the attempt is expected to get through. */
+  readonly open?: string;
 }
 
-/** Calls of test/fixtures/attempts/calls.c: word → the results that hold. */
+/** Calls of src/attack/programs/calls.c: word → the results that hold. */
 export interface CallRow extends RowFacts {
   readonly calls: Readonly<Record<string, readonly string[]>>;
   readonly control: {

@@ -3,8 +3,8 @@
 import { strict as assert } from "node:assert";
 import { chmodSync, copyFileSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
-import type { StoryRow } from "./row.ts";
-import { attempt, inside, outside, stillAnswers } from "./say.ts";
+import type { StoryRow } from "../row.ts";
+import { attempt, inside, outside, stillAnswers } from "../say.ts";
 
 const READ_ALL = { rules: [{ pattern: "**", permission: "read" }] } as const;
 
@@ -67,6 +67,7 @@ export const PROCESS_STORIES: readonly StoryRow[] = [
     control: {
       kind: "plain",
       prove: async () => {
+        // SAFETY: signal 0 sends nothing; it asks whether this process might be signalled.
         process.kill(process.pid, 0);
       },
     },

@@ -1,7 +1,7 @@
 // Class kernel: calls that reach the kernel's privileged or newest parts. Data alone.
 // Results are errno names; a call that the kernel of this machine was built without answers ENOSYS outside, which still differs from EPERM inside.
 
-import { all, type CallRow } from "./row.ts";
+import { all, type CallRow } from "../row.ts";
 
 const EPERM = ["EPERM"] as const;
 const ENOSYS = ["ENOSYS"] as const;
