@@ -324,7 +324,7 @@ export function codebaseRows(lab: () => ClientLab): void {
       const other = await make({}, cleo);
       // It is swept when nobody writes.
       await expect
-        .poll(() => codeOf(cleo.codebases.put(other.id, "more", Buffer.alloc(15 * 1024 ** 2, 2))), { timeout: 10_000 })
+        .poll(() => codeOf(cleo.codebases.put(other.id, "more", Buffer.alloc(15 * 1024 ** 2, 2))), { timeout: 30_000 })
         .toBe("passed");
     },
   );
