@@ -3,7 +3,7 @@
 // browser is refused unless its origin was configured, so that no web page acts with a person's key or reach.
 
 import swagger from "@fastify/swagger";
-import Fastify, { type FastifyRequest } from "fastify";
+import Fastify, { type FastifyInstance, type FastifyRequest } from "fastify";
 import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from "fastify-type-provider-zod";
 import type { Logger } from "pino";
 import { CorralError } from "../api/errors.ts";
@@ -12,7 +12,7 @@ import { randomText } from "../base/random-text.ts";
 import type { ServerConfig } from "../config/schema.ts";
 import type { Service } from "../service/service.ts";
 import type { Store } from "../store/store.ts";
-import { auditRequests } from "./audit.ts";
+import { auditRequests, READS } from "./audit.ts";
 import { requireKey } from "./auth.ts";
 import { documentOptions } from "./document.ts";
 import { answerErrors, answerMalformed } from "./errors.ts";
@@ -97,6 +97,7 @@ export async function buildApp(parts: AppParts): Promise<ZodApp> {
     });
   await app.register((keyed, _options, done) => {
     auditRequests(keyed, parts.service);
+    settleFirst(keyed, parts.store);
     requireKey(keyed, parts.service, limits);
     keyedRoutes(keyed.withTypeProvider<ZodTypeProvider>(), parts, proxy);
     done();
@@ -117,6 +118,13 @@ function refuseFirst(app: ZodApp, origins: readonly string[]): void {
     done(
       ending ? new CorralError("overloaded", "the server is ending; ask again") : (hostProblem(request) ?? originProblem(request, origins)),
     );
+  });
+}
+
+/** What a client was told that it happened outlives a power cut. Reads and streams of output tell of nothing new. */
+function settleFirst(app: FastifyInstance, store: Store): void {
+  app.addHook("onSend", async (request) => {
+    if (!READS.has(request.method)) await store.settled();
   });
 }
 

@@ -12,7 +12,7 @@ declare module "fastify" {
   }
 }
 
-const READS = new Set(["GET", "HEAD", "OPTIONS"]);
+export const READS: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS"]);
 const REFUSALS = new Set(["unauthorized", "forbidden"]);
 const VERBS: Readonly<Record<string, string>> = { DELETE: "delete", PUT: "put", PATCH: "patch" };
 const SINGULAR = /^(.*)s$/;

@@ -62,6 +62,8 @@ export class CodebaseSweep implements AsyncDisposable {
   async #sweep(ownerId: string): Promise<void> {
     if (!this.#waiting.delete(ownerId)) return;
     const { store, nodeId, codebases, clock } = this.#parts;
+    // A row that came back after a power cut would name what is gone from the disk.
+    await store.settled();
     await codebases.sweep(ownerId, async ({ uploads }) => {
       const told = listUploads(uploads, clock.wallMs() - UPLOAD_MS).map(({ tree }) => tree.root);
       const kept = (await this.#kept()).filter(({ stored }) => stored.ownerId === ownerId).map(({ stored }) => stored.root);

@@ -9,7 +9,7 @@ import { verifies } from "../../test/verifies.ts";
 import { IDEMPOTENCY_MS } from "../api/limits.ts";
 import { postgresDialect } from "./postgres.ts";
 import type { SandboxRecord } from "./sandboxes.ts";
-import { sqliteDialect } from "./sqlite.ts";
+import { openSqlite } from "./sqlite.ts";
 import { openStore, type Store, type StoreOptions } from "./store.ts";
 
 const DATABASES = ["sqlite", "postgres"] as const;
@@ -49,7 +49,7 @@ function record(id: string, more: Partial<SandboxRecord> = {}): SandboxRecord {
 /** Every value of every table, as one text. */
 async function dump(options: StoreOptions): Promise<string> {
   const db = new Kysely<Record<string, Record<string, unknown>>>({
-    dialect: options.kind === "sqlite" ? sqliteDialect(options) : postgresDialect(options),
+    dialect: options.kind === "sqlite" ? openSqlite(options).dialect : postgresDialect(options),
   });
   const tables = await db.introspection.getTables();
   const all: unknown[] = [];
@@ -365,7 +365,7 @@ describe("SQLite alone", () => {
   it("is in WAL mode with the cache and the safety that were asked for", async () => {
     const file = join(dir, "options.db");
     await (await openStore({ kind: "sqlite", file }))[Symbol.asyncDispose]();
-    const db = new Kysely<object>({ dialect: sqliteDialect({ file, synchronous: "normal", cacheKiB: 512 }) });
+    const db = new Kysely<object>({ dialect: openSqlite({ file, synchronous: "normal", cacheKiB: 512 }).dialect });
     const pragma = async (name: string): Promise<unknown> =>
       Object.values((await sql<Record<string, unknown>>`${sql.raw(`pragma ${name}`)}`.execute(db)).rows[0] ?? {})[0];
     expect(await pragma("journal_mode")).toBe("wal");

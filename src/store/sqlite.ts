@@ -1,48 +1,72 @@
 // SQLite inside Node.js as Kysely's driver wants it. Not the only way to the file: another process may read it at the same time.
-// Invariant: the database is in WAL mode unless told otherwise, checks foreign keys, and waits for a lock instead of failing at once.
+// Invariant: the database is in WAL mode unless told otherwise, checks foreign keys, and waits for a lock instead of failing at once; with
+// `full`, what was committed before `settled` was asked outlives a power cut once that resolved.
 
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
 import { type SqliteDatabase, SqliteDialect } from "kysely";
 import { CorralError } from "../api/errors.ts";
 import { STORE_BUSY_MS, STORE_SQLITE_CACHE_KIB } from "../api/limits.ts";
+import { WalSync, walOf } from "./wal-sync.ts";
 
 export interface SqliteOptions {
   /** Path of the file; made when absent. */
   readonly file: string;
   /** Readers and a writer at once; default true. False for file systems without shared memory. */
   readonly wal?: boolean;
-  /** `normal` may lose the last commits at a power cut, never at a kill; `full` loses none. Default `full`. */
+  /** `normal` may lose the last commits at a power cut, never at a kill; `full` loses none that was waited for. Default `full`. */
   readonly synchronous?: "normal" | "full";
   /** Page cache, KiB. */
   readonly cacheKiB?: number;
 }
 
+/** Statements that certainly write nothing. */
+const READS = /^\s*select\b/i;
 /** Primary result codes of SQLite that a caller can act on. */
 const SQLITE_BUSY = 5;
 const SQLITE_FULL = 13;
 
-export function sqliteDialect(options: SqliteOptions): SqliteDialect {
+export interface Sqlite {
+  readonly dialect: SqliteDialect;
+  /** Resolves when all that was committed outlives a power cut; at once with `normal`. Throws `store_unavailable`. */
+  readonly settled: () => Promise<void>;
+}
+
+export function openSqlite(options: SqliteOptions): Sqlite {
   const { file, wal = true, synchronous = "full", cacheKiB = STORE_SQLITE_CACHE_KIB } = options;
+  const log = wal && synchronous === "full" ? walOf(file) : undefined;
+  const sync = log === undefined ? undefined : new WalSync(log.sync);
   let database: DatabaseSync;
   try {
     database = new DatabaseSync(file, { enableForeignKeyConstraints: true });
-    database.exec(`pragma busy_timeout = ${STORE_BUSY_MS}; pragma journal_mode = ${wal ? "wal" : "delete"}; pragma synchronous = ${synchronous};
-      pragma cache_size = -${cacheKiB}`);
+    // With a log that we sync ourselves, SQLite syncs it before a checkpoint alone.
+    database.exec(`pragma busy_timeout = ${STORE_BUSY_MS}; pragma journal_mode = ${wal ? "wal" : "delete"};
+      pragma synchronous = ${log === undefined ? synchronous : "normal"}; pragma cache_size = -${cacheKiB}`);
   } catch (cause) {
     throw told(cause);
   }
-  return new SqliteDialect({ database: adapt(database) });
+  return {
+    dialect: new SqliteDialect({ database: adapt(database, { wrote: () => sync?.wrote(), closed: () => log?.close() }) }),
+    settled: async () => await sync?.settled(),
+  };
 }
 
-function adapt(database: DatabaseSync): SqliteDatabase {
+function adapt(database: DatabaseSync, { wrote, closed }: { readonly wrote: () => void; readonly closed: () => void }): SqliteDatabase {
   return {
-    close: () => database.close(),
+    close: () => {
+      closed();
+      database.close();
+    },
     prepare: (text) => {
       const statement = telling(() => database.prepare(text));
+      const act = <T>(run: () => T): T => {
+        const result = telling(run);
+        if (!READS.test(text)) wrote();
+        return result;
+      };
       return {
         reader: statement.columns().length > 0,
-        all: (values) => telling(() => statement.all(...inputs(values))),
-        run: (values) => telling(() => statement.run(...inputs(values))),
+        all: (values) => act(() => statement.all(...inputs(values))),
+        run: (values) => act(() => statement.run(...inputs(values))),
         iterate: (values) => rows(statement, values),
       };
     },

@@ -10,7 +10,7 @@ import { postgresDialect, type PostgresOptions } from "./postgres.ts";
 import { type AuditLog, auditOf, eventsOf, type Log, type NewEvent, type StoredEvent } from "./records.ts";
 import { type Sandboxes, sandboxesOf } from "./sandboxes.ts";
 import { type Snapshots, snapshotsOf } from "./snapshots.ts";
-import { sqliteDialect, type SqliteOptions } from "./sqlite.ts";
+import { openSqlite, type SqliteOptions } from "./sqlite.ts";
 import type { Db, Tables } from "./tables.ts";
 import { type Templates, templatesOf } from "./templates.ts";
 import { type Tokens, tokensOf } from "./tokens.ts";
@@ -33,6 +33,8 @@ export interface Store extends StoreTables, AsyncDisposable {
   readonly kind: StoreKind;
   /** All or nothing. Use only the tables that `act` is given: on SQLite the store's own would wait for this transaction to end. */
   transaction<T>(act: (tables: StoreTables) => Promise<T>): Promise<T>;
+  /** Resolves when what was committed before the call outlives a power cut; a kill it outlives at once. Throws `store_unavailable`. */
+  settled(): Promise<void>;
   /** Resolves when the database answers. Throws `store_unavailable` or `overloaded`. */
   ping(): Promise<void>;
 }
@@ -40,7 +42,10 @@ export interface Store extends StoreTables, AsyncDisposable {
 /** Opens the database and brings its tables up to date. Throws `store_unavailable`. */
 export async function openStore(options: StoreOptions): Promise<Store> {
   const { kind } = options;
-  const db: Db = new Kysely<Tables>({ dialect: options.kind === "sqlite" ? sqliteDialect(options) : postgresDialect(options) });
+  // PostgreSQL answers a commit when it is on its disk.
+  const { dialect, settled } =
+    options.kind === "sqlite" ? openSqlite(options) : { dialect: postgresDialect(options), settled: () => Promise.resolve() };
+  const db: Db = new Kysely<Tables>({ dialect });
   try {
     await migrate(db, kind);
   } catch (error) {
@@ -51,6 +56,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     kind,
     ...tablesOf(db),
     transaction: (act) => db.transaction().execute((inside) => act(tablesOf(inside))),
+    settled,
     ping: async () => {
       await sql`select 1`.execute(db);
     },
