@@ -18,6 +18,8 @@ import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { CorralError } from "../api/errors.ts";
 import type { RuntimeName } from "../api/sandbox.ts";
+import { openNativeRuntime } from "../runtime/native/runtime.ts";
+import { filterArch, seccompProgram } from "../runtime/seccomp/filter.ts";
 import { runUnconfined } from "../runtime/unconfined.ts";
 import { type HostCorral, openLocalCorral } from "../sandbox/corral.ts";
 import type { Bed } from "./row.ts";
@@ -67,7 +69,7 @@ export async function openBed(place: BedPlace): Promise<OpenBed> {
   const dispose = async (): Promise<void> => {
     for (const corral of await Promise.allSettled(corrals.values()))
       if (corral.status === "fulfilled") await corral.value[Symbol.asyncDispose]();
-    rmSync(top, { recursive: true, force: true });
+    await remove(top, join(place.buildDir, "corral-guest"));
   };
   const corral = await corralFor([]).catch(async (error: unknown) => {
     await dispose();
@@ -124,6 +126,25 @@ function scratchOf(top: string, id: string): string {
   const path = join(top, `row-${id.replace("/", "-")}`);
   mkdirSync(path, { recursive: true });
   return path;
+}
+
+/** An ordinary user may not remove what sandboxes' ids own: the guest's tool may. */
+async function remove(top: string, guestBinary: string): Promise<void> {
+  try {
+    rmSync(top, { recursive: true, force: true });
+  } catch (error) {
+    const arch = filterArch();
+    if ((error as NodeJS.ErrnoException).code !== "EACCES" || arch === undefined) throw error;
+    await using runtime = await openNativeRuntime({
+      guestBinary,
+      runDir: top,
+      mode: "auto",
+      seccomp: seccompProgram({ arch, pid1Clone3: true }),
+    });
+    for (const name of readdirSync(top).filter((entry) => entry.startsWith("data-")))
+      await runtime.tool(["remove", join(top, name, "masks")]).done;
+    rmSync(top, { recursive: true, force: true });
+  }
 }
 
 /** A file beside the data directory, all entries of the codebase, and settings of the node that an escape is fond of. */

@@ -7,12 +7,12 @@ import { CATALOGUE } from "./catalogue.ts";
 import { verdict } from "./judge.ts";
 import { PLANNED } from "./planned.ts";
 
-const CLOSED = { error: undefined, outside: "intact", failure: undefined } as const;
+const CLOSED = { error: undefined, outside: "intact", failure: undefined, weakenings: [] } as const;
 const REACHED = { ...CLOSED, error: new Error("the secret came out\nand more") };
 
 verifies("security/told-truly", "held needs the attempt to fail inside and outside and its control to succeed", () => {
   expect(verdict({}, CLOSED)).toEqual({ result: "held" });
-  expect(verdict({}, REACHED)).toEqual({ result: "breached", reason: "the secret came out" });
+  expect(verdict({}, REACHED)).toEqual({ result: "breached", reason: "the secret came out and more" });
   expect(verdict({}, { ...CLOSED, outside: "changed" })).toMatchObject({ result: "breached" });
   expect(verdict({}, { ...CLOSED, failure: "no such call" })).toMatchObject({ result: "void" });
   // A breach is a breach, whatever its control did.
@@ -25,6 +25,17 @@ verifies("security/told-truly", "what is known to be open fails when it is found
   expect(verdict({ open: "covert channels" }, CLOSED)).toMatchObject({ result: "breached" });
   expect(verdict({ open: "covert channels" }, { ...REACHED, failure: "nothing signals" })).toMatchObject({ result: "void" });
 });
+
+verifies(
+  "security/told-truly",
+  "a wall that a machine cannot raise opens the rows that stand on it alone, and only where it is named",
+  () => {
+    const row = { openedBy: ["pids-by-rlimit"] };
+    expect(verdict(row, { ...REACHED, weakenings: ["pids-by-rlimit"] })).toMatchObject({ result: "open" });
+    expect(verdict(row, { ...REACHED, weakenings: ["cpu-not-limited"] })).toMatchObject({ result: "breached" });
+    expect(verdict(row, { ...CLOSED, weakenings: ["pids-by-rlimit"] })).toEqual({ result: "held" });
+  },
+);
 
 verifies("security/told-truly", "every id stands once, in the catalogue or among what is not tried yet", () => {
   const ids = [...CATALOGUE.map(({ id }) => id), ...PLANNED.map(({ id }) => id)];

@@ -23,7 +23,14 @@ export function controls(bed: OpenBed, runtime: RuntimeName): Control {
   };
 }
 
-export async function judge(row: SecurityRow, runtime: RuntimeName, bed: OpenBed, control: Control): Promise<AttackRow> {
+export interface Court {
+  readonly bed: OpenBed;
+  readonly control: Control;
+  /** Walls that are missing here, by name. */
+  readonly weakenings: readonly string[];
+}
+
+export async function judge(row: SecurityRow, runtime: RuntimeName, { bed, control, weakenings }: Court): Promise<AttackRow> {
   const startMs = performance.now();
   const facts = rowFacts(row, runtime);
   if (row.runtimes !== undefined && !row.runtimes.includes(runtime)) return skipped(row, runtime, `does not apply to ${runtime}`);
@@ -34,7 +41,7 @@ export async function judge(row: SecurityRow, runtime: RuntimeName, bed: OpenBed
   );
   const outside = bed.flags() === before ? ("intact" as const) : ("changed" as const);
   const failure = await control(row);
-  const { result, reason } = verdict(row, { error: "error" in tried ? tried.error : undefined, outside, failure });
+  const { result, reason } = verdict(row, { error: "error" in tried ? tried.error : undefined, outside, failure, weakenings });
   return {
     ...facts,
     result,
@@ -51,13 +58,19 @@ interface Seen {
   readonly outside: "intact" | "changed";
   /** Of the control. */
   readonly failure: string | undefined;
+  readonly weakenings: readonly string[];
 }
 
-export function verdict(row: Pick<SecurityRow, "open">, { error, outside, failure }: Seen): { result: AttackResult; reason?: string } {
+export function verdict(
+  row: Pick<SecurityRow, "open" | "openedBy">,
+  { error, outside, failure, weakenings }: Seen,
+): { result: AttackResult; reason?: string } {
   if (outside === "changed") return { result: "breached", reason: "a flag outside the sandbox changed" };
   if (error instanceof CorralError) return { result: "void", reason: `no attempt could be made: ${told(error)}` };
-  if (error !== undefined && row.open === undefined) return { result: "breached", reason: told(error) };
+  const weaker = row.openedBy?.find((name) => weakenings.includes(name));
+  if (error !== undefined && row.open === undefined && weaker === undefined) return { result: "breached", reason: told(error) };
   if (failure !== undefined) return { result: "void", reason: `the control did not succeed: ${failure}` };
+  if (error !== undefined && weaker !== undefined) return { result: "open", reason: `this machine is weaker, and says so: ${weaker}` };
   if (row.open === undefined) return { result: "held" };
   if (error === undefined) return { result: "breached", reason: `listed as open (${row.open}), and closed here: the list is wrong` };
   return { result: "open", reason: `not promised: ${row.open}` };
@@ -72,8 +85,8 @@ function rowFacts(row: SecurityRow, runtime: RuntimeName): Pick<AttackRow, "id" 
   return { id: row.id, class: kind, runtime, engine: "kernel", door: row.door ?? "exec", user: "user" };
 }
 
-/** The first line of what was thrown. */
+/** What was thrown, on one line. */
 function told(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
-  return (text.split("\n")[0] ?? "").slice(0, TOLD_LENGTH);
+  return text.replace(/\s+/g, " ").trim().slice(0, TOLD_LENGTH);
 }

@@ -33,6 +33,8 @@ interface RowFacts {
   readonly door?: string;
   /** What SECURITY.md does not promise and this row shows: the attempt is expected to get through. */
   readonly open?: string;
+  /** Weakenings of a machine that open this row there: the wall cannot be raised, and every sandbox says so. */
+  readonly openedBy?: readonly string[];
 }
 
 /** Calls of src/attack/programs/calls.c: word → the results that hold. */

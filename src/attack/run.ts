@@ -51,7 +51,9 @@ export async function attack(place: AttackPlace, request: AttackRequest): Promis
   for (const runtime of runtimes) {
     for (const row of rows) {
       const why = request.signal?.aborted === true ? "interrupted" : missing(machine, runtime);
-      await tell(why === undefined ? await judge(row, runtime, bed, control) : skipped(row, runtime, why));
+      await tell(
+        why === undefined ? await judge(row, runtime, { bed, control, weakenings: machine.weakenings }) : skipped(row, runtime, why),
+      );
     }
   }
   const unbuilt = later.flatMap((one) => (one.onServer ? runtimes.slice(0, 1) : runtimes).map((runtime) => plannedRow(one, runtime)));

