@@ -19,6 +19,8 @@ export interface SqliteOptions {
   readonly cacheKiB?: number;
 }
 
+/** Statements that are kept prepared; lists with filters have many shapes. */
+const KEPT_STATEMENTS = 256;
 /** Statements that certainly write nothing. */
 const READS = /^\s*select\b/i;
 /** Primary result codes of SQLite that a caller can act on. */
@@ -51,13 +53,24 @@ export function openSqlite(options: SqliteOptions): Sqlite {
 }
 
 function adapt(database: DatabaseSync, { wrote, closed }: { readonly wrote: () => void; readonly closed: () => void }): SqliteDatabase {
+  const kept = new Map<string, StatementSync>();
+  /** The store asks few different texts, over and over. */
+  const prepared = (text: string): StatementSync => {
+    let statement = kept.get(text);
+    if (statement === undefined) {
+      statement = telling(() => database.prepare(text));
+      if (kept.size >= KEPT_STATEMENTS) kept.clear();
+      kept.set(text, statement);
+    }
+    return statement;
+  };
   return {
     close: () => {
       closed();
       database.close();
     },
     prepare: (text) => {
-      const statement = telling(() => database.prepare(text));
+      const statement = prepared(text);
       const act = <T>(run: () => T): T => {
         const result = telling(run);
         if (!READS.test(text)) wrote();
@@ -67,7 +80,12 @@ function adapt(database: DatabaseSync, { wrote, closed }: { readonly wrote: () =
         reader: statement.columns().length > 0,
         all: (values) => act(() => statement.all(...inputs(values))),
         run: (values) => act(() => statement.run(...inputs(values))),
-        iterate: (values) => rows(statement, values),
+        // One of its own: it may be read to its end while the same text is asked again.
+        iterate: (values) =>
+          rows(
+            telling(() => database.prepare(text)),
+            values,
+          ),
       };
     },
   };
