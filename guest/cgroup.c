@@ -17,8 +17,8 @@
 /* PID 1 and what it needs to answer stand beside the commands in a v2 directory; the limit asked for is the commands'. */
 enum { GUEST_PIDS = 1, SLOTS_MAX = 2048, VALUE_BYTES = 64, IO_STAT_BYTES = 8192 };
 
-/* A foreign runtime keeps a process of its own beside PID 1. */
-static uint64_t guest_pids(const struct create *create) { return GUEST_PIDS + (create->launches ? 1 : 0); }
+/* A foreign runtime keeps a process of its own beside PID 1, and so does egress. */
+static uint64_t guest_pids(const struct create *create) { return GUEST_PIDS + (create->launches ? 1 : 0) + (create->egress_dir ? 1 : 0); }
 
 int cgroup_write(int dir, const char *name, const char *value) {
     int fd = openat(dir, name, O_WRONLY | O_CLOEXEC);

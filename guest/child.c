@@ -15,7 +15,7 @@
 #include "roles.h"
 #include "sys.h"
 
-enum { OUT_OF_THE_WAY = 64, LEAKED_FD = 10 };
+enum { OUT_OF_THE_WAY = 64, LEAKED_FD = 12 };
 
 static int join_cgroups(struct making *making) {
     making->message = "the cgroups could not be joined";
@@ -51,11 +51,11 @@ static int name_and_keys(struct making *making) {
 
 /* SAFETY: a descriptor of the node that stays open is a way out (CVE-2024-21626): all but what handover.h lists go. */
 static int arrange_descriptors(struct making *making) {
-    int from[] = {making->listener, making->facts, making->barrier[0], making->cgroup.work, making->cgroup.memory_events, making->cgroup.pids_events, making->fault[1]};
+    int from[] = {making->listener, making->facts, making->barrier[0], making->cgroup.work, making->cgroup.memory_events, making->cgroup.pids_events, making->fault[1], making->egress};
     making->message = "the descriptors could not be arranged";
     int null = open("/dev/null", O_RDWR);
     if (null < 0) return -errno;
-    for (int i = 0; i <= HANDOVER_FAULT - HANDOVER_SOCKET; i++)
+    for (int i = 0; i <= HANDOVER_EGRESS - HANDOVER_SOCKET; i++)
         if (from[i] >= 0 && (from[i] = fcntl(from[i], F_DUPFD_CLOEXEC, OUT_OF_THE_WAY)) < 0) return -errno;
     null = fcntl(null, F_DUPFD_CLOEXEC, OUT_OF_THE_WAY);
     int guest = fcntl(making->spawner->guest, F_DUPFD_CLOEXEC, OUT_OF_THE_WAY);
@@ -64,14 +64,14 @@ static int arrange_descriptors(struct making *making) {
     making->spawner->guest = guest;
     for (int fd = 0; fd < HANDOVER_SOCKET; fd++)
         if (dup2(null, fd) < 0) return -errno;
-    for (int i = 0; i <= HANDOVER_FAULT - HANDOVER_SOCKET; i++) {
+    for (int i = 0; i <= HANDOVER_EGRESS - HANDOVER_SOCKET; i++) {
         int to = HANDOVER_SOCKET + i;
         if (from[i] >= 0 ? dup2(from[i], to) < 0 : close(to) != 0 && errno != EBADF) return -errno;
     }
     making->fault[1] = HANDOVER_FAULT;
     if (weakened(making, 15)) return dup2(leak, LEAKED_FD) < 0 ? -errno : 0;
     /* The guest program's own goes by close-on-exec. */
-    if (guest > HANDOVER_FAULT + 1 && sys_close_range(HANDOVER_FAULT + 1, (unsigned)guest - 1) != 0) return -errno;
+    if (guest > HANDOVER_EGRESS + 1 && sys_close_range(HANDOVER_EGRESS + 1, (unsigned)guest - 1) != 0) return -errno;
     return sys_close_range((unsigned)guest + 1, ~0u) != 0 ? -errno : 0;
 }
 

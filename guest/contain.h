@@ -13,6 +13,7 @@ struct making {
     const char *message;      /* more than the step's name, when there is more to say */
     int listener;
     int facts;
+    int egress;               /* the directory with the egress proxy's socket, as a mount of its own; -1: none */
     int barrier[2], fault[2];
     int hand[2];              /* by which the mounts of step 4 reach the child, which is busy with its own meanwhile */
     int mount[MOUNTS_MAX];    /* detached mounts made by the spawner; -1: made in the child */
@@ -46,11 +47,13 @@ int ids_become_root(void); /* in the child */
 /* net.c, step 6 */
 int net_prepare(struct spawner *spawner);
 int net_home(struct spawner *spawner);
+int net_stub(struct making *making); /* after net_prepare: this network is one sandbox's, with a route */
 void net_later(struct later *later);
 
 /* mount.c, step 4 */
 int mounts_make(struct making *making);
 int mount_make(struct making *making, const struct mount *mount); /* descriptor; -1 or -errno */
+int egress_make(struct making *making); /* 0 or -errno */
 /* hand.c: from the spawner, and to the child */
 int mounts_hand_over(struct making *making);
 int mounts_take(struct making *making);

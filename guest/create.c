@@ -48,7 +48,8 @@ static int make_cgroups(struct making *making) {
 
 static int enter_network(struct making *making) {
     making->message = "a network namespace could not be made";
-    return weakened(making, 6) ? net_home(making->spawner) : net_prepare(making->spawner);
+    int error = weakened(making, 6) ? net_home(making->spawner) : net_prepare(making->spawner);
+    return error ? error : net_stub(making);
 }
 
 static int make_pipes(struct making *making) {
@@ -108,6 +109,7 @@ static const struct host_step steps[] = {
     {2, PREPARE, check_ids},      /* later steps give files to these ids */
     {5, CGROUP, make_cgroups},    /* limits are set before anybody is in them */
     {6, CLONE, enter_network},    /* the clone inherits it */
+    {4, PREPARE, egress_make},    /* as all mounts; before the clone, which inherits it */
     {16, PREPARE, facts_make},    /* what PID 1 believes */
     {8, PREPARE, make_pipes},     /* the barrier, and the way by which the child tells a failure */
     {7, CLONE, clone_child},      /* with pidfd: every later signal goes by it */
@@ -116,7 +118,7 @@ static const struct host_step steps[] = {
 };
 
 static void close_all(struct making *making) {
-    int *single[] = {&making->listener, &making->facts, &making->barrier[0], &making->fault[1], &making->hand[0], &making->hand[1]};
+    int *single[] = {&making->listener, &making->facts, &making->egress, &making->barrier[0], &making->fault[1], &making->hand[0], &making->hand[1]};
     for (size_t i = 0; i < sizeof single / sizeof *single; i++)
         if (*single[i] >= 0) close(*single[i]);
     for (int i = 0; i < MOUNTS_MAX; i++)
@@ -141,7 +143,7 @@ static void begin(struct making *making, struct spawner *spawner, struct sandbox
     making->spawner = spawner;
     making->create = &spawner->request;
     making->sandbox = sandbox;
-    making->listener = making->facts = making->root = making->scratch = making->proc = -1;
+    making->listener = making->facts = making->egress = making->root = making->scratch = making->proc = -1;
     making->barrier[0] = making->barrier[1] = making->fault[0] = making->fault[1] = -1;
     making->hand[0] = making->hand[1] = -1;
     for (int i = 0; i < MOUNTS_MAX; i++) making->mount[i] = -1;

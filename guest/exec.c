@@ -78,8 +78,10 @@ static uint32_t hits(const struct exec *exec) {
 }
 
 static void tree_signal(struct exec *exec, int number) {
+    bool alone = exec->guest->running_count <= 1 && !(exec->flags & EXEC_WORKER);
     if (exec->slot) slot_signal(exec->slot, number);
-    else session_signal(exec->pid, number, exec->guest->running_count <= 1 && !(exec->flags & EXEC_WORKER));
+    else session_signal(exec->pid, number, alone);
+    if (!exec->slot && alone) egress_spare(exec->guest, number);
 }
 
 static void climb(struct timer *timer) {

@@ -53,6 +53,25 @@ static bool landlock(struct facts *facts, struct record_walk *walk) {
     return true;
 }
 
+static bool egress(struct facts *facts, struct record_walk *walk) {
+    const char *name = record_next(walk);
+    uint64_t uid, gid;
+    if (!name || facts->egress || !*name || strlen(name) > FACTS_SOCKET_NAME || strchr(name, '/') || name[0] == '.') return false;
+    /* SAFETY: as root, or as a command's user, it could be signalled by one. */
+    if (!number(walk, MAX_ID, &uid) || !number(walk, MAX_ID, &gid) || !uid || !gid) return false;
+    facts->egress = name;
+    facts->egress_uid = (uint32_t)uid;
+    facts->egress_gid = (uint32_t)gid;
+    return true;
+}
+
+static bool egress_port(struct facts *facts, struct record_walk *walk) {
+    uint64_t port;
+    if (facts->egress_port_count == FACTS_PORTS || !number(walk, UINT16_MAX, &port) || port == 0) return false;
+    facts->egress_ports[facts->egress_port_count++] = (uint16_t)port;
+    return true;
+}
+
 static bool weaken(struct facts *facts, struct record_walk *walk) {
     uint64_t step;
     if (!number(walk, 24, &step) || step < 17 || step == 23) return false;
@@ -69,6 +88,8 @@ static bool record(struct facts *facts, struct record_walk *walk, const char *ve
     if (strcmp(verb, "nproc") == 0) return number(walk, 1u << 30, &facts->nproc);
     if (strcmp(verb, "fsize") == 0) return number(walk, INT64_MAX, &facts->fsize);
     if (strcmp(verb, "landlock") == 0) return landlock(facts, walk);
+    if (strcmp(verb, "egress") == 0) return egress(facts, walk);
+    if (strcmp(verb, "egress-port") == 0) return egress_port(facts, walk);
     if (strcmp(verb, "weaken") == 0) return weaken(facts, walk);
     return false;
 }
@@ -89,6 +110,7 @@ const char *facts_parse(struct facts *facts, uint8_t *data, size_t count) {
     if (walk.broken) return "the handover's last record has no end";
     if (!seen_user) return "the handover names no user";
     if (facts->root_offered && !facts->several_ids) return "root needs several ids";
+    if (facts->egress && (!facts->several_ids || facts->egress_uid == facts->uid)) return "egress needs an id of its own";
     if (filter == 0 && !left_out(facts, 22)) return "the handover has no seccomp program";
     /* Moved to the front of the allocation: records are of any length, instructions must be aligned. */
     facts->filter_length = filter / sizeof(struct sock_filter);

@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { FACTS_LANDLOCK = 64, FACTS_ENV = 1024 };
+enum { FACTS_LANDLOCK = 64, FACTS_ENV = 1024, FACTS_PORTS = 16, FACTS_SOCKET_NAME = 64 };
 
 struct landlock_rule {
     const char *path;
@@ -24,6 +24,10 @@ struct facts {
     size_t envs;
     struct landlock_rule landlock[FACTS_LANDLOCK];
     size_t landlocks;
+    const char *egress; /* NULL: no network; else the name of the proxy's socket */
+    uint32_t egress_uid, egress_gid;
+    uint16_t egress_ports[FACTS_PORTS];
+    size_t egress_port_count;
     uint32_t weaken; /* bit N: leave out step N */
     struct sock_filter *filter;
     size_t filter_length; /* instructions */

@@ -3,6 +3,7 @@
 #define CORRAL_GUEST_H
 
 #include "conn.h"
+#include "egress.h"
 #include "exec.h"
 #include "facts.h"
 #include "kept.h"
@@ -41,6 +42,7 @@ struct guest {
     int exec_count;
     int running_count; /* without workers: a command that is alone beside them is stopped with everything inside */
     int memory_events, pids_events; /* -1: none */
+    struct egress egress;
     struct timer kill_again, accept_again;
 };
 

@@ -26,6 +26,9 @@ static bool put_records(const struct making *making, struct buffer *out) {
     if (create->nofile) ok = ok && put_pair(out, "nofile", create->nofile);
     /* Where no controller counts processes the rlimit does, per user of the sandbox's own user namespace. */
     if (create->pids && (!pids_controlled(making->spawner) || weakened(making, 5))) ok = ok && put_pair(out, "nproc", create->pids);
+    if (create->egress_dir)
+        ok = ok && record_put(out, "egress") && record_put(out, create->egress_name) && record_put_number(out, create->egress_uid) && record_put_number(out, create->egress_gid);
+    for (uint32_t i = 0; i < create->egress_ports; i++) ok = ok && put_pair(out, "egress-port", create->egress_port[i]);
     for (uint32_t i = 0; i < create->envs; i++) ok = ok && record_put(out, "env") && record_put(out, create->env[i]);
     for (uint32_t step = FIRST_INIT_STEP; step <= STEP_MAX; step++)
         if (weakened(making, step) && step != HANDSHAKE_STEP) ok = ok && put_pair(out, "weaken", step);

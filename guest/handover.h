@@ -13,7 +13,7 @@
 #include "buffer.h"
 
 /* 0, 1, 2 are open on /dev/null. An optional descriptor that is not given is closed. None has FD_CLOEXEC when handed over
- * (the exec would close it); init sets it on each before anything else. Nothing above 9 is open. */
+ * (the exec would close it); init sets it on each before anything else. Nothing above 10 is open. */
 enum handover_fd {
     HANDOVER_SOCKET = 3,        /* listening unix stream socket */
     HANDOVER_FACTS = 4,         /* memfd, layout below; init closes it once read */
@@ -22,6 +22,7 @@ enum handover_fd {
     HANDOVER_MEMORY_EVENTS = 7, /* optional: v2 memory.events or v1 memory.oom_control, O_RDONLY (line `oom_kill N`) */
     HANDOVER_PIDS_EVENTS = 8,   /* optional: pids.events of v1 or v2, O_RDONLY (line `max N`) */
     HANDOVER_FAULT = 9,         /* write end of a pipe: a failed step writes step_fail's line; closed without one = step 23 reached */
+    HANDOVER_EGRESS = 10,       /* only with record `egress`: O_PATH descriptor of the directory that holds the proxy's socket, the root of a mount of its own */
 };
 
 /* The `work` cgroup. Every exec gets a child cgroup `work/N`, entered by CLONE_INTO_CGROUP with PID 1's own credentials, so the kernel asks:
@@ -39,13 +40,15 @@ enum handover_fd {
  *   root 0|1          1: EXEC may ask for uid 0 (only with `ids 1`)
  *   env K=V           repeat; base environment of commands
  *   nofile N · nproc N · fsize N      hard limits; absent = nofile 1,048,576 or what the spawner has, the others none
+ *   egress NAME UID GID               a relay is to run (egress.c): the socket's name in HANDOVER_EGRESS, and the relay's inside ids; only with `ids 1`
+ *   egress-port N                     repeat; what is listened on for a name for which the proxy tells no ports
  *   landlock PATH ro|rw               repeat; present = step 21 is on
  *   weaken N          repeat; leave out step N (17, 18, 19, 20, 21, 22, 24), for negative controls
  */
 #define HANDOVER_MAGIC 0x6c617263u
 enum { HANDOVER_HEAD_BYTES = 12, HANDOVER_MAX_RECORDS = 1 << 20, HANDOVER_MAX_FILTER = 4096 * 8 };
 
-static inline bool handover_optional(int fd) { return fd >= HANDOVER_CGROUP && fd <= HANDOVER_PIDS_EVENTS; }
+static inline bool handover_optional(int fd) { return (fd >= HANDOVER_CGROUP && fd <= HANDOVER_PIDS_EVENTS) || fd == HANDOVER_EGRESS; }
 
 /* One line on HANDOVER_FAULT, `STEP ERRNO MESSAGE\n`, then _exit(1). Usable by every step from the clone on. */
 _Noreturn void step_fail(int step, int error, const char *message);

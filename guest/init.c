@@ -26,12 +26,13 @@ static int given(int fd) { return fcntl(fd, F_GETFD) < 0 ? -1 : fd; }
 /* Descriptors came without close-on-exec, or our own exec would have closed them. */
 static void take_descriptors(struct guest *guest) {
     /* SAFETY: one that stayed open across an exec would hand the socket, or the cgroup, to a command. */
-    for (int fd = HANDOVER_SOCKET; fd <= HANDOVER_FAULT; fd++)
+    for (int fd = HANDOVER_SOCKET; fd <= HANDOVER_EGRESS; fd++)
         if (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0 && !handover_optional(fd)) step_fail(16, errno, "a descriptor was not handed over");
     /* Asked before anything is opened: what is opened next takes the numbers of those that were not given. */
     guest->trees.work = given(HANDOVER_CGROUP);
     guest->memory_events = given(HANDOVER_MEMORY_EVENTS);
     guest->pids_events = given(HANDOVER_PIDS_EVENTS);
+    guest->egress.directory = given(HANDOVER_EGRESS);
 }
 
 /* Commands inherit the groups; where one id is mapped the kernel lets nobody empty them, and READY tells how many are left. */
@@ -65,6 +66,7 @@ static void contain(struct guest *guest) {
     if (!left_out(facts, 24)) oom_open(&guest->oom);             /* before 17: afterwards the file belongs to a root that we are not */
     if (!left_out(facts, 17)) limits_set(facts);                 /* 17, after the exec, which made us dumpable again */
     if (!left_out(facts, 24)) oom_prove(&guest->oom, &guest->loop);
+    egress_open(guest);                                          /* before 22, which closes the family that tells whose a socket is */
     bool early = left_out(facts, 20) && !left_out(facts, 22);    /* a control without 20: then only a capability lets the filter in, and 18 takes it */
     if (early) seccomp_install(facts->filter, facts->filter_length, &guest->key);
     check_ids(facts);
@@ -77,6 +79,8 @@ static void contain(struct guest *guest) {
     trees_open(&guest->trees, guest->trees.work, &guest->key); /* under the filter, as every later command */
     /* SAFETY: with fs.suid_dumpable=1 a child's change of ids would have made us dumpable; asked again after the trial child. */
     if (!left_out(facts, 17) && prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 1) step_fail(17, EPERM, "PID 1 became dumpable");
+    int error = egress_start(guest);                             /* under every wall, before anything that could take its places */
+    if (error) step_fail(6, -error, "the stub of the egress relay could not be opened");
     ready_collect(guest);                                        /* 23: reads back what the kernel holds of all this */
     free(facts->filter);
     facts->filter = NULL;

@@ -219,6 +219,16 @@ int mount_make(struct making *making, const struct mount *mount) {
     }
 }
 
+int egress_make(struct making *making) {
+    if (!making->create->egress_dir) return 0;
+    const struct mount mount = {.kind = MOUNT_BIND, .source = making->create->egress_dir, .read_only = 1};
+    struct stat info;
+    making->egress = mount_make(making, &mount);
+    if (making->egress < 0) return making->egress;
+    making->message = "the egress proxy's socket lies in no directory";
+    return fstat(making->egress, &info) != 0 ? -errno : S_ISDIR(info.st_mode) ? 0 : -ENOTDIR;
+}
+
 int mounts_make(struct making *making) {
     for (uint32_t i = 0; i < making->create->mounts; i++) {
         const struct mount *mount = &making->create->mount[i];

@@ -247,6 +247,24 @@ static int on_weaken(struct create *create, struct record_walk *walk, const char
     return 0;
 }
 
+static int on_egress(struct create *create, struct record_walk *walk, const char **arg) {
+    (void)walk;
+    /* SAFETY: a name, not a way: it is looked up by a process inside. */
+    if (!arg[1][0] || strlen(arg[1]) > EGRESS_NAME_MAX || arg[1][0] == '.' || strchr(arg[1], '/') || one_path(&create->egress_dir, arg[0]))
+        return -1;
+    create->egress_name = arg[1];
+    return number32(arg[2], UINT32_MAX - 1, &create->egress_uid) || number32(arg[3], UINT32_MAX - 1, &create->egress_gid) ? -1 : 0;
+}
+
+static int on_egress_port(struct create *create, struct record_walk *walk, const char **arg) {
+    (void)walk;
+    uint32_t port;
+    if (create->egress_ports == EGRESS_PORTS_MAX || number32(arg[0], UINT16_MAX, &port) || !port)
+        return -1;
+    create->egress_port[create->egress_ports++] = port;
+    return 0;
+}
+
 static int on_launch(struct create *create, struct record_walk *walk, const char **arg) {
     (void)walk;
     if (create->launches == LAUNCH_MAX || (!create->launches && !path_ok(arg[0])))
@@ -268,6 +286,7 @@ static const struct verb verbs[] = {
     {"id", 1, on_id}, {"socket", 1, on_socket}, {"journal", 1, on_journal}, {"hostname", 1, on_hostname}, {"user", 2, on_user},
     {"memory", 1, on_memory}, {"pids", 1, on_pids}, {"cpu", 2, on_cpu}, {"nofile", 1, on_nofile}, {"proc", 1, on_proc},
     {"devpts", 1, on_devpts}, {"dev", 1, on_dev}, {"weaken", 1, on_weaken}, {"root", 1, on_root},
+    {"egress", 4, on_egress}, {"egress-port", 1, on_egress_port},
 };
 
 static int apply_verb(const char *name, struct record_walk *walk, struct create *create) {
@@ -301,6 +320,13 @@ static const char *create_complete(const struct create *create) {
         return "no idmap covers uid 0 inside";
     if (idmap_outside(create, create->uid) < 0 || idmap_outside(create, create->gid) < 0)
         return "no idmap covers the user";
+    if (create->egress_dir) {
+        if (idmap_outside(create, create->egress_uid) < 0 || idmap_outside(create, create->egress_gid) < 0)
+            return "no idmap covers the egress relay";
+        /* SAFETY: its own id, or a command could end the relay; and never in the node's own network. */
+        if (!create->egress_uid || !create->egress_gid || create->egress_uid == create->uid || create->weaken >> 6 & 1u)
+            return "egress needs an id of its own and a network of its own";
+    }
     for (uint32_t i = 0; i < create->mounts; i++) {
         const struct mount *mount = &create->mount[i];
         if (mount->kind == MOUNT_FILE && i == 0)

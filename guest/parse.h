@@ -25,6 +25,8 @@ enum {
     SECCOMP_BYTES_MAX = 32768, /* BPF_MAXINSNS instructions of 8 bytes */
     STEP_MAX = 24,
     MARK_MAX = 64,
+    EGRESS_NAME_MAX = 64,
+    EGRESS_PORTS_MAX = 16,
 };
 
 enum mount_kind { MOUNT_OVERLAY, MOUNT_BIND, MOUNT_TMPFS, MOUNT_PROC, MOUNT_DEVPTS, MOUNT_DEV, MOUNT_FILE };
@@ -74,6 +76,10 @@ struct create {
     uint32_t layer_count;
     struct proc_item proc[PROC_MAX];
     uint32_t procs;
+    const char *egress_dir, *egress_name; /* NULL: no network but the sandbox's own loopback */
+    uint32_t egress_uid, egress_gid;
+    uint32_t egress_port[EGRESS_PORTS_MAX];
+    uint32_t egress_ports;
     int offer_root;  /* EXEC may ask for uid 0 inside */
     uint32_t weaken; /* bit N: step N is left out */
     const char *launch[LAUNCH_MAX + 1]; /* NULL-terminated */

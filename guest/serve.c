@@ -46,6 +46,7 @@ static void on_room(struct conn *conn) {
 static void kill_all(struct guest *guest) {
     /* SAFETY: reaches everything in our namespace and nothing outside, because we are its PID 1. */
     if (getpid() == 1) kill(-1, SIGKILL);
+    egress_spare(guest, SIGKILL);
     loop_timer(&guest->loop, &guest->kill_again, in_ms(KILL_AGAIN_MS));
 }
 
@@ -59,13 +60,19 @@ static void none_left(struct guest *guest) {
         client->kill_all = false;
         conn_send(&client->conn, ANSWER_OK, client->kill_all_id, NULL, 0);
     }
+    egress_renew(guest);
+}
+
+static void reaped(struct guest *guest, pid_t pid, int status, const struct rusage *usage) {
+    if (!egress_reaped(guest, pid)) exec_reaped(guest, pid, status, usage);
+    else if (!guest->kill_again.armed) egress_renew(guest);
 }
 
 static void reap(struct guest *guest) {
     int status;
     struct rusage usage;
     pid_t pid;
-    while ((pid = wait4(-1, &status, WNOHANG | __WALL, &usage)) > 0) exec_reaped(guest, pid, status, &usage);
+    while ((pid = wait4(-1, &status, WNOHANG | __WALL, &usage)) > 0) reaped(guest, pid, status, &usage);
     /* Orphans become our children, so no child means no process. */
     if (pid < 0 && errno == ECHILD) none_left(guest);
 }

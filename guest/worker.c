@@ -78,9 +78,13 @@ static void default_signals(void) {
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static _Noreturn void enter(const struct start *start, struct guest *guest) {
+void worker_forget(struct guest *guest) {
     explicit_bzero(&guest->key, sizeof guest->key);
     wipe_dead_stack();
+}
+
+static _Noreturn void enter(const struct start *start, struct guest *guest) {
+    worker_forget(guest);
     if (!take_stdio(start) || !become_user(start)) _exit(SET_UP_FAILED);
     /* SAFETY: a change of ids sets it anew, to what the node's fs.suid_dumpable says. */
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != 0) _exit(SET_UP_FAILED);

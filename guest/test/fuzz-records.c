@@ -71,6 +71,10 @@ static void check_create(const uint8_t *bytes, size_t length) {
     must(create.layer_count <= LAYERS_MAX && create.launches <= LAUNCH_MAX, "tables keep their bounds");
     for (uint32_t i = 0; i < create.envs; i++) inside(create.env[i]);
     check_mounts(&create);
+    absolute(create.egress_dir), inside(create.egress_name);
+    must(!create.egress_dir == !create.egress_name && create.egress_ports <= EGRESS_PORTS_MAX, "egress is whole");
+    must(!create.egress_name || (!strchr(create.egress_name, '/') && create.egress_name[0] != '.'), "the proxy's socket is a plain name");
+    must(!create.egress_dir || (create.egress_uid && create.egress_uid != create.uid), "the relay has an id of its own");
     for (uint32_t i = 0; i < create.procs; i++) inside(create.proc[i].name), inside(create.proc[i].content);
     must(create.launch[create.launches] == NULL, "the launch argv ends");
     for (uint32_t i = 0; i < create.launches; i++) inside(create.launch[i]);
@@ -113,6 +117,8 @@ static void check_facts(uint8_t *bytes, size_t length) {
         must(facts.envs <= FACTS_ENV && facts.landlocks <= FACTS_LANDLOCK, "tables keep their bounds");
         for (size_t i = 0; i < facts.envs; i++) inside(facts.env[i]);
         for (size_t i = 0; i < facts.landlocks; i++) inside(facts.landlock[i].path);
+        inside(facts.egress);
+        must(facts.egress_port_count <= FACTS_PORTS && (!facts.egress || (facts.egress_uid && facts.egress_uid != facts.uid)), "the relay has an id of its own");
         must(facts.filter_length > 0 || left_out(&facts, 22), "no filter only when it is left out");
         static const uint32_t words[COOKIE_WORDS] = {1, 2, 3, 4, 5, 6, 7, 8};
         if (facts.filter && seccomp_patch(facts.filter, facts.filter_length, words) == COOKIE_WORDS)

@@ -20,7 +20,7 @@ function sourcesOf(harness: string): string[] {
   return (line ?? "").split(" ").map((name) => join(HERE, "..", name));
 }
 
-describe.each(["frames", "records", "clients", "files"])("%s", (harness) => {
+describe.each(["frames", "records", "clients", "files", "dns"])("%s", (harness) => {
   const seeds = join(CORPUS, harness);
 
   verifies("guest/untrusted-bytes", `the kept corpus of ${harness} breaks no property under AddressSanitizer`, () => {

@@ -1,5 +1,5 @@
-/* Unit tests of the pure parts: frames, records, buffers, the ring, counters, the loop. Built with ASan and UBSan by unit.test.ts; prints each test's name.
- * unit-sources: frame.c buffer.c ring.c loop.c conn.c count.c seccomp.c step.c */
+/* Unit tests of the pure parts: frames, records, buffers, the ring, counters, the loop, the stub of egress. Built with ASan and UBSan by unit.test.ts; prints each test's name.
+ * unit-sources: dns.c names.c frame.c buffer.c ring.c loop.c conn.c count.c seccomp.c step.c */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +9,9 @@
 
 #include "conn.h"
 #include "count.h"
+#include "dns.h"
 #include "frame.h"
+#include "names.h"
 #include "ring.h"
 #include "seccomp.h"
 
@@ -221,6 +223,83 @@ static void connections(void) {
     CHECK(read(pair[1], back, sizeof back) == 0);
 }
 
+/* A question of class IN for `type`, with `labels` as the name's bytes; the length. */
+static size_t question(uint8_t *out, const char *labels, size_t length, unsigned type) {
+    const uint8_t head[DNS_HEAD_BYTES] = {0xab, 0xcd, 1, 0, 0, 1}, tail[] = {0, (uint8_t)type, 0, 1};
+    memcpy(out, head, sizeof head);
+    memcpy(out + sizeof head, labels, length);
+    memcpy(out + sizeof head + length, tail, sizeof tail);
+    return sizeof head + length + sizeof tail;
+}
+
+static enum dns_verdict parsed(const char *labels, size_t length, struct dns_question *told) {
+    uint8_t message[600];
+    return dns_parse(message, question(message, labels, length, 1), told);
+}
+
+static void stub_questions(void) {
+    struct dns_question told;
+    uint8_t message[600], out[DNS_ANSWER_MAX];
+    CHECK(parsed("\3FoO\4t-_t", 10, &told) == DNS_ASK && !strcmp(told.name, "foo.t-_t") && told.wants_address);
+    static const char *const no_names[] = {"\1 ", "\2\303\251", "\3a.b", "\0031.2", "\1a\0019", "\2a\n"};
+    for (size_t i = 0; i < sizeof no_names / sizeof *no_names; i++) CHECK(parsed(no_names[i], strlen(no_names[i]) + 1, &told) == DNS_NO_NAME);
+    CHECK(parsed("", 1, &told) == DNS_NO_NAME);
+    /* Pointers, reserved lengths, a label or a name that does not end. */
+    CHECK(parsed("\xc0\x0c", 2, &told) == DNS_MALFORMED && parsed("\1a\xc0\x0c", 4, &told) == DNS_MALFORMED);
+    CHECK(parsed("\x40z", 2, &told) == DNS_MALFORMED && parsed("\77a", 2, &told) == DNS_MALFORMED && parsed("\1a", 2, &told) == DNS_MALFORMED);
+    char longest[300];
+    for (int i = 0; i < 150; i++) memcpy(longest + 2 * i, "\1a", 2);
+    longest[254] = 0;
+    CHECK(parsed(longest, 255, &told) == DNS_ASK && strlen(told.name) == DNS_NAME_MAX);
+    longest[254] = 1, longest[256] = 0;
+    CHECK(parsed(longest, 257, &told) == DNS_MALFORMED);
+    size_t length = question(message, "\1a", 3, 28);
+    CHECK(dns_parse(message, length, &told) == DNS_ASK && !told.wants_address);
+    for (int i = 0; i < (int)length; i++) CHECK(dns_parse(message, (size_t)i, &told) == (i < DNS_HEAD_BYTES ? DNS_DROP : DNS_MALFORMED));
+    memcpy(message + length, "\0\0\51\4\320\0\0\0\0\0\0", 11);
+    CHECK(dns_parse(message, length + 11, &told) == DNS_MALFORMED);
+    message[11] = 1;
+    CHECK(dns_parse(message, length + 10, &told) == DNS_MALFORMED && dns_parse(message, length + 11, &told) == DNS_ASK && told.end == length);
+    CHECK(dns_answer(message, &told, DNS_OK, STUB_OWN, out) == length && out[3] == 0x80 && out[11] == 0);
+    length = question(message, "\1a", 3, 1);
+    CHECK(dns_parse(message, length, &told) == DNS_ASK && dns_answer(message, &told, DNS_OK, 0xc6130405, out) == length + 16);
+    CHECK(!memcmp(out + length + 10, "\0\4\306\23\4\5", 6) && out[7] == 1 && !memcmp(out, message, 2) && out[2] == 0x81);
+    message[2] = 0x81;
+    CHECK(dns_parse(message, length, &told) == DNS_DROP);
+    message[2] = 0x29;
+    CHECK(dns_parse(message, length, &told) == DNS_NOT_DONE && dns_answer(message, &told, DNS_NOT_DONE, 0, out) == DNS_HEAD_BYTES && out[5] == 0);
+}
+
+static void proxy_words(void) {
+    uint16_t ports[2];
+    size_t count = 2;
+    CHECK(dns_said("no", ports, &count) == 0 && dns_said("yes", ports, &count) == 1 && count == 0);
+    count = 2;
+    CHECK(dns_said("yes 443 1 9", ports, &count) == 1 && count == 2 && ports[0] == 443 && ports[1] == 1);
+    static const char *const wrong[] = {"", "n", "no ", "yes ", "yes  1", "yes 0", "yes 65536", "yes 1x", "yes -1", "yesno", "yes 1\t2"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) CHECK((count = 2, dns_said(wrong[i], ports, &count)) == -1);
+}
+
+static int evictions;
+static void evicted(struct name *name) { evictions += name->text[0] == 'n'; }
+
+static void stub_names(void) {
+    static struct names names;
+    char text[16];
+    struct name *first = names_take(&names, "n0", evicted), *live = names_take(&names, "n1", evicted);
+    uint32_t address = first->address, kept = live->address;
+    CHECK(address == NAMES_FIRST && kept == NAMES_FIRST + 1 && names_take(&names, "n0", evicted) == first);
+    live->live = 1;
+    for (int i = 2; i < NAMES_MAX; i++) CHECK((snprintf(text, sizeof text, "n%d", i), names_take(&names, text, evicted)) != NULL);
+    CHECK(evictions == 0 && names_take(&names, "n0", evicted)->address == address);
+    /* n1 is the oldest, but somebody is connected to it. */
+    CHECK(names_take(&names, "more", evicted)->address == NAMES_FIRST + NAMES_MAX && evictions == 1 && live->address == kept && !strcmp(live->text, "n1"));
+    names.next = NAMES_LAST;
+    CHECK(names_take(&names, "last", evicted)->address == NAMES_LAST && names_take(&names, "round", evicted)->address != address);
+    for (size_t i = 0; i < names.count; i++) names.list[i]->live = 1;
+    CHECK(names_take(&names, "none", evicted) == NULL && names_take(&names, "n0", evicted)->address == address);
+}
+
 int main(void) {
     frames(), puts("frames");
     records(), puts("records");
@@ -231,5 +310,8 @@ int main(void) {
     loops(), puts("loops");
     timers(), puts("timers");
     connections(), puts("connections");
+    stub_questions(), puts("stub questions");
+    stub_names(), puts("stub names");
+    proxy_words(), puts("proxy words");
     return 0;
 }

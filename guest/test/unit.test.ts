@@ -12,7 +12,7 @@ const HERE = dirname(fileURLToPath(import.meta.url));
 
 verifies(
   "guest/untrusted-bytes",
-  "frames, records, buffers, the ring, counters, the filter's patching, the loop and connections behave at their edges",
+  "frames, records, buffers, the ring, counters, the filter's patching, the loop, connections and the stub's questions behave at their edges",
   () => {
     const sources = /unit-sources: (.*) \*\//.exec(readFileSync(join(HERE, "unit.c"), "latin1"))?.[1] ?? "";
     const folder = mkdtempSync(join(tmpdir(), "corral-unit-"));
@@ -48,6 +48,9 @@ verifies(
         "loops",
         "timers",
         "connections",
+        "stub questions",
+        "stub names",
+        "proxy words",
       ]);
     } finally {
       rmSync(folder, { recursive: true });

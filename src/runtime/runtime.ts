@@ -33,6 +33,18 @@ export type SystemMount =
   /** A small file laid over one that exists. */
   | { readonly kind: "file"; readonly target: string; readonly mode: number; readonly content: string };
 
+/** Egress of one sandbox (guest/PROTOCOL.md, Egress). Absent: it has its own loopback and nothing else. */
+export interface NetworkSpec {
+  /**
+   * Unix stream socket of the egress proxy, listened on before the sandbox is made: the only way out, and how the proxy knows the sandbox.
+   * Its name: at most 64 bytes, no leading dot. Its directory is handed over whole, so nothing else lies in it; both can be used by every
+   * user (0711, 0666), and a private directory above keeps the node's other users away.
+   */
+  readonly socket: string;
+  /** What a name is reached at where the proxy's `yes` tells no ports; at most 16. Default 80 and 443. */
+  readonly ports?: readonly number[];
+}
+
 /** All that contains one sandbox. Paths are host paths, checked by the caller. */
 export interface ContainerSpec {
   readonly id: string;
@@ -51,12 +63,15 @@ export interface ContainerSpec {
   readonly journalFile: string;
   /** Commands may ask for uid 0 inside (`GuestExec.root`). Where a runtime cannot offer it, create is refused. */
   readonly root?: boolean;
+  readonly network?: NetworkSpec;
   /** For negative controls of the security suite alone: numbers of containment steps (threats.md §2) to leave out. */
   readonly weaken?: readonly number[];
 }
 
 /** What is compared with a container that is attached to. */
 export interface AttachSpec extends Pick<ContainerSpec, "id" | "root" | "weaken"> {
+  /** It was made with a network. */
+  readonly networked?: boolean;
   /** Variables that it was bound to after it was made. */
   readonly lateEnv?: Readonly<Record<string, string>>;
 }
@@ -162,7 +177,7 @@ export interface Container {
   readonly weakenings: readonly string[];
   /**
    * Gives one that was made without anybody's work what is somebody's: the mount (an overlay below `/`, on a directory that is there) and
-   * variables for every command from now on. Before the first command; a failure leaves it to be destroyed. Throws `runtime_unavailable`
+   * variables for every command from now on. A network is not among it: a sandbox with one is made cold. Before the first command; a failure leaves it to be destroyed. Throws `runtime_unavailable`
    * where the runtime cannot (`Runtime.late`).
    */
   bind(late: LateSpec): Promise<void>;

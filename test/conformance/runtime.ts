@@ -9,6 +9,7 @@ import { connect, createServer } from "node:net";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished, type TestContext } from "vitest";
 import { verifies } from "../verifies.ts";
+import { egress } from "./egress.ts";
 import { lives } from "./runtime-lives.ts";
 import { hostPid, type Lab, labFor, MIB, type OpenRuntime, others, output, readText, run, start } from "./runtime-lab.ts";
 
@@ -29,6 +30,7 @@ export function runtimeSuite(name: string, open: OpenRuntime, missing?: string):
     limits(lab);
     walls(lab);
     lives(lab);
+    egress(lab);
   });
 }
 

@@ -5,11 +5,12 @@ import type { ContainerUsage } from "../../api/metrics.ts";
 import { type ProcessUsage, processUsage } from "./process-usage.ts";
 
 const US_PER_MS = 1_000;
-/** The first process of a container, or, where another program builds its root, that one, contains the others. */
-export type Containing = 1 | 2;
 
-/** `stats`: of guest/PROTOCOL.md. `containing`: how many processes only contain the others. */
-export async function containerUsage(stats: ReadonlyMap<string, number>, containing: Containing): Promise<ContainerUsage> {
+/**
+ * `stats`: of guest/PROTOCOL.md. `containing`: how many processes are not a command's - the first one of a container, that of another program
+ * that builds its root, the egress relay.
+ */
+export async function containerUsage(stats: ReadonlyMap<string, number>, containing: number): Promise<ContainerUsage> {
   const counted = { cpu: stats.get("cpu-us"), memory: stats.get("memory-bytes"), pids: stats.get("pids"), io: stats.get("io-read") };
   const first = stats.get("pid") ?? 0;
   const shown = first > 0 && Object.values(counted).includes(undefined) ? await processUsage(first) : undefined;

@@ -3,6 +3,7 @@
 
 import { CorralError } from "../../api/errors.ts";
 import type { IdMap, MountSpec, OverlayMount } from "../../view/view.ts";
+import { networkRecords } from "./network.ts";
 import type { ContainerSpec, SystemMount } from "../runtime.ts";
 
 const CPU_PERIOD_US = 100_000;
@@ -26,6 +27,7 @@ export function createRecords(spec: ContainerSpec, ids: IdMap, socketPath: strin
   if (limits.cpus !== null) {
     records.push(["cpu", String(Math.max(CPU_LEAST_US, Math.round(limits.cpus * CPU_PERIOD_US))), String(CPU_PERIOD_US)]);
   }
+  records.push(...networkRecords(spec, ids));
   for (const [name, value] of Object.entries(spec.env)) {
     if (name === "" || name.includes("="))
       throw new CorralError("request_invalid", `${JSON.stringify(name)} is no name of a variable; use one without "="`);

@@ -18,6 +18,7 @@ import { createRecords, overlayRecords } from "./create-records.ts";
 import { compareReady, ownNamespaces } from "./handshake.ts";
 import { type LiveSpawner, openSpawner } from "./live.ts";
 import type { Death, Spawner, SpawnerOptions } from "./spawner.ts";
+import { withNetwork } from "./network.ts";
 import { findSubIds } from "./subids.ts";
 
 export interface NativeOptions {
@@ -191,8 +192,9 @@ class NativeRuntime implements Runtime {
     };
   }
 
-  async create(spec: ContainerSpec): Promise<Container> {
+  async create(asked: ContainerSpec): Promise<Container> {
     const began = performance.now();
+    const spec = withNetwork(asked);
     if (this.#containers.has(spec.id) || this.#creating.has(spec.id))
       throw new CorralError("sandbox_state", `a container named ${spec.id} exists; use another id`);
     const socketPath = this.#socketPath(spec.id);
@@ -202,7 +204,7 @@ class NativeRuntime implements Runtime {
     try {
       const made = await live.spawner.create([...createRecords(spec, this.ids, socketPath), ...this.#launch(spec)]);
       const timings: Record<string, number> = { ...made.timings };
-      container = this.#connect(spec, live, timings);
+      container = this.#connect({ ...spec, networked: spec.network !== undefined }, live, timings);
       await this.#compared(container, spec);
       timings["createMs"] = performance.now() - began;
       return container;
@@ -251,6 +253,11 @@ class NativeRuntime implements Runtime {
     compareReady(await container.ready, { weaken, rootOffered: root, outside: this.#outside });
   }
 
+  /** PID 1, a foreign runtime's own, the egress relay. */
+  #ownProcesses({ networked = false }: AttachSpec): number {
+    return 1 + (this.#parts.options.foreign === undefined ? 0 : 1) + (networked ? 1 : 0);
+  }
+
   #launch(spec: ContainerSpec): string[][] {
     return (this.#parts.options.foreign?.argv(spec) ?? []).map((word) => ["launch", word]);
   }
@@ -276,7 +283,7 @@ class NativeRuntime implements Runtime {
       mount: (overlay) => this.#mount(spec.id, live, overlay),
       lateEnv: spec.lateEnv ?? {},
       freeze: (frozen) => this.#freeze(spec.id, live, frozen),
-      measure: async () => await containerUsage(await live.spawner.stats(spec.id), this.#parts.options.foreign === undefined ? 1 : 2),
+      measure: async () => await containerUsage(await live.spawner.stats(spec.id), this.#ownProcesses(spec)),
       onGone: () => this.#containers.delete(spec.id),
     });
     this.#containers.set(spec.id, container);
