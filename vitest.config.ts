@@ -3,6 +3,7 @@
 
 import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
+import { LONGER_MS } from "./test/fuzz/budget.ts";
 import { leftOut } from "./test/tools/needs-root.ts";
 
 const TESTS = ["src/**/*.test.ts", "guest/**/*.test.ts", "test/**/*.test.ts", "bench/**/*.test.ts"];
@@ -17,7 +18,7 @@ export default defineConfig({
     // One for each core: the default leaves one core free, which on two cores is half of the time.
     maxWorkers: availableParallelism(),
     // Generous: a busy machine is no failure, a hang still is.
-    testTimeout: 60_000,
+    testTimeout: 60_000 + LONGER_MS,
     hookTimeout: 60_000,
     teardownTimeout: 10_000,
     passWithNoTests: false,

@@ -4,6 +4,7 @@
 // Invariant: an id is written as a string literal at the call; an id that is computed could not be found.
 
 import { it, type TestFunction } from "vitest";
+import { LONGER_MS } from "./fuzz/budget.ts";
 
 /** `area/promise`, both in kebab-case. */
 export const PROMISE_ID = /^[a-z]+(?:-[a-z0-9]+)*\/[a-z0-9]+(?:-[a-z0-9]+)*$/;
@@ -14,5 +15,5 @@ export const PROMISE_ID = /^[a-z]+(?:-[a-z0-9]+)*\/[a-z0-9]+(?:-[a-z0-9]+)*$/;
  */
 export function verifies(id: string, name: string, fn: TestFunction, timeout?: number): void {
   if (!PROMISE_ID.test(id)) throw new Error(`verifies: ${JSON.stringify(id)} is no promise id; write area/promise-name as SPEC.md does`);
-  it(`[${id}] ${name}`, fn, timeout);
+  it(`[${id}] ${name}`, fn, timeout === undefined ? undefined : timeout + LONGER_MS);
 }

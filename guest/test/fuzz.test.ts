@@ -1,5 +1,5 @@
 // The fuzzers' short form for every day: the kept corpus under AddressSanitizer with gcc, then five seconds each with libFuzzer where clang is.
-// The long form is by hand: guest/README.md.
+// The long form: `./corral fuzz frames` and the like.
 
 import { execFileSync, spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
@@ -7,12 +7,13 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect } from "vitest";
+import { fuzzSeconds, fuzzSeed, tellFigures } from "../../test/fuzz/budget.ts";
 import { verifies } from "../../test/verifies.ts";
 import { buildFolder } from "./build.ts";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const CORPUS = join(HERE, "../../test/fixtures/fuzz");
-const SECONDS = 5;
+const SECONDS = fuzzSeconds(5);
 
 /** The files a harness names in its `fuzz-sources:` line. */
 function sourcesOf(harness: string): string[] {
@@ -51,10 +52,11 @@ describe.each(["frames", "records", "clients", "files", "dns"])("%s", (harness) 
         cpSync(seeds, join(folder, "corpus"), { recursive: true });
         const run = spawnSync(
           program,
-          [join(folder, "corpus"), `-max_total_time=${SECONDS}`, "-max_len=8192", `-artifact_prefix=${folder}/`],
-          { encoding: "utf8" },
+          [join(folder, "corpus"), `-max_total_time=${SECONDS}`, `-seed=${fuzzSeed(0)}`, "-max_len=8192", `-artifact_prefix=${folder}/`],
+          { encoding: "utf8", maxBuffer: 1 << 28 },
         );
         expect(run.stderr.slice(-3000)).toMatch(/Done \d+ runs/);
+        tellFigures({ last: run.stderr.trim().split("\n").slice(-2) });
         expect(run.status).toBe(0);
       } finally {
         rmSync(folder, { recursive: true });

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
+import { runs } from "../../test/fuzz/budget.ts";
 import { verifies } from "../../test/verifies.ts";
 import { type FilterMode, TerminalFilter } from "./terminal-filter.ts";
 
@@ -79,7 +80,7 @@ it("cutting the stream anywhere changes nothing, and filtering twice changes not
       expect(filtered(mode, whole)).toBe(whole);
       expect(whole).not.toMatch(mode === "strict" ? /[\u0080-\u009f]|\x1b(?!\[[0-9;:]*m)/ : /[\u0080-\u009f]|\x1b[P_^XZ]|\x1b\]52/);
     }),
-    { numRuns: 3000 },
+    runs(3000),
   );
 });
 

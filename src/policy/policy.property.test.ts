@@ -6,6 +6,7 @@ import fc from "fast-check";
 import { deepEqual, ok } from "node:assert/strict";
 import { describe } from "vitest";
 import type { EntryKind, Permission, Policy, Rule, Verdict } from "../api/policy.ts";
+import { runs } from "../../test/fuzz/budget.ts";
 import { verifies } from "../../test/verifies.ts";
 import { compilePolicy, type CompiledPolicy, type PolicyState } from "./compile.ts";
 import { rankedRules } from "./rules.ts";
@@ -257,7 +258,7 @@ describe("a policy means the same to the definition, the compiled form and a slo
             met.set(seen, (met.get(seen) ?? 0) + 1);
           }
         }),
-        { numRuns: POLICIES },
+        runs(POLICIES),
       );
       ok(pairs >= 100_000, `${pairs} pairs`);
       // A generator that never meets a case proves nothing about it.

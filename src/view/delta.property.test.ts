@@ -11,6 +11,7 @@ import type { Policy } from "../api/policy.ts";
 import { compilePolicy } from "../policy/compile.ts";
 import { snapshot } from "../../test/fixtures/delta-lab.ts";
 import { openLab, type LabMode, type ViewLab } from "../../test/fixtures/view-lab.ts";
+import { runs } from "../../test/fuzz/budget.ts";
 import { verifies } from "../../test/verifies.ts";
 import { readChanges, type DeltaInput } from "./changes.ts";
 import { readManifest } from "./codebase.ts";
@@ -199,7 +200,7 @@ async function checkCommit(lab: ViewLab, input: DeltaInput, seen: Seen): Promise
 
 const EVERYTHING: Policy = { rules: [{ pattern: "**", permission: "write" }] };
 const HIDING: Policy = { rules: [...EVERYTHING.rules, { pattern: "hid", permission: "none" }] };
-const RUNS = Number(process.env["CORRAL_TEST_RUNS"] ?? 12);
+const RUNS = 12;
 
 describe("a delta against a model", () => {
   for (const mode of ["root", "rootless"] as const) {
@@ -218,7 +219,7 @@ describe("a delta against a model", () => {
               fc.array(operation, { minLength: 5, maxLength: 40 }),
               async (made, operations) => await round(lab, policy, made, [operations]),
             ),
-            { numRuns: RUNS },
+            runs(RUNS),
           );
         },
         600_000,
@@ -235,7 +236,7 @@ describe("a delta against a model", () => {
               fc.array(fc.array(operation, { minLength: 3, maxLength: 20 }), { minLength: 2, maxLength: 4 }),
               async (made, parts) => await round(lab, policy, made, parts),
             ),
-            { numRuns: Math.ceil(RUNS / 2) },
+            runs(RUNS / 2),
           );
         },
         600_000,

@@ -2,6 +2,7 @@
 
 import fc from "fast-check";
 import { expect, it } from "vitest";
+import { runs } from "../../test/fuzz/budget.ts";
 import { errorCode } from "../api/errors.ts";
 import type { EntryKind, Policy } from "../api/policy.ts";
 import { compilePolicy } from "../policy/compile.ts";
@@ -122,7 +123,7 @@ it("whatever the marks say, each path is told once, and none leads to what the p
         refused += 1;
       }
     }),
-    { numRuns: 4_000 },
+    runs(4_000),
   );
   expect(Math.min(refused, read)).toBeGreaterThan(200);
 });

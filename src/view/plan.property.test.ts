@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect } from "vitest";
+import { runs } from "../../test/fuzz/budget.ts";
 import { verifies } from "../../test/verifies.ts";
 import type { EntryKind, Permission, Policy } from "../api/policy.ts";
 import { compilePolicy } from "../policy/compile.ts";
@@ -144,8 +145,6 @@ function prune(tree: Dir, visible: Map<string, Permission>, path = ""): Dir {
   return { kind: "dir", children };
 }
 
-const RUNS = { numRuns: 3000 };
-
 describe("the plan of a mask", () => {
   verifies("view/mask-is-verdict", "holds what the policy makes visible and nothing else, each with the rights of its level", () => {
     fc.assert(
@@ -166,7 +165,7 @@ describe("the plan of a mask", () => {
           if (level !== "write" && kind === "file") expect(mode & 0o222).toBe(0);
         }
       }),
-      RUNS,
+      runs(3000),
     );
   });
 
@@ -183,7 +182,7 @@ describe("the plan of a mask", () => {
           expect([path, dirShown.own, dirShown.mode]).toEqual([path, ...expected]);
         }
       }),
-      RUNS,
+      runs(3000),
     );
   });
 
@@ -198,7 +197,7 @@ describe("the plan of a mask", () => {
         // Verdicts of the pruned tree are those of the whole: a passage whose open entries are gone was not visible to begin with.
         expect(bytes(prune(tree, levels(tree, of)), of)).toBe(bytes(tree, of));
       }),
-      { numRuns: 1000 },
+      runs(1000),
     );
   });
 
@@ -211,7 +210,7 @@ describe("the plan of a mask", () => {
           apply([...fresh.write(undefined)], []),
         );
       }),
-      { numRuns: 1000 },
+      runs(1000),
     );
   });
 });

@@ -1,6 +1,7 @@
-// The short form of the fuzzing of the API; the long one is `./corral fuzz`.
+// The fuzzing of the API: five seconds in the suite, longer by `./corral fuzz api`.
 
 import { expect } from "vitest";
+import { fuzzSeconds, fuzzSeed, tellFigures } from "../fuzz/budget.ts";
 import { verifies } from "../verifies.ts";
 import { fuzzApi } from "./fuzz.ts";
 
@@ -10,9 +11,10 @@ verifies(
   "server/fuzz",
   "whatever is asked of the documented API, every answer is documented, none is a failure of the server, and others notice nothing",
   async () => {
-    const { byStatus } = await fuzzApi({ seed: SEED, seconds: 5 });
+    const figures = await fuzzApi({ seed: fuzzSeed(SEED), seconds: fuzzSeconds(5) });
+    tellFigures({ ...figures });
     // How many there were is the machine's; that they were of both kinds is ours.
-    expect(Object.keys(byStatus)).toEqual(expect.arrayContaining(["200", "400", "404"]));
+    expect(Object.keys(figures.byStatus)).toEqual(expect.arrayContaining(["200", "400", "404"]));
   },
   120_000,
 );

@@ -30,10 +30,11 @@ function nameOf(test: TestCase): string {
 }
 
 /** Adds up one finished run. */
-function count(modules: readonly TestModule[], unhandled: number): Tally {
+function count(modules: readonly TestModule[], unhandled: number, only: RegExp = /^/): Tally {
   const tally: Tally = { passed: 0, failed: [], skipped: [] };
   for (const module of modules) {
     for (const test of module.children.allTests()) {
+      if (!only.test(test.fullName)) continue;
       const result = test.result();
       if (result.state === "passed") tally.passed += 1;
       else if (result.state === "skipped") tally.skipped.push({ name: nameOf(test), reason: result.note });
@@ -48,15 +49,20 @@ function count(modules: readonly TestModule[], unhandled: number): Tally {
   return tally;
 }
 
-/** Runs the tests below `root` that match a filter, prints skips and the closing line, returns the exit code. */
-export async function run(root: string, filters: string[]): Promise<number> {
+/** Runs the tests below `root` that match a filter, `only` those whose names match, prints skips and the closing line, returns the exit code. */
+export async function run(root: string, filters: string[], only?: RegExp): Promise<number> {
   let tally: Tally = { passed: 0, failed: [], skipped: [] };
   const reporter: Reporter = {
     onTestRunEnd: (modules, errors) => {
-      tally = count(modules, errors.length);
+      tally = count(modules, errors.length, only);
     },
   };
-  const vitest = await startVitest("test", filters, { root, watch: false, reporters: ["default", reporter] });
+  const vitest = await startVitest("test", filters, {
+    root,
+    watch: false,
+    reporters: ["default", reporter],
+    ...(only === undefined ? {} : { testNamePattern: only }),
+  });
   await vitest.close();
   for (const [file, reason] of leftOut(process.getuid?.()))
     if (root === ROOT && (filters.length === 0 || filters.some((filter) => file.includes(filter))))

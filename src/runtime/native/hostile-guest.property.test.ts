@@ -1,15 +1,16 @@
 // Guests that lie at random, against the host's end of their connection: frames that could be true, frames that could not, cut anywhere.
-// Single lies by name are in container.test.ts. CORRAL_TEST_RUNS makes it longer.
+// Single lies by name are in container.test.ts.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import fc from "fast-check";
 import { expect, vi } from "vitest";
 import { exec, EXITED, type FakeGuest, fakeGuest, frame, u32 } from "../../../test/fixtures/fake-guest.ts";
+import { runs } from "../../../test/fuzz/budget.ts";
 import { verifies } from "../../../test/verifies.ts";
 import { CorralError, errorCode } from "../../api/errors.ts";
 import { GUEST, records } from "./frames.ts";
 
-const RUNS = Number(process.env["CORRAL_TEST_RUNS"] ?? 40);
+const RUNS = 40;
 const KEY = "k1";
 /** Codes that a caller may see of a guest that is not what it should be. */
 const TOLD: readonly unknown[] = ["sandbox_lost", "guest_protocol", "process_not_found", "exec_failed", "command_not_found"];
@@ -111,7 +112,7 @@ verifies(
           await pinged;
           other.requests.length = 0;
         }),
-        { numRuns: RUNS },
+        runs(RUNS),
       );
       expect(unforeseen).toEqual([]);
     } finally {
