@@ -95,10 +95,15 @@ function addProcesses(corral: Command, session: Session): void {
 function addCodebases(corral: Command, session: Session): void {
   const codebase = corral.command("codebase").summary("import, list, export and delete codebases of a server").helpCommand(false);
   onServer(codebase.command("import"))
-    .summary("store a directory or a tar of this machine as a codebase and print its id")
-    .argument("<PATH>", "a directory, or a tar: plain, gzip or zstd")
+    .summary("store a directory, a tar or a commit of a git repository as a codebase and print its id")
+    .argument(
+      "<PATH|URL>",
+      "a directory or a tar (plain, gzip, zstd) of this machine, or https://… of a repository, which the server fetches",
+    )
     .option("--name <name>", "what it is called (default: the last name of PATH)")
     .option("--to <id>", "the next version of this codebase instead of a new one")
+    .option("--ref <ref>", "of a repository: a branch, a tag or the whole hash of a commit")
+    .option("--depth <n>", "of a repository: how many commits are fetched on the way to it (default: 1)")
     .option("--json", "print what the server tells of it")
     .action(async (path: string, options: ImportOptions & ServerOptions) => {
       const { importCodebase } = await import("./nouns/codebases.ts");

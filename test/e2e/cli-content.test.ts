@@ -17,7 +17,9 @@ import {
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { afterAll, beforeAll, expect } from "vitest";
+import type { CodebaseResource } from "../../src/api/codebases.ts";
 import { Corral } from "../../src/sdk/corral.ts";
+import { gitHere } from "../fixtures/git-here.ts";
 import { type ServerProcess, startServerProcess } from "../fixtures/server.ts";
 import { verifies } from "../verifies.ts";
 import { startOnTerminal } from "./command-line.ts";
@@ -31,7 +33,7 @@ let client: Corral;
 
 beforeAll(async () => {
   dir = mkdtempSync("/tmp/corral-cli-content-");
-  server = await startServerProcess(join(dir, "data"));
+  server = await startServerProcess(join(dir, "data"), ["--set", "git.protocols=https,file"]);
   const key = server.key ?? "";
   env = { ...process.env, CORRAL_URL: server.url, CORRAL_KEY: key };
   client = new Corral({ url: server.url, key });
@@ -137,37 +139,53 @@ verifies(
   },
 );
 
-verifies("cli/codebase", "a directory or a tar becomes a codebase, whose versions are listed, read, exported and deleted", async () => {
-  const made = await done("codebase", "import", smallTree(), "--name", "small");
-  const id = made.stdout.trim();
-  expect(made.stderr).toMatch(/left out: .*fifo[\s\S]*sent: \d of 2 files[\s\S]*version 2: 2 files, 400010 bytes/);
-  writeFileSync(join(smallTree(), "tool"), "#!/bin/sh -e\n");
-  expect((await done("codebase", "import", smallTree(), "--to", id)).stdout.trim()).toBe(id);
-  const [listed, inside, old, versions, tar] = await Promise.all([
-    done("codebase", "ls"),
-    done("codebase", "ls", id, "-r"),
-    done("codebase", "cat", id, "tool", "--at", "2"),
-    done("codebase", "versions", id, "--json"),
-    done("codebase", "export", id),
-  ]);
-  expect(listed.stdout).toMatch(new RegExp(`${id} +small +\\S+ +3 +2 +400013`));
-  expect(inside.stdout).toMatch(/empty\/[\s\S]*sub\/link -> \.\.\/tool/);
-  expect(old.stdout).toBe("#!/bin/sh\n");
-  expect((JSON.parse(versions.stdout) as { number: number }[]).map(({ number }) => number)).toEqual([3, 2, 1]);
-  writeFileSync(join(dir, "small.tar"), Buffer.from(tar.stdout, "latin1"));
-  const again = (await done("codebase", "import", join(dir, "small.tar"))).stdout.trim();
-  const [first, second] = await Promise.all([id, again].map((one) => client.codebases.entries(one, { recursive: true })));
-  const shown = (list: typeof first) => list?.items.map(({ path, mode, hash, target }) => [path, mode, hash, target]);
-  expect(shown(second)).toEqual(shown(first));
-  writeFileSync(join(dir, "bad.tar"), "no tar".repeat(500));
-  expect((await corral("codebase", "import", join(dir, "bad.tar"))).code).toBe(1);
-  const words = ["codebase", "import", smallTree(), "--name", "bar"];
-  const bar = await startOnTerminal(words, { env: { CORRAL_URL: server.url, CORRAL_KEY: server.key ?? "" } }).ended;
-  expect(bar.stdout.toString()).toMatch(/\rsent \[#{24}\] 0\/0\r\n/);
-  const third = /cb[a-z0-9]{20}/.exec(bar.stdout.toString())?.[0] ?? "";
-  await done("codebase", "rm", id, again, third);
-  expect(JSON.parse((await done("codebase", "ls", "--json")).stdout)).toEqual([]);
-});
+verifies(
+  "cli/codebase",
+  "a directory, a tar or a commit of a repository becomes a codebase, whose versions are listed, read, exported and deleted",
+  async () => {
+    const made = await done("codebase", "import", smallTree(), "--name", "small");
+    const id = made.stdout.trim();
+    expect(made.stderr).toMatch(/left out: .*fifo[\s\S]*sent: \d of 2 files[\s\S]*version 2: 2 files, 400010 bytes/);
+    writeFileSync(join(smallTree(), "tool"), "#!/bin/sh -e\n");
+    expect((await done("codebase", "import", smallTree(), "--to", id)).stdout.trim()).toBe(id);
+    const [listed, inside, old, versions, tar] = await Promise.all([
+      done("codebase", "ls"),
+      done("codebase", "ls", id, "-r"),
+      done("codebase", "cat", id, "tool", "--at", "2"),
+      done("codebase", "versions", id, "--json"),
+      done("codebase", "export", id),
+    ]);
+    expect(listed.stdout).toMatch(new RegExp(`${id} +small +\\S+ +3 +2 +400013`));
+    expect(inside.stdout).toMatch(/empty\/[\s\S]*sub\/link -> \.\.\/tool/);
+    expect(old.stdout).toBe("#!/bin/sh\n");
+    expect((JSON.parse(versions.stdout) as { number: number }[]).map(({ number }) => number)).toEqual([3, 2, 1]);
+    writeFileSync(join(dir, "small.tar"), Buffer.from(tar.stdout, "latin1"));
+    const again = (await done("codebase", "import", join(dir, "small.tar"))).stdout.trim();
+    const [first, second] = await Promise.all([id, again].map((one) => client.codebases.entries(one, { recursive: true })));
+    const shown = (list: typeof first) => list?.items.map(({ path, mode, hash, target }) => [path, mode, hash, target]);
+    expect(shown(second)).toEqual(shown(first));
+    writeFileSync(join(dir, "bad.tar"), "no tar".repeat(500));
+    expect((await corral("codebase", "import", join(dir, "bad.tar"))).code).toBe(1);
+    chmodSync(dir, 0o755); // git runs under an id of its own
+    const repository = gitHere(join(dir, "repository"));
+    const fetched = JSON.parse(
+      (await done("codebase", "import", repository.url, "--ref", "v1", "--depth", "2", "--json")).stdout,
+    ) as CodebaseResource;
+    expect([fetched.name, fetched.version.source]).toEqual(["repository", `git ${repository.git("rev-parse", "v1").trim()}`]);
+    for (const wrong of [
+      ["--ref", "v1", smallTree()],
+      ["--to", id, repository.url],
+      ["--depth", "0", repository.url],
+    ])
+      expect((await corral("codebase", "import", ...wrong)).stderr).toMatch(/request_invalid|git repository|commits/);
+    const words = ["codebase", "import", smallTree(), "--name", "bar"];
+    const bar = await startOnTerminal(words, { env: { CORRAL_URL: server.url, CORRAL_KEY: server.key ?? "" } }).ended;
+    expect(bar.stdout.toString()).toMatch(/\rsent \[#{24}\] 0\/0\r\n/);
+    const third = /cb[a-z0-9]{20}/.exec(bar.stdout.toString())?.[0] ?? "";
+    await done("codebase", "rm", id, again, third, fetched.id);
+    expect(JSON.parse((await done("codebase", "ls", "--json")).stdout)).toEqual([]);
+  },
+);
 
 verifies("cli/processes", "what runs in a sandbox is listed with what it takes, explained and ended", async () => {
   await using sandbox = await client.create({ policy: { rules: [{ pattern: "**", permission: "read" }] } });

@@ -21,24 +21,49 @@ const MODE_BITS = 0o777;
 export interface ImportOptions {
   readonly name?: string;
   readonly to?: string;
+  readonly ref?: string;
+  readonly depth?: string;
   readonly json?: boolean;
 }
 
-export async function importCodebase(client: Client, path: string, { name, to, json }: ImportOptions): Promise<number> {
+/** With a host or a path behind it; `C:\\x` of Windows is none. */
+const URL_OF_GIT = /^[a-z][a-z0-9+.-]+:\/\//i;
+
+export async function importCodebase(client: Client, path: string, options: ImportOptions): Promise<number> {
+  if (URL_OF_GIT.test(path)) return await tellMade(await importGit(client, path, options), options);
+  const { name, to, ref, depth } = options;
+  if (ref !== undefined || depth !== undefined)
+    throw new CorralError("request_invalid", "--ref and --depth are of a git repository; name it by its https:// address");
   const isDir = await isDirectory(path);
   if (to !== undefined && name !== undefined)
     throw new CorralError("request_invalid", "--name and --to: a codebase that is there has its name");
   const id = to ?? (await client.codebases.create({ name: name ?? basename(resolve(path)) })).id;
   try {
     const made = await (isDir ? importTree(client, id, path) : client.codebases.importTar(id, await readFile(path)));
-    await print(json === true ? `${JSON.stringify(made)}\n` : `${made.id}\n`);
-    tell(`version ${made.version.number}: ${formatCount(made.version.files, "file")}, ${made.version.bytes} bytes`);
-    return EXIT_OK;
+    return await tellMade(made, options);
   } catch (error) {
     // What the import said is the one to tell.
     if (to === undefined) await client.codebases.delete(id).catch(() => undefined);
     throw error;
   }
+}
+
+async function tellMade(made: CodebaseResource, { json }: ImportOptions): Promise<number> {
+  await print(json === true ? `${JSON.stringify(made)}\n` : `${made.id}\n`);
+  tell(`version ${made.version.number}: ${formatCount(made.version.files, "file")}, ${made.version.bytes} bytes`);
+  return EXIT_OK;
+}
+
+/** The server fetches it: what it may reach is its configuration's to say. */
+async function importGit(client: Client, url: string, { name, to, ref, depth }: ImportOptions): Promise<CodebaseResource> {
+  if (to !== undefined) throw new CorralError("request_invalid", "--to: a commit of a git repository becomes a codebase of its own");
+  const last = url.split("/").findLast((part) => part !== "") ?? url;
+  const git = {
+    url,
+    ...(ref === undefined ? {} : { ref }),
+    ...(depth === undefined ? {} : { depth: numberOf(depth, "--depth", "commits") }),
+  };
+  return await client.codebases.create({ name: name ?? last.replace(/\.git$/, ""), from: { git } });
 }
 
 async function importTree(client: Client, id: string, path: string): Promise<CodebaseResource> {
@@ -153,7 +178,10 @@ export async function removeCodebases(client: Client, ids: readonly string[]): P
 }
 
 function versionOf(text: string | undefined): { readonly version?: number } {
-  if (text === undefined) return {};
-  if (!/^[1-9]\d{0,8}$/.test(text)) throw new CorralError("request_invalid", `--at: ${JSON.stringify(text)} is no number of a version`);
-  return { version: Number(text) };
+  return text === undefined ? {} : { version: numberOf(text, "--at", "a version") };
+}
+
+function numberOf(text: string, option: string, what: string): number {
+  if (!/^[1-9]\d{0,8}$/.test(text)) throw new CorralError("request_invalid", `${option}: ${JSON.stringify(text)} is no number of ${what}`);
+  return Number(text);
 }
