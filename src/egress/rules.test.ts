@@ -55,8 +55,8 @@ verifies("egress/allow-list", "methods and paths are judged on each request; one
   const some = rules(allow({ host: "a.org", methods: ["GET"], paths: ["/x/**"] }, { host: "a.org", methods: ["POST"], paths: ["/y"] }));
   const judge = (method: string, path: string, tls = true): unknown => carrying(some, target("a.org"), { tls, method, path });
   expect(passes(allow({ host: "a.org", methods: ["GET"] }), "a.org")).toBe("read");
-  expect(judge("GET", "/x/1")).toMatchObject([{ rule: 0 }]);
-  expect(judge("POST", "/y")).toMatchObject([{ rule: 1 }]);
+  expect(judge("GET", "/x/1")).toMatchObject({ policy: [{ rule: 0 }] });
+  expect(judge("POST", "/y")).toMatchObject({ policy: [{ rule: 1 }] });
   for (const [method, path] of [
     ["POST", "/x/1"],
     ["GET", "/y"],
@@ -65,6 +65,7 @@ verifies("egress/allow-list", "methods and paths are judged on each request; one
   ] as const)
     expect(judge(method, path)).toBe("request");
   expect(judge("GET", "/x/1", false)).toBe("request");
+  expect(carrying(some, target("a.org"), { tls: true, method: "GET", path: "/x/1", hasOverride: true })).toBe("request");
 });
 
 verifies("egress/ceiling", "what the operator's ceiling does not carry is refused, whatever the sandbox's rules say", () => {

@@ -23,18 +23,25 @@ export interface RequestFacts {
   readonly method: string;
   /** Without query. */
   readonly path: string;
+  /** A header asks the server to take it as another method; no rule with methods carries that. */
+  readonly hasOverride?: boolean;
+}
+
+/** The rules that carry something: at least one of each list. */
+export interface Carried {
+  readonly policy: readonly Grant[];
+  readonly ceiling: readonly Grant[];
 }
 
 /** What may pass on a connection to a target. */
 export interface Passage {
   /** Any bytes, unread. */
-  readonly raw: Grant | undefined;
+  readonly raw: Carried | undefined;
   /** TLS for the target's host, unread. */
-  readonly tunnel: Grant | undefined;
+  readonly tunnel: Carried | undefined;
   /** Secrets may go there, so TLS is read even where it could pass unread. */
   readonly hasSecrets: boolean;
-  /** Requests are judged one by one, over TLS and over plain http. */
-  readonly https: boolean;
+  /** Requests over plain http are judged one by one; those over TLS always are. */
   readonly http: boolean;
 }
 
@@ -59,24 +66,30 @@ export function passageTo(rules: Rules, target: Target): Passage | Refused {
   const ceiling = naming(rules.ceiling, target);
   if (policy.length === 0) return "no-rule";
   if (ceiling.length === 0) return "ceiling";
-  const raw = ceiling.some(isRaw) ? policy.find(isRaw) : undefined;
-  const tunnel = ceiling.some(isUnread) ? policy.find(isUnread) : undefined;
   return {
-    raw,
-    tunnel,
+    raw: carried(policy.filter(isRaw), ceiling.filter(isRaw)),
+    tunnel: carried(policy.filter(isUnread), ceiling.filter(isUnread)),
     hasSecrets: policy.some(({ secrets }) => secrets.length > 0),
-    https: true,
     http: policy.some(({ tls }) => !tls) && ceiling.some(({ tls }) => !tls),
   };
 }
 
-/** The rules of the policy that carry one request, all of them, or why none does. */
-export function carrying(rules: Rules, target: Target, request: RequestFacts): readonly Grant[] | Refused | "request" {
-  const policy = naming(rules.policy, target);
-  if (policy.length === 0) return "no-rule";
-  const carried = policy.filter((grant) => carries(grant, request));
-  if (carried.length === 0) return "request";
-  return naming(rules.ceiling, target).some((grant) => carries(grant, request)) ? carried : "ceiling";
+/** All rules that carry one request, or why none does. */
+export function carrying(rules: Rules, target: Target, request: RequestFacts): Carried | Refused | "request" {
+  const named = naming(rules.policy, target);
+  if (named.length === 0) return "no-rule";
+  const policy = named.filter((grant) => carries(grant, request));
+  if (policy.length === 0) return "request";
+  return (
+    carried(
+      policy,
+      naming(rules.ceiling, target).filter((grant) => carries(grant, request)),
+    ) ?? "ceiling"
+  );
+}
+
+function carried(policy: readonly Grant[], ceiling: readonly Grant[]): Carried | undefined {
+  return policy.length === 0 || ceiling.length === 0 ? undefined : { policy, ceiling };
 }
 
 /** Whether one of the addresses of a name may be dialled: `except` of an open form, and private ranges, are judged by address. */
@@ -118,8 +131,8 @@ function isRaw(grant: Grant): boolean {
   return !grant.tls && isUnread(grant);
 }
 
-function carries(grant: Grant, { tls, method, path }: RequestFacts): boolean {
+function carries(grant: Grant, { tls, method, path, hasOverride = false }: RequestFacts): boolean {
   if (grant.tls && !tls) return false;
-  if (grant.methods !== undefined && !grant.methods.has(method)) return false;
+  if (grant.methods !== undefined && (hasOverride || !grant.methods.has(method))) return false;
   return grant.paths === undefined || grant.paths.some((pattern) => pathMatches(pattern, path));
 }

@@ -1,0 +1,281 @@
+// Requests that are read: methods and paths over TLS, secrets on their way out and back, WebSockets, limits, and rules that change meanwhile.
+
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { connect as tlsConnect, type TLSSocket } from "node:tls";
+import fc from "fast-check";
+import { afterAll, beforeAll, expect } from "vitest";
+import { EgressLab, rest, until } from "../../test/egress-lab.ts";
+import { verifies } from "../../test/verifies.ts";
+import type { HostRule } from "../api/network.ts";
+import { isPlaceholder, isSecretValue, Masker, needlesOf, newPlaceholder } from "./secrets.ts";
+
+const CANARY = "s3cr3t/canary+value==0123456789";
+let lab: EgressLab;
+let nextId = 1;
+/** Headers and bodies that reached the API. */
+const reached: { url: string; headers: IncomingMessage["headers"]; body: string }[] = [];
+
+async function api(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  let body = "";
+  for await (const chunk of request) body += String(chunk);
+  reached.push({ url: request.url ?? "", headers: request.headers, body });
+  if (request.url === "/redirect") return void response.writeHead(302, { Location: "http://169.254.169.254/latest" }).end();
+  response.setHeader("X-Mirror", request.headers.authorization ?? "none");
+  if (request.url === "/length") return void response.end(`mirror ${request.headers.authorization} and ${body}`);
+  const mirrored = Buffer.from(`mirror ${request.headers.authorization} ${JSON.stringify({ key: request.headers.authorization })} end`);
+  for (let at = 0; at < mirrored.length; at += 5) {
+    response.write(mirrored.subarray(at, at + 5));
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  response.end();
+}
+
+beforeAll(async () => {
+  lab = new EgressLab();
+  await lab.https("api.example", (request, response) => void api(request, response));
+  await lab.https("other.example", (request, response) => void api(request, response));
+  await lab.https("wrong.example", (_request, response) => response.end("never"), "someone.example");
+  const place = await lab.https("socket.example", (_request, response) => response.end());
+  lab.outside.places.get(`${place.address} 443`);
+});
+
+afterAll(async () => {
+  await lab[Symbol.asyncDispose]();
+});
+
+const placeholder = newPlaceholder();
+const secrets = [{ name: "TOKEN", placeholder, value: CANARY }];
+const SECRET_RULE: HostRule = { host: "api.example", secrets: [{ name: "TOKEN" }] };
+
+async function open(...allow: HostRule[]): Promise<string> {
+  return await lab.open(`sb-${nextId++}`, lab.state({ allow }, { secrets }));
+}
+
+function tls(path: string, host: string): TLSSocket {
+  const socket = lab.enter(path, `name ${host} 443 -`);
+  const inner = tlsConnect({ socket, servername: host, ca: [lab.authority.certificate] });
+  inner.on("error", () => inner.destroy());
+  return inner;
+}
+
+async function ask(path: string, host: string, request: string): Promise<string> {
+  const inner = tls(path, host);
+  inner.write(request);
+  return await rest(inner);
+}
+
+const get = (url: string, more = "", host = "api.example", method = "GET"): string =>
+  `${method} ${url} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n${more}\r\n`;
+
+verifies("egress/inspected", "methods and paths of TLS are judged on the bytes that are sent", async () => {
+  const path = await open({ host: "api.example", methods: ["GET"], paths: ["/repos/acme/**"] });
+  expect(await ask(path, "api.example", get("/repos/acme/x%20y?q=/../"))).toMatch(/^HTTP\/1\.1 200 /);
+  expect(reached.at(-1)?.url).toBe("/repos/acme/x%20y?q=/../");
+  const before = reached.length;
+  for (const url of [
+    "/repos/other/x",
+    "/repos/acme/../x",
+    "/repos/acme/%2e%2e/x",
+    "/repos/acme/a%2fb",
+    "/repos/acme//x",
+    "/repos/acme/x;a",
+    "/",
+  ])
+    expect(await ask(path, "api.example", get(url)), url).toMatch(/^HTTP\/1\.1 403 [^]*Corral-Refused: request/);
+  expect(await ask(path, "api.example", get("/repos/acme/x", "", "api.example", "DELETE"))).toMatch(/^HTTP\/1\.1 403 /);
+  expect(await ask(path, "api.example", get("/repos/acme/x", "X-HTTP-Method-Override: DELETE\r\n"))).toMatch(/^HTTP\/1\.1 403 /);
+  expect(await ask(path, "api.example", get("/repos/acme/x", "", "api.example", "TRACE"))).toMatch(/^HTTP\/1\.1 403 /);
+  expect(await ask(path, "api.example", get("/repos/acme/x", "", "other.example"))).toMatch(/^HTTP\/1\.1 421 /);
+  expect(await ask(path, "api.example", get("/repos/acme/x", "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"))).toMatch(
+    /^HTTP\/1\.1 400 /,
+  );
+  expect(reached.length, "none of them went out").toBe(before);
+});
+
+verifies("egress/inspected", "an upstream whose certificate is not for the host gets no request", async () => {
+  const path = await open({ host: "wrong.example", methods: ["GET"] });
+  expect(await ask(path, "wrong.example", get("/", "", "wrong.example"))).toMatch(/^HTTP\/1\.1 502 [^]*Corral-Upstream: tls/);
+});
+
+verifies("egress/inspected", "requests follow each other on one connection, with bodies of either framing", async () => {
+  const path = await open({ host: "api.example", methods: ["GET", "POST"] });
+  const inner = tls(path, "api.example");
+  inner.write("POST /length HTTP/1.1\r\nHost: api.example\r\nContent-Length: 5\r\n\r\nhello");
+  inner.write("POST /length HTTP/1.1\r\nHost: api.example\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
+  inner.write(get("/redirect"));
+  const text = await rest(inner);
+  expect(text.match(/HTTP\/1\.1 200 OK/g)).toHaveLength(2);
+  expect(text).toContain("Location: http://169.254.169.254/latest");
+  expect(reached.slice(-3).map(({ body }) => body)).toEqual(["hello", "abcde", ""]);
+  const before = reached.length;
+  expect(
+    await ask(path, "api.example", "POST / HTTP/1.1\r\nHost: api.example\r\nTransfer-Encoding: chunked\r\n\r\n3 \r\nabc\r\n0\r\n\r\n"),
+  ).toMatch(/^(HTTP\/1\.1 400 |$)/);
+  expect(reached.length).toBe(before);
+});
+
+verifies("egress/secret-bound", "a placeholder becomes the value in its header of its host alone", async () => {
+  const path = await open(SECRET_RULE, { host: "other.example", methods: ["GET"] });
+  await ask(path, "api.example", get(`/x?k=${placeholder}`, `Authorization: Bearer ${placeholder}\r\nX-Other: ${placeholder}\r\n`));
+  expect(reached.at(-1)).toMatchObject({
+    url: `/x?k=${placeholder}`,
+    headers: { authorization: `Bearer ${CANARY}`, "x-other": placeholder, "accept-encoding": "identity" },
+  });
+  await ask(
+    path,
+    "api.example",
+    `POST /length HTTP/1.1\r\nHost: api.example\r\nConnection: close\r\nContent-Length: ${placeholder.length}\r\n\r\n${placeholder}`,
+  );
+  expect(reached.at(-1)?.body).toBe(placeholder);
+  await ask(path, "other.example", get("/", `Authorization: Bearer ${placeholder}\r\n`, "other.example"));
+  expect(reached.at(-1)?.headers.authorization).toBe(`Bearer ${placeholder}`);
+  const foreign = newPlaceholder();
+  await ask(path, "api.example", get("/", `Authorization: Bearer ${foreign}\r\n`));
+  expect(reached.at(-1)?.headers.authorization).toBe(`Bearer ${foreign}`);
+});
+
+verifies("egress/secret-bound", "credentials of Basic hold the value where the rule says so", async () => {
+  const path = await open({ host: "api.example", secrets: [{ name: "TOKEN", format: "basic" }] });
+  const basic = (secret: string): string => Buffer.from(`user:${secret}`).toString("base64");
+  const answer = await ask(path, "api.example", get("/length", `Authorization: Basic ${basic(placeholder)}\r\n`));
+  expect(reached.at(-1)?.headers.authorization).toBe(`Basic ${basic(CANARY)}`);
+  expect(answer).toContain(`mirror Basic ${basic(placeholder)} and`);
+  expect(answer).not.toContain(basic(CANARY));
+});
+
+verifies("egress/secret-bound", "over plain http a request that holds a placeholder is refused", async () => {
+  await lab.http("plain.example", (_request, response) => response.end("ok"));
+  const path = await open(SECRET_RULE, { host: "plain.example", ports: [80], tls: false });
+  const socket = lab.enter(path, "proxy -");
+  socket.write(`GET http://plain.example/ HTTP/1.1\r\nHost: plain.example\r\nX-Key: ${placeholder}\r\n\r\n`);
+  expect(await rest(socket)).toMatch(/^HTTP\/1\.1 403 [^]*Corral-Refused: secret/);
+});
+
+verifies("egress/secret-masked", "what an answer mirrors of a value is the placeholder again, wherever it is cut", async () => {
+  const path = await open(SECRET_RULE);
+  for (const url of ["/chunks", "/length"]) {
+    const answer = await ask(path, "api.example", get(url, `Authorization: Bearer ${placeholder}\r\n`));
+    expect(reached.at(-1)?.headers.authorization, "the value was there").toBe(`Bearer ${CANARY}`);
+    expect(answer).not.toContain(CANARY);
+    expect(answer).toContain(`X-Mirror: Bearer ${placeholder}\r\n`);
+    expect(answer.replaceAll(/\r\n[0-9a-f]+\r\n/g, "")).toContain(`mirror Bearer ${placeholder}`);
+  }
+  await lab.told(path);
+  expect(JSON.stringify(lab.verdicts), "no verdict holds it").not.toContain(CANARY);
+});
+
+verifies("egress/secret-bound", "a value that could break a head, or be found everywhere, is no secret", () => {
+  expect([CANARY, "x".repeat(8_192)].every(isSecretValue)).toBe(true);
+  expect(["short", "x".repeat(8_193), "has\r\nX: y", "nul\0nul12", "späteräöü", " padded12 "].some(isSecretValue)).toBe(false);
+  expect([isPlaceholder(newPlaceholder()), isPlaceholder("corral_x"), isPlaceholder(CANARY)]).toEqual([true, false, false]);
+});
+
+verifies("egress/secret-masked", "a stream is masked as the whole would be, however it is cut", () => {
+  const needles = needlesOf([
+    { name: "A", placeholder: "corral_a", value: "abcabcabd" },
+    { name: "B", placeholder: "corral_b", value: "abcabx" },
+  ]);
+  const text = fc
+    .array(fc.constantFrom("abc", "abcabd", "abcabcabd", "ab", "x", "abcabx", "d"), { maxLength: 12 })
+    .map((parts) => parts.join(""));
+  fc.assert(
+    fc.property(text, fc.integer({ min: 1, max: 7 }), (whole, size) => {
+      const masker = new Masker(needles);
+      const out: Buffer[] = [];
+      for (let at = 0; at < whole.length; at += size) out.push(masker.take(Buffer.from(whole.slice(at, at + size))));
+      out.push(masker.end());
+      const all = new Masker(needles);
+      expect(Buffer.concat(out).toString()).toBe(Buffer.concat([all.take(Buffer.from(whole)), all.end()]).toString());
+      expect(Buffer.concat(out).includes("abcabcabd") || Buffer.concat(out).includes("abcabx")).toBe(false);
+    }),
+    { numRuns: 500 },
+  );
+});
+
+verifies("egress/live", "a rule that is withdrawn ends its tunnels and connections at once, and others go on", async () => {
+  await lab.tcp("a.example", (socket) => socket.pipe(socket), 7);
+  await lab.tcp("b.example", (socket) => socket.pipe(socket), 7);
+  const raw = (host: string): HostRule => ({ host, ports: [7], tls: false });
+  const id = `sb-${nextId++}`;
+  const path = await lab.open(id, lab.state({ allow: [raw("a.example"), raw("b.example"), { host: "api.example", methods: ["GET"] }] }));
+  const [a, b] = [lab.enter(path, "name a.example 7 -"), lab.enter(path, "name b.example 7 -")];
+  a.write("one");
+  b.write("one");
+  await Promise.all([until(a, "one"), until(b, "one")]);
+  const inner = tls(path, "api.example");
+  inner.write("GET /length HTTP/1.1\r\nHost: api.example\r\n\r\n");
+  await until(inner, "mirror");
+  lab.core.update(id, lab.state({ allow: [raw("b.example")] }, { version: 2 }));
+  expect([await rest(a), await rest(inner)]).toEqual(["", expect.not.stringContaining("HTTP")]);
+  b.end("two");
+  expect(await rest(b)).toBe("two");
+  expect(await rest(lab.enter(path, "name a.example 7 -"))).toBe("");
+  const told = await lab.told(path, 3);
+  expect(told).toContainEqual(expect.objectContaining({ host: "a.example", outcome: "refused", reason: "withdrawn", version: 2 }));
+});
+
+verifies("egress/limits", "connections beyond the limit are told so, and silence ends a connection", async () => {
+  await lab.tcp("quiet.example", () => undefined, 7);
+  const state = lab.state(
+    { allow: [{ host: "quiet.example", ports: [7], tls: false }] },
+    { limits: { connections: 3, headMs: 300, idleMs: 700 } },
+  );
+  const path = await lab.open(`sb-${nextId++}`, state);
+  const held = [1, 2, 3].map(() => lab.enter(path, "name quiet.example 7 -"));
+  held.forEach((socket) => socket.write("x"));
+  while (lab.outside.dialled.filter((at) => at.endsWith(" 7")).length < 3) await new Promise((resolve) => setTimeout(resolve, 5));
+  const socket = lab.enter(path, "proxy -");
+  socket.write("CONNECT quiet.example:7 HTTP/1.1\r\nHost: quiet.example:7\r\n\r\n");
+  expect(await rest(socket)).toMatch(/^HTTP\/1\.1 429 [^]*Retry-After: 1\r\n/);
+  expect(await Promise.all(held.map((some) => rest(some)))).toEqual(["", "", ""]);
+  const slow = lab.enter(path, "proxy -");
+  slow.write("GET http://quiet.example:7/ HT");
+  expect(await rest(slow)).toBe("");
+  expect(await lab.told(path, 2)).toContainEqual(expect.objectContaining({ outcome: "limited", reason: "idle" }));
+});
+
+verifies("egress/limits", "a byte rate holds both ways back, and says by how much", async () => {
+  await lab.tcp("sink.example", (socket) => socket.pipe(socket), 7);
+  const id = `sb-${nextId++}`;
+  const path = await lab.open(
+    id,
+    lab.state({ allow: [{ host: "sink.example", ports: [7], tls: false }] }, { limits: { bytesPerSecond: 4_000_000 } }),
+  );
+  const socket = lab.enter(path, "name sink.example 7 -");
+  socket.end(Buffer.alloc(1_200_000, "x"));
+  expect((await rest(socket)).length).toBe(1_200_000);
+  const metrics = lab.core.metrics().find((some) => some.id === id);
+  expect(metrics).toMatchObject({ sentBytes: 1_200_000, receivedBytes: 1_200_000 });
+  expect(metrics?.slowedMs).toBeGreaterThan(100);
+});
+
+verifies("egress/told-bounded", "refusals alike are counted, and whatever a sandbox does, few lines a second are told", async () => {
+  const path = await open();
+  const socket = lab.enter(path, "resolve -");
+  socket.end(Array.from({ length: 300 }, (_, index) => (index < 200 ? "same.example\n" : `n${index}.example\n`)).join(""));
+  expect((await rest(socket)).split("\n")).toHaveLength(301);
+  const told = await lab.told(path, 2);
+  expect(told.length).toBeLessThanOrEqual(2 * 51);
+  expect(told.reduce((sum, { count }) => sum + count, 0)).toBe(300);
+  expect(told).toContainEqual(expect.objectContaining({ host: "same.example", way: "resolve", outcome: "refused" }));
+});
+
+verifies("egress/own-way", "two hundred connections of ten sandboxes meet nobody else's rules or bytes", async () => {
+  const place = await lab.tcp("cross.example", (socket) => socket.pipe(socket), 9);
+  const paths = await Promise.all(
+    Array.from({ length: 10 }, async (_, index) => {
+      lab.outside.names.set(`n${index}.example`, [[place.address]]);
+      return await lab.open(`cross-${index}`, lab.state({ allow: [{ host: `n${index}.example`, ports: [9], tls: false }] }));
+    }),
+  );
+  const talks = Array.from({ length: 200 }, async (_, index) => {
+    const own = index % 10;
+    const asked = index % 3 === 0 ? (own + 1) % 10 : own;
+    const socket = lab.enter(paths[own] ?? "", `name n${asked}.example 9 -`);
+    const words = `connection ${index} `.repeat(500);
+    socket.end(words);
+    expect(await rest(socket)).toBe(asked === own ? words : "");
+  });
+  await Promise.all(talks);
+  await Promise.all(paths.map((_path, index) => lab.core.close(`cross-${index}`)));
+});

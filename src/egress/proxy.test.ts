@@ -1,0 +1,245 @@
+// The proxy before a network that is made up: plain http, tunnels, names and addresses, what is refused and how it looks.
+
+import { readFileSync } from "node:fs";
+import { connect as tlsConnect } from "node:tls";
+import { afterAll, beforeAll, expect } from "vitest";
+import { EgressLab, rest, until } from "../../test/egress-lab.ts";
+import { verifies } from "../../test/verifies.ts";
+import type { NetworkPolicy } from "../api/network.ts";
+
+let lab: EgressLab;
+let nextId = 1;
+
+beforeAll(async () => {
+  lab = new EgressLab();
+  await lab.http("plain.example", (request, response) => {
+    response.setHeader("X-Host", request.headers.host ?? "");
+    response.end(`${request.method} ${request.url}`);
+  });
+  await lab.https("secure.example", (request, response) => response.end(`secure ${request.url}`));
+  await lab.tcp("echo.example", (socket) => socket.pipe(socket), 7);
+});
+
+afterAll(async () => {
+  await lab[Symbol.asyncDispose]();
+});
+
+async function sandbox(policy: NetworkPolicy): Promise<string> {
+  return await lab.open(`sb-${nextId++}`, lab.state(policy));
+}
+
+async function ask(path: string, request: string, line = "proxy -"): Promise<string> {
+  const socket = lab.enter(path, line);
+  socket.write(Buffer.from(request, "latin1"));
+  return await rest(socket);
+}
+
+const get = (url: string, host: string, more = ""): string => `GET ${url} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n${more}\r\n`;
+
+verifies("egress/allow-list", "plain http goes through the proxy where a rule says so, and is told", async () => {
+  const path = await sandbox({ allow: [{ host: "plain.example", ports: [80], tls: false }] });
+  const answer = await ask(path, get("http://plain.example/a?b=c", "plain.example"), "proxy 17:curl");
+  expect(answer).toMatch(/^HTTP\/1\.1 200 OK\r\n[^]*X-Host: plain\.example\r\n[^]*GET \/a\?b=c/);
+  const told = await lab.told(path);
+  expect(told.at(-1)).toMatchObject({
+    way: "proxy",
+    process: "17:curl",
+    outcome: "allowed",
+    host: "plain.example",
+    port: 80,
+    method: "GET",
+    path: "/a",
+    rule: 0,
+    count: 1,
+  });
+});
+
+verifies("egress/refusal-looks", "a refusal, a fault of the other side and a limit look different to a program", async () => {
+  const path = await sandbox({
+    allow: [
+      { host: "gone.example", ports: [80], tls: false },
+      { host: "nowhere.example", ports: [80], tls: false },
+      { host: "plain.example", ports: [80], tls: false, rate: { requests: 1, perMs: 60_000 } },
+    ],
+  });
+  lab.outside.names.set("gone.example", [["203.0.113.99"]]);
+  const refused = await ask(path, get("http://other.example/", "other.example"));
+  expect(refused).toMatch(/^HTTP\/1\.1 403 [^]*Corral-Refused: no-rule\r\n/);
+  expect(refused).toContain(
+    "corral: egress to other.example:80 is not allowed: no rule matches. The owner of this sandbox can allow it.\n",
+  );
+  expect(await ask(path, "CONNECT other.example:443 HTTP/1.0\r\nHost: other.example:443\r\n\r\n")).toMatch(/^HTTP\/1\.1 403 /);
+  expect(await ask(path, get("http://gone.example/", "gone.example"))).toMatch(/^HTTP\/1\.1 502 [^]*Corral-Upstream: connect/);
+  expect(await ask(path, get("http://nowhere.example/", "nowhere.example"))).toMatch(/^HTTP\/1\.1 502 [^]*Corral-Upstream: dns/);
+  expect(await ask(path, get("http://plain.example/", "plain.example"))).toMatch(/^HTTP\/1\.1 200 /);
+  expect(await ask(path, get("http://plain.example/", "plain.example"))).toMatch(/^HTTP\/1\.1 429 [^]*Retry-After: (59|60)\r\n/);
+});
+
+verifies("egress/tunnel", "a tunnel carries TLS whose name is the one that was asked for, unread", async () => {
+  const path = await sandbox({ allow: [{ host: "secure.example" }] });
+  const socket = lab.enter(path, "proxy -");
+  socket.write("CONNECT secure.example:443 HTTP/1.1\r\nHost: secure.example:443\r\n\r\n");
+  expect(await until(socket, "\r\n\r\n")).toBe("HTTP/1.1 200 Connection Established\r\n\r\n");
+  const inner = tlsConnect({ socket, servername: "secure.example", ca: [lab.publicAuthority.certificate] });
+  inner.write(get("/in", "secure.example"));
+  expect(await rest(inner)).toContain("secure /in");
+  const direct = tlsConnect({
+    socket: lab.enter(path, "name secure.example 443 9:x"),
+    servername: "secure.example",
+    ca: [lab.publicAuthority.certificate],
+  });
+  direct.write(get("/direct", "secure.example"));
+  expect(await rest(direct)).toContain("secure /direct");
+});
+
+verifies("egress/fronting", "TLS for another host, for none or for an encrypted one breaks the connection", async () => {
+  const path = await sandbox({ allow: [{ host: "secure.example" }, { host: "plain.example", methods: ["GET"] }] });
+  for (const servername of ["other.example", ""]) {
+    const socket = lab.enter(path, "name secure.example 443 -");
+    const inner = tlsConnect({ socket, servername, rejectUnauthorized: false });
+    inner.on("error", () => inner.destroy());
+    inner.write(get("/", "secure.example"));
+    expect(await rest(inner)).toBe("");
+  }
+  expect(await ask(path, "SSH-2.0-x\r\n", "name secure.example 443 -"), "no TLS where TLS is demanded").toBe("");
+  const told = await lab.told(path, 2);
+  expect(told.map(({ reason }) => reason)).toEqual(expect.arrayContaining(["sni", "tls"]));
+});
+
+verifies("egress/allow-list", "raw bytes pass both ways, half-closed or not, where a rule wants no TLS", async () => {
+  const path = await sandbox({
+    allow: [
+      { host: "echo.example", ports: [7], tls: false },
+      { cidr: "203.0.113.0/24", ports: [7] },
+    ],
+  });
+  const socket = lab.enter(path, "name echo.example 7 -");
+  socket.end("ping");
+  expect(await rest(socket)).toBe("ping");
+  const [[address = ""] = []] = lab.outside.names.get("echo.example") ?? [];
+  const byAddress = lab.enter(path, `address ${address} 7 -`);
+  byAddress.end("pong");
+  expect(await rest(byAddress)).toBe("pong");
+  expect(await ask(path, "x", "name echo.example 8 -")).toBe("");
+  expect(await ask(path, "x", "address 198.51.100.1 7 -")).toBe("");
+});
+
+verifies("egress/never", "no rule reaches a forbidden address, by no way", async () => {
+  const path = await sandbox({
+    open: true,
+    allow: [
+      { cidr: "0.0.0.0/0", ports: "any" },
+      { cidr: "::/0", ports: "any" },
+      { host: "evil.example", ports: "any", tls: false },
+    ],
+  });
+  const before = lab.outside.dialled.length;
+  for (const address of [
+    "127.0.0.1",
+    "169.254.169.254",
+    "168.63.129.16",
+    "224.0.0.1",
+    "::1",
+    "::ffff:7f00:1",
+    "fd00:ec2::254",
+    "64:ff9b::7f00:1",
+  ]) {
+    const host = address.includes(":") ? `[${address}]` : address;
+    expect(await ask(path, `CONNECT ${host}:80 HTTP/1.1\r\nHost: ${host}:80\r\n\r\n`), address).toMatch(
+      /^HTTP\/1\.1 403 [^]*Corral-Refused: address/,
+    );
+    expect(await ask(path, get(`http://${host}/`, host))).toMatch(/^HTTP\/1\.1 403 [^]*Corral-Refused: address/);
+    expect(await ask(path, "x", `address ${address} 80 -`)).toBe("");
+    lab.outside.names.set("evil.example", [["203.0.113.1", address]]);
+    const mixed = await sandbox({
+      allow: [
+        { host: "evil.example", ports: [80], tls: false },
+        { cidr: "::/0", ports: "any" },
+      ],
+    });
+    expect(await ask(mixed, get("http://evil.example/", "evil.example")), `mixed ${address}`).toMatch(/Corral-Refused: address/);
+  }
+  for (const name of ["localhost", "metadata.google.internal"])
+    expect(await ask(path, get(`http://${name}/`, name))).toMatch(/Corral-Refused: address/);
+  for (const spelling of [
+    "2130706433",
+    "0x7f000001",
+    "0177.0.0.1",
+    "127.1",
+    "localhost.",
+    "plain.example%00.evil.example",
+    "plain.example:80@evil.example",
+    "::1",
+  ])
+    expect(await ask(path, get(`http://${spelling}/`, spelling)), spelling).toMatch(/^HTTP\/1\.1 400 /);
+  expect(lab.outside.dialled.length, "nothing was dialled").toBe(before);
+});
+
+verifies("egress/pinned", "a name that answers a public address first and a private one then is dialled where it was judged", async () => {
+  const path = await sandbox({ allow: [{ host: "rebind.example", ports: [80], tls: false }] });
+  const [[address = ""] = []] = lab.outside.names.get("plain.example") ?? [];
+  lab.outside.names.set("rebind.example", [[address], ["127.0.0.1"], ["10.0.0.1"]]);
+  const before = lab.outside.dialled.length;
+  for (let i = 0; i < 3; i++) expect(await ask(path, get("http://rebind.example/", "rebind.example"))).toMatch(/^HTTP\/1\.1 200 /);
+  expect(lab.outside.dialled.slice(before)).toEqual([`${address} 80`, `${address} 80`, `${address} 80`]);
+  expect(lab.outside.resolved.filter((name) => name === "rebind.example")).toHaveLength(1);
+  const other = await sandbox({ allow: [{ host: "rebind.example", ports: [80], tls: false }] });
+  expect(await ask(other, get("http://rebind.example/", "rebind.example")), "another sandbox asks itself").toMatch(
+    /Corral-Refused: address/,
+  );
+});
+
+verifies("egress/strict-heads", "a request that two parsers read in two ways is refused and sent nowhere", async () => {
+  const path = await sandbox({ open: true });
+  const before = lab.outside.dialled.length;
+  const corpus = readFileSync(new URL("../../test/fixtures/egress/smuggling.txt", import.meta.url), "latin1")
+    .split("\n")
+    .filter((line) => line !== "" && !line.startsWith("#"));
+  for (const line of corpus) {
+    const request = JSON.parse(`"${line}"`) as string;
+    expect(await ask(path, request), line).toMatch(/^HTTP\/1\.1 400 [^]*Connection: close/);
+  }
+  expect(corpus.length).toBeGreaterThan(30);
+  expect(lab.outside.dialled.length).toBe(before);
+});
+
+verifies(
+  "egress/names-answered",
+  "names are answered inside where a rule names them, and nothing is asked outside for the others",
+  async () => {
+    const path = await sandbox({ allow: [{ host: "plain.example" }, { host: "*.wild.example" }] });
+    const before = lab.outside.resolved.length;
+    const socket = lab.enter(path, "resolve 4:ping");
+    socket.end("plain.example\na.wild.example\nwild.example\nsecret-data.evil.example\n203.0.113.1\nlocalhost\n");
+    expect(await rest(socket)).toBe("yes\nyes\nno\nno\nno\nno\n");
+    expect(lab.outside.resolved.length).toBe(before);
+    const open = await sandbox({ open: true });
+    const asked = lab.enter(open, "resolve -");
+    asked.end("plain.example\nunknown.example\n");
+    expect(await rest(asked)).toBe("yes\nno\n");
+  },
+);
+
+verifies("egress/entry-strict", "a first line that is not one of the four is nothing", async () => {
+  const path = await sandbox({ open: true });
+  const long = "x".repeat(500);
+  for (const line of [
+    "",
+    "proxy",
+    "proxy  -",
+    "PROXY -",
+    "proxy 0:x",
+    "proxy 1:",
+    "proxy 1:a b",
+    "name plain.example 80",
+    "name plain.example 0 -",
+    "name plain.example 65536 -",
+    "name 203.0.113.1 80 -",
+    "address plain.example 80 -",
+    "name Plain.example\0 80 -",
+    "resolve - -",
+    `proxy 1:${long}`,
+    "proxy -\r",
+  ])
+    expect(await ask(path, get("http://plain.example/", "plain.example"), line), JSON.stringify(line)).toBe("");
+});
