@@ -93,7 +93,7 @@ export async function createSandbox(
     prepared?.release();
     plan?.hold?.release();
     if (origin.from === "warm") await endWarm(shop, origin.warm).catch(() => undefined); // its journal leads the next start to it
-    if (origin.from === "pause") removeJournal(shop.data.journal, draft.id);
+    if (origin.from === "pause") await removeJournal(shop.data.journal, draft.id);
     else await undo(shop, draft);
     throw asDiskFull(error);
   }
@@ -290,5 +290,5 @@ async function undo(shop: Workshop, draft: Draft): Promise<void> {
   const { layers = [] } = draft.record;
   // Without a spawner a later start finds the reference without its sandbox.
   if (layers.length > 0) await letGo(shop.runtime.tool, shop.data.deltas, layers, draft.id).catch(() => undefined);
-  removeJournal(shop.data.journal, draft.id);
+  await removeJournal(shop.data.journal, draft.id);
 }

@@ -19,11 +19,11 @@ function entry(id: string): JournalEntry {
 
 const ID = `sb${"a1".repeat(10)}`;
 
-it("an entry is read as it was written, and gone once removed", () => {
+it("an entry is read as it was written, and gone once removed", async () => {
   writeJournal(dir, entry(ID));
   expect(listJournal(dir)).toEqual({ entries: [entry(ID)], broken: [] });
-  removeJournal(dir, ID);
-  removeJournal(dir, ID);
+  await removeJournal(dir, ID);
+  await removeJournal(dir, ID);
   expect(readdirSync(dir)).toEqual([]);
 });
 

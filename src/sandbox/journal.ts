@@ -4,7 +4,8 @@
 // Invariant: a sandbox without a journal file has no kernel object; a file that is neither locked nor of a living maker is to be reaped;
 // one without a whole second line was still being made.
 
-import { appendFileSync, readdirSync, readFileSync, statSync, unlinkSync } from "node:fs";
+import { appendFileSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { CorralError } from "../api/errors.ts";
 import { isId } from "../api/ids.ts";
@@ -70,9 +71,10 @@ function line(record: JournalEntry | MadeRecord): string {
   return `${JSON.stringify(record)}\n`;
 }
 
-export function removeJournal(dir: string, id: string): void {
+/** Beside the event loop: an unlink waits as long as the disk's own log is being written. */
+export async function removeJournal(dir: string, id: string): Promise<void> {
   try {
-    unlinkSync(journalFile(dir, id));
+    await unlink(journalFile(dir, id));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
   }

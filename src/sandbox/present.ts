@@ -67,7 +67,7 @@ export function present(grounds: Grounds, { container, request, info, record, re
       // Its tree is gone: it stands on nothing any more.
       else if (end === "destroyed" && record.layers !== undefined)
         await letGo(grounds.runtime.tool, grounds.data.deltas, record.layers, id).catch(() => undefined); // else the next start does
-      removeJournal(grounds.data.journal, id);
+      await removeJournal(grounds.data.journal, id);
       grounds.onGone(id);
     },
   });

@@ -56,7 +56,7 @@ async function reapOne(parts: ReaperParts, entry: JournalEntry): Promise<void> {
   await removeCgroups(parts.cgroupParents, entry.id);
   for (const name of runFiles(parts.data.run, entry.id)) rmSync(join(parts.data.run, name), { recursive: true, force: true });
   await parts.settleDelta(entry);
-  removeJournal(parts.data.journal, entry.id);
+  await removeJournal(parts.data.journal, entry.id);
 }
 
 /** Names in the run directory that belong to a sandbox. */

@@ -58,7 +58,7 @@ export async function startWarm(shop: Workshop, { template, limits: asked }: War
     return { id, kind: kindOf(shop, plan, limits), container, plan, journalFile, startedMs: shop.clock.monotonicMs() };
   } catch (error) {
     plan?.hold?.release();
-    removeJournal(shop.data.journal, id);
+    await removeJournal(shop.data.journal, id);
     throw error;
   }
 }
@@ -67,7 +67,7 @@ export async function startWarm(shop: Workshop, { template, limits: asked }: War
 export async function endWarm({ data }: Workshop, { id, container, plan }: Warm): Promise<void> {
   await container.destroy([], "nobody asked for it");
   plan.hold?.release();
-  removeJournal(data.journal, id);
+  await removeJournal(data.journal, id);
 }
 
 interface PlanRequest {
