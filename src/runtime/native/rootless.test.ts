@@ -96,6 +96,14 @@ describe("as an ordinary user", () => {
         left: [],
         alive: [],
         pidsHeld: true,
+        network: {
+          refused: "corral: egress to http://some.test/ is not allowed\n",
+          found: expect.stringMatching(/^198\.18\./) as string,
+          missing: "none\n",
+          carried: "lab machine\n",
+          killed: "1\n",
+          heads: expect.arrayContaining(["proxy PID:curl", "name echo.test 7 PID:bash"]) as string[],
+        },
         usage: { cpu: { by: "proc" }, memory: { by: "proc" }, pids: { count: 0, by: "proc" }, io: null },
       });
       expect(seen["write"]).not.toBe(0);
