@@ -79,7 +79,7 @@ static void move(struct lane *lane, int socket, short from, short to) {
     else if (lane->ended && lane->start == lane->end) finish(lane, socket);
 }
 
-static int relay(int socket) {
+int dial_relay(int socket) {
     static struct lane up, down;
     up = (struct lane){.from = 0, .to = socket};
     down = (struct lane){.from = socket, .to = 1};
@@ -106,5 +106,5 @@ int dial_main(int argc, char **argv) {
     int fd = connect_to((uint16_t)port, AF_INET);
     if (fd == -ECONNREFUSED) fd = connect_to((uint16_t)port, AF_INET6);
     if (fd == -EADDRNOTAVAIL || fd == -EAFNOSUPPORT) fd = -ECONNREFUSED; /* no IPv6 here: the first answer stands */
-    return fd < 0 ? -fd : relay(fd);
+    return fd < 0 ? -fd : dial_relay(fd);
 }

@@ -64,4 +64,9 @@ else
   $cc $common $hard -static -s ./*.c -o "$out.$$"
 fi
 mv "$out.$$" "$out"
+# What a sandbox with a network is shown of it, as the two layers of an overlay.
+if [ $out = build/corral-guest ]; then
+  mkdir -p build/inside/bin build/inside/empty
+  ln -f "$out" build/inside/bin/corral-connect
+fi
 echo "$out"

@@ -6,5 +6,7 @@ int spawner_main(int argc, char **argv);
 int init_main(int argc, char **argv);
 int launched_main(int argc, char **argv);
 int tool_main(int argc, char **argv);
+/* Inside, by any command: argv[0] is its path. */
+int connect_main(int argc, char **argv);
 
 #endif

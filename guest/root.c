@@ -5,12 +5,35 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <linux/magic.h>
+#include <limits.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include "contain.h"
 #include "sys.h"
 
 enum { VALUE_BYTES = 32, NAME_BYTES = 16 };
+
+/* A mount point that is missing on a tmpfs that was just made. SAFETY: nowhere else: a tree of the person's, or a template's, gets no directory
+ * that nobody asked for; what is not a tmpfs of this sandbox is left as it is. */
+static int place_make(const struct making *making, const char *target) {
+    char path[PATH_MAX];
+    int error = snprintf(path, sizeof path, "%s", target + 1) >= (int)sizeof path ? -ENAMETOOLONG : 0;
+    for (char *end = path; end && !error;) {
+        struct statfs info;
+        if ((end = strchr(end, '/'))) *end = 0;
+        const char *last = strrchr(path, '/');
+        char above[PATH_MAX];
+        snprintf(above, sizeof above, "%.*s", last ? (int)(last - path) : 1, last ? path : ".");
+        int dir = sys_openat2(making->root, above, O_PATH | O_DIRECTORY | O_CLOEXEC, IN_ROOT | NO_SYMLINKS | NO_MAGICLINKS);
+        if (dir < 0) return -errno;
+        if (fstatfs(dir, &info) == 0 && info.f_type == TMPFS_MAGIC && mkdirat(dir, last ? last + 1 : path, 0755) != 0 && errno != EEXIST) error = -errno;
+        close(dir);
+        if (end) *end++ = '/';
+    }
+    return error;
+}
 
 /* SAFETY: moves a detached mount onto `target`, never out of the new root. IN_ROOT: a link in the template is read as the sandbox would read it. */
 static int attach(const struct making *making, int mount, const char *target) {
@@ -170,6 +193,7 @@ static int mount_one(struct making *making, uint32_t index) {
     else if (nodes) fd = dev_frame();
     if (fd < 0) return fd;
     int error = attach(making, fd, mount->target);
+    if (error == -ENOENT && mount->kind == MOUNT_OVERLAY && !(error = place_make(making, mount->target))) error = attach(making, fd, mount->target);
     return !error && nodes ? dev_bind(fd) : error;
 }
 

@@ -23,5 +23,7 @@ bool worker_say(struct buffer *out);
 int files_main(int argc, char **argv);
 int watch_main(int argc, char **argv);
 int dial_main(int argc, char **argv);
+/* stdin and stdout become the connection `socket`, each direction with its own end. 0 or errno. */
+int dial_relay(int socket);
 
 #endif

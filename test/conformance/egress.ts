@@ -66,6 +66,25 @@ function carries(lab: () => Lab): void {
     );
   });
 
+  verifies(
+    "egress/connect",
+    "corral-connect, found on PATH, is a connection through the proxy, and passes on why there is none",
+    async () => {
+      const { container } = await networked(lab());
+      const text = "both ways ".repeat(10_000);
+      expect((await run(container, ["corral-connect", "echo.test", "22"], { input: Buffer.from(text) })).stdout.toString()).toBe(text);
+      const refused = await run(container, ["corral-connect", "refuse.test", "22"]);
+      expect([refused.exit.code, refused.stderr.toString()]).toEqual([1, "corral: egress to refuse.test:22 is not allowed\n"]);
+      expect((await run(container, ["corral-connect", "a\r\nb", "22"])).exit.code).toBe(2);
+      expect(
+        await output(
+          container,
+          "grep -c corral-connect /proc/self/mountinfo; ls -A /run/corral; flock -n /run/corral/corral-connect true; echo $?",
+        ),
+      ).toBe("0\ncorral-connect\n0\n");
+    },
+  );
+
   verifies("egress/relay-reset", "what the proxy refuses, or cannot take because it is gone, is reset, not ended", async () => {
     const { container, proxy, address, net } = await networked(lab());
     const [refuse, echo] = [await address("refuse.test"), await address("echo.test")];

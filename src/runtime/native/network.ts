@@ -2,9 +2,9 @@
 // to the proxy. Not the proxy, and no rule: the relay inside decides nothing. Pure.
 // Invariant: without `network` a spec comes back as it was.
 
-import { basename, dirname } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { CorralError } from "../../api/errors.ts";
-import type { IdMap } from "../../view/view.ts";
+import type { IdMap, OverlayMount } from "../../view/view.ts";
 import type { ContainerSpec } from "../runtime.ts";
 
 /** Where the guest listens inside (guest/relay.h, guest/names.h): addresses of `lo` that nothing outside can be reached by. */
@@ -12,6 +12,9 @@ const STUB = "198.18.0.1";
 const PROXY = `http://${STUB}:3128`;
 /** What a program must not ask the proxy for: the sandbox's own. */
 const OWN = "localhost,127.0.0.1,::1";
+/** On the sandbox's own /run. */
+const TOOLS = "/run/corral";
+const DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin";
 const DEFAULT_PORTS = [80, 443];
 const MAX_PORTS = 16;
 const MAX_PORT = 65_535;
@@ -22,14 +25,25 @@ const NOBODY = 65_534;
 /** One attempt, and a short one: the stub is on the same machine or it is not there. */
 const RESOLV_CONF = `nameserver ${STUB}\noptions timeout:6 attempts:1\n`;
 
-export function withNetwork(spec: ContainerSpec): ContainerSpec {
+/** `guestBinary`: beside it lie the layers that hold `corral-connect` (guest/make.sh). `trusted`: overlays are mounted as the machine's root. */
+export function withNetwork(spec: ContainerSpec, guestBinary: string, trusted: boolean): ContainerSpec {
   if (spec.network === undefined) return spec;
+  const inside = join(dirname(guestBinary), "inside");
+  // An overlay, not a bind: a lock on a file that is shared would be a signal between sandboxes, and mountinfo would tell where it lies.
+  const tools: OverlayMount = {
+    kind: "overlay",
+    target: TOOLS,
+    lowers: [join(inside, "bin"), join(inside, "empty")],
+    options: trusted ? ["metacopy=off", "redirect_dir=nofollow", "index=off"] : [],
+    exec: true,
+  };
+  const { PATH = DEFAULT_PATH } = spec.env;
   const proxies = { HTTP_PROXY: PROXY, HTTPS_PROXY: PROXY, NO_PROXY: OWN };
   const lower = Object.fromEntries(Object.entries(proxies).map(([name, value]) => [name.toLowerCase(), value]));
   return {
     ...spec,
-    env: { ...proxies, ...lower, ...spec.env },
-    mounts: [...spec.mounts, { kind: "file", target: "/etc/resolv.conf", mode: 0o444, content: RESOLV_CONF }],
+    env: { ...proxies, ...lower, ...spec.env, PATH: `${PATH}:${TOOLS}` },
+    mounts: [...spec.mounts, tools, { kind: "file", target: "/etc/resolv.conf", mode: 0o444, content: RESOLV_CONF }],
   };
 }
 

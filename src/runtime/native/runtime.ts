@@ -194,7 +194,7 @@ class NativeRuntime implements Runtime {
 
   async create(asked: ContainerSpec): Promise<Container> {
     const began = performance.now();
-    const spec = withNetwork(asked);
+    const spec = withNetwork(asked, this.#parts.options.guestBinary, this.ids.trusted);
     if (this.#containers.has(spec.id) || this.#creating.has(spec.id))
       throw new CorralError("sandbox_state", `a container named ${spec.id} exists; use another id`);
     const socketPath = this.#socketPath(spec.id);
