@@ -72,7 +72,7 @@ class Carrier {
     await (isBusy ? connection.cut() : this.#resolve());
   }
 
-  /** `NAME` lines, each answered in its turn. */
+  /** `NAME` lines, each answered in its turn: by `no`, or by `yes` and the ports at which the guest is to listen for it. */
   async #resolve(): Promise<void> {
     const { intake, gate } = this.#connection;
     for (;;) {
@@ -87,7 +87,7 @@ class Carrier {
           reason: host === undefined ? "malformed" : "no-rule",
           ...(host === undefined ? {} : { host: host.text }),
         });
-      if (!(await send(intake.stream, Buffer.from(isKnown ? "yes\n" : "no\n")))) return;
+      if (!(await send(intake.stream, Buffer.from(isKnown ? `${["yes", ...gate.portsOf(host)].join(" ")}\n` : "no\n")))) return;
     }
   }
 

@@ -10,7 +10,7 @@ import type { Host } from "./host.ts";
 import { type GateLimits, MAX_PIN_MS, MAX_PINS, MAX_TRIED, MIN_PIN_MS } from "./limits.ts";
 import { isNeverName, kindOf } from "./never.ts";
 import type { Outside } from "./outside.ts";
-import { type Carried, isOpen, namesHost, reaches, type Rules, type Target } from "./rules.ts";
+import { type Carried, isOpen, namesHost, portsNamed, reaches, type Rules, type Target } from "./rules.ts";
 import { type BoundSecret, needlesOf, type Needle, type SandboxSecret } from "./secrets.ts";
 
 /** All that the proxy knows of a sandbox; replaced as a whole. */
@@ -100,6 +100,11 @@ export class Gate {
     if (isNeverName(host.text) || !namesHost(this.#rules, host)) return false;
     if (!isOpen(this.#rules) || this.#named(host)) return true;
     return Array.isArray(await this.#addressesOf(host));
+  }
+
+  /** Of a name that is known. */
+  portsOf(host: Host): readonly number[] {
+    return portsNamed(this.#rules, host);
   }
 
   #named({ text }: Host): boolean {

@@ -207,16 +207,16 @@ verifies(
   "egress/names-answered",
   "names are answered inside where a rule names them, and nothing is asked outside for the others",
   async () => {
-    const path = await sandbox({ allow: [{ host: "plain.example" }, { host: "*.wild.example" }] });
+    const path = await sandbox({ allow: [{ host: "plain.example" }, { host: "*.wild.example", ports: [22, 5432] }] });
     const before = lab.outside.resolved.length;
     const socket = lab.enter(path, "resolve 4:ping");
     socket.end("plain.example\na.wild.example\nwild.example\nsecret-data.evil.example\n203.0.113.1\nlocalhost\n");
-    expect(await rest(socket)).toBe("yes\nyes\nno\nno\nno\nno\n");
+    expect(await rest(socket)).toBe("yes 443\nyes 22 5432\nno\nno\nno\nno\n");
     expect(lab.outside.resolved.length).toBe(before);
     const open = await sandbox({ open: true });
     const asked = lab.enter(open, "resolve -");
     asked.end("plain.example\nunknown.example\n");
-    expect(await rest(asked)).toBe("yes\nno\n");
+    expect(await rest(asked)).toBe("yes 80 443 22 8080 8443\nno\n");
   },
 );
 

@@ -45,6 +45,11 @@ export interface Passage {
   readonly http: boolean;
 }
 
+/** http, https, ssh, and what stands in for the first two. */
+const USUAL_PORTS = [80, 443, 22, 8080, 8443];
+/** As many as the guest listens at for one name. */
+const MAX_PORTS_TOLD = 16;
+
 /** Why a target is refused: by the policy, or by the ceiling alone. */
 export type Refused = "no-rule" | "ceiling";
 
@@ -109,13 +114,21 @@ export function reaches(rules: Rules, target: Target, at: { readonly address: Ad
 
 /** Whether a name may be resolved at all, on whatever port. */
 export function namesHost(rules: Rules, host: Host): boolean {
-  return [rules.policy, rules.ceiling].every((list) =>
-    list.some(({ target }) => {
-      if (host.address !== undefined) return false;
-      if (target.kind === "name") return target.below ? host.text.endsWith(`.${target.name}`) : host.text === target.name;
-      return target.kind === "open";
-    }),
-  );
+  return [rules.policy, rules.ceiling].every((list) => list.some((grant) => isNamed(grant, host)));
+}
+
+function isNamed({ target }: Grant, host: Host): boolean {
+  if (host.address !== undefined) return false;
+  if (target.kind === "name") return target.below ? host.text.endsWith(`.${target.name}`) : host.text === target.name;
+  return target.kind === "open";
+}
+
+/** Ports at which a name is carried, for who has to listen at each: those that rules name, then, of rules for any port, what programs mostly mean. */
+export function portsNamed({ policy, ceiling }: Rules, host: Host): readonly number[] {
+  const grants = [...policy, ...ceiling].filter((grant) => isNamed(grant, host));
+  const said = grants.flatMap(({ ports = [] }) => [...ports]);
+  const isCarried = (port: number): boolean => [policy, ceiling].every((list) => naming(list, { host, port }).length > 0);
+  return [...new Set([...said, ...USUAL_PORTS])].filter(isCarried).slice(0, MAX_PORTS_TOLD);
 }
 
 /** True when names beyond those of rules may be resolved. */
