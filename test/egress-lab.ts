@@ -1,7 +1,7 @@
 // An egress proxy in this process before a network that is made up: names answer what a test says, addresses lead to servers on loopback.
 // Not a proxy of its own. Invariant: nothing leaves this machine, and what the proxy dialled and told is kept.
 
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer as createHttpServer, type IncomingMessage, type Server as HttpServer, type ServerResponse } from "node:http";
 import { createServer as createHttpsServer } from "node:https";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
@@ -97,6 +97,7 @@ export class EgressLab implements AsyncDisposable {
   /** Path of the sandbox's socket. */
   async open(id: string, state: GateState): Promise<string> {
     const dir = join(this.dir, id);
+    mkdirSync(dir);
     await this.core.open(id, dir, state);
     return join(dir, SOCKET_NAME);
   }

@@ -229,6 +229,12 @@ export const ERROR_KINDS = {
   },
   shell_closed: { status: 409, fault: "state", retry: "never", meaning: "The shell has ended and runs nothing more; open another one." },
   shell_unavailable: { status: 422, fault: "node", retry: "never", meaning: "The sandbox has no bash that a shell could be made of." },
+  egress_unavailable: {
+    status: 503,
+    fault: "node",
+    retry: "later",
+    meaning: "The egress proxy of this node does not run; sandboxes reach nothing outside meanwhile. The message says why.",
+  },
   limit_reached: { status: 429, fault: "caller", retry: "later", meaning: "A limit of this owner or sandbox is reached." },
   rate_limited: {
     status: 429,

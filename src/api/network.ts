@@ -98,8 +98,7 @@ export type NetworkReason =
   | "dns" // the name has no address, or the resolver did not answer
   | "connect" // the address did not answer, or refused
   | "certificate" // its certificate does not hold for the host
-  | "answer" // what it answered is no HTTP, or it was cut off
-  | "down"; // the proxy itself ended under it
+  | "answer"; // what it answered is no HTTP, or it was cut off
 
 /** One verdict, or several alike. Holds no query, no header, no body and no secret. */
 export interface NetworkVerdict {

@@ -1,7 +1,7 @@
 // The proxy: a socket for each sandbox, and what comes by it carried through that sandbox's gate. Starts no process and keeps no file but
 // the sockets. Invariant: which socket a connection came by is which sandbox it is; a gate that is closed leaves no connection.
 
-import { mkdirSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { createServer, type Server } from "node:net";
 import type { NetworkVerdict } from "../api/network.ts";
 import type { Clock } from "../base/clock.ts";
@@ -15,7 +15,7 @@ import type { Outside } from "./outside.ts";
 /** Name of the socket in a sandbox's directory. */
 export const SOCKET_NAME = "egress";
 /** SAFETY: a sandbox's user has no id of ours: it may pass the directory and connect, and can change neither. */
-const DIR_MODE = 0o711;
+export const SOCKET_DIR_MODE = 0o711;
 const SOCKET_UMASK = 0o111;
 /** Connections that the kernel holds for a sandbox before we take them. */
 const BACKLOG = 256;
@@ -66,12 +66,11 @@ export class ProxyCore implements AsyncDisposable {
     for (const { gate } of this.#doors.values()) for (const flow of gate.flows) flow.sweep(now);
   }
 
-  /** Listens at `dir`/egress; `dir` is made where it is missing. Throws what is wrong with the policy or the directory. */
+  /** Listens at `dir`/egress, where nobody listens any more. Throws what is wrong with the policy or the directory. */
   async open(id: string, dir: string, state: GateState): Promise<void> {
     if (this.#doors.has(id)) throw new Error(`${id} is open already`);
     const { outside, clock } = this.#parts;
     const gate = new Gate(id, state, { outside, clock, tell: (of, verdict) => this.#audit.take(of, verdict) });
-    mkdirSync(dir, { recursive: true, mode: DIR_MODE });
     const path = `${dir}/${SOCKET_NAME}`;
     rmSync(path, { force: true });
     const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) => void carryConnection(gate, socket, this.#carry));

@@ -45,7 +45,7 @@ verifies("egress/pinned", "all addresses of a name are asked for, with the time 
 });
 
 verifies("egress/pinned", "a connection that is handed out stands with the address that was asked for", async () => {
-  const listener = createServer((socket) => socket.end("hello"));
+  const listener = createServer((socket) => socket.on("error", () => socket.destroy()).end("hello"));
   await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
   const { port } = listener.address() as AddressInfo;
   const address = parseAddress("127.0.0.1");

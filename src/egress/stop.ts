@@ -41,7 +41,6 @@ const OUTCOMES: Readonly<Record<NetworkReason, NetworkOutcome>> = {
   connect: "failed",
   certificate: "failed",
   answer: "failed",
-  down: "failed",
 };
 
 const WHY: Readonly<Partial<Record<NetworkReason, string>>> = {
