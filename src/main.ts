@@ -143,6 +143,7 @@ async function serveHere(request: ServeRequest): Promise<RunningServer> {
     { holdOwnerLock },
     { openStore },
     { openService },
+    { SecretBox },
     { openLocalDoor },
     { startServer },
     { openLog },
@@ -153,6 +154,7 @@ async function serveHere(request: ServeRequest): Promise<RunningServer> {
     import("./store/owner-lock.ts"),
     import("./store/store.ts"),
     import("./service/service.ts"),
+    import("./service/secret-box.ts"),
     import("./service/local-door.ts"),
     import("./server/serve.ts"),
     import("./server/log.ts"),
@@ -178,7 +180,9 @@ async function serveHere(request: ServeRequest): Promise<RunningServer> {
   use(corral);
   const nodeId = nodeIdOf(data);
   const tools = hostTools(join(root, "building"), config);
-  const service = use(await openService({ corral, store, clock, nodeId, codebases, host: tools, quotas: config.quotas, meter: metrics }));
+  const box = SecretBox.open(join(root, "secrets.key"));
+  const { quotas } = config;
+  const service = use(await openService({ corral, store, clock, nodeId, codebases, host: tools, quotas, meter: metrics, box }));
   const { url, localUrl, key } = parts.use(await startServer({ store, service, clock, version: host.version, log, metrics, config }));
   parts.use(await openLocalDoor(localUrl, { root, store, clock, nodeId }));
   answers();

@@ -28,6 +28,7 @@ import type {
   TokenResource,
 } from "./server.ts";
 import type { TerminalTicketBody } from "./terminals.ts";
+import type { SecretCalls } from "./secrets.ts";
 import type { ShellCalls } from "./shells.ts";
 import type { ForkBody, SnapshotCalls, SnapshotResource, TakeSnapshotBody } from "./snapshots.ts";
 
@@ -102,6 +103,7 @@ export interface Client {
   readonly codebases: CodebaseCalls;
   readonly templates: TemplateCalls;
   readonly snapshots: SnapshotCalls;
+  readonly secrets: SecretCalls;
   readonly deltas: KeptDeltaCalls;
   /** Of calls over HTTP. */
   readonly audit: AuditCalls;

@@ -57,6 +57,13 @@ export const ERROR_KINDS = {
     retry: "never",
     meaning: "A network policy holds a rule that cannot be; the message names the rule and what it lacks.",
   },
+  secret_not_found: { status: 404, fault: "caller", retry: "never", meaning: "There is no such secret: it never was, or was deleted." },
+  secret_state: {
+    status: 409,
+    fault: "state",
+    retry: "never",
+    meaning: "A secret of that name is there, or lies on another server, or was sealed with a key that is gone.",
+  },
   preset_unknown: { status: 422, fault: "caller", retry: "never", meaning: "No preset or policy file has that name." },
   codebase_not_found: { status: 404, fault: "caller", retry: "never", meaning: "The directory or codebase does not exist." },
   codebase_state: {

@@ -16,6 +16,7 @@ export const ID_PREFIX = {
   deployment: "dep",
   node: "node",
   token: "tok",
+  secret: "sec",
 } as const;
 
 export type IdNoun = keyof typeof ID_PREFIX;

@@ -196,6 +196,8 @@ export const MAX_CODEBASE_BYTES_PER_OWNER = 64 * 1024 ** 3;
 export const MAX_CODEBASE_ENTRIES = 500_000;
 /** Versions of a codebase that are remembered beside those that a sandbox stands on. */
 export const MAX_CODEBASE_VERSIONS = 100;
+/** Secrets of one owner on one node. */
+export const MAX_SECRETS_PER_OWNER = 100;
 /** Templates of one owner. */
 export const MAX_TEMPLATES_PER_OWNER = 100;
 /** Entries of one page of a listing of a codebase. */

@@ -19,6 +19,7 @@ export function addNouns(corral: Command, session: Session): void {
   addLife(corral, session);
   addTemplates(corral, session);
   addSnapshots(corral, session);
+  addSecrets(corral, session);
   addTokens(corral, session);
 }
 
@@ -218,6 +219,31 @@ function addFilesAgain(corral: Command, session: Session): void {
     .action(async (id: string, options: ForkOptions & ServerOptions) => {
       const { fork } = await import("./nouns/snapshots.ts");
       await act(session, options, fork, id, options);
+    });
+}
+
+function addSecrets(corral: Command, session: Session): void {
+  const secret = corral.command("secret").summary("set, list and delete secrets that the network of sandboxes uses").helpCommand(false);
+  onServer(secret.command("set"))
+    .summary("give a secret its value, which is read from stdin")
+    .argument("<NAME>", "what a rule of a network calls it, and the variable in the sandbox")
+    .action(async (name: string, options: ServerOptions) => {
+      const { set } = await import("./nouns/secrets.ts");
+      await act(session, options, set, name);
+    });
+  onServer(secret.command("ls"))
+    .summary("list secrets, without their values")
+    .option("--json", "print one array")
+    .action(async (options: { json?: boolean } & ServerOptions) => {
+      const { list } = await import("./nouns/secrets.ts");
+      await act(session, options, list, options);
+    });
+  onServer(secret.command("rm"))
+    .summary("delete secrets")
+    .argument("<NAME...>", "their names")
+    .action(async (names: string[], options: ServerOptions) => {
+      const { remove } = await import("./nouns/secrets.ts");
+      await act(session, options, remove, names);
     });
 }
 

@@ -17,6 +17,8 @@ import { type ConnectOptions, type Http, httpOf } from "./http.ts";
 import type { PolicyCalls } from "../api/policies.ts";
 import { remotePolicies } from "./policies.ts";
 import { query } from "./query.ts";
+import type { SecretCalls } from "../api/secrets.ts";
+import { remoteSecrets } from "./secrets.ts";
 import { remoteItem, remoteSandbox } from "./sandbox.ts";
 import { remoteSnapshots } from "./snapshots.ts";
 import type { TemplateCalls } from "../api/templates.ts";
@@ -29,6 +31,7 @@ export { type TreeEntry, uploadTree } from "./upload.ts";
 export class Corral implements Client {
   readonly deltas: KeptDeltaCalls;
   readonly snapshots: SnapshotCalls;
+  readonly secrets: SecretCalls;
   readonly codebases: CodebaseCalls;
   readonly audit: AuditCalls;
   readonly events: EventCalls;
@@ -41,6 +44,7 @@ export class Corral implements Client {
     this.#http = httpOf(options);
     this.deltas = remoteDeltas(this.#http);
     this.snapshots = remoteSnapshots(this.#http);
+    this.secrets = remoteSecrets(this.#http);
     this.codebases = remoteCodebases(this.#http);
     this.audit = remoteAudit(this.#http);
     this.events = remoteEvents(this.#http);

@@ -37,6 +37,7 @@ import { terminalRoute } from "./routes/terminals.ts";
 import { ticketRoutes } from "./routes/tickets.ts";
 import { shellRoutes } from "./routes/shells.ts";
 import { templateRoutes } from "./routes/templates.ts";
+import { secretRoutes } from "./routes/secrets.ts";
 import { snapshotRoutes } from "./routes/snapshots.ts";
 import { tokenRoutes } from "./routes/tokens.ts";
 import type { ZodApp } from "./shapes.ts";
@@ -150,6 +151,7 @@ function keyedRoutes(keyed: ZodApp, { service, metrics, config }: AppParts, prox
       templateRoutes(v1, service);
       sandboxRoutes(v1, service);
       snapshotRoutes(v1, service);
+      secretRoutes(v1, service);
       processRoutes(v1, service);
       shellRoutes(v1, service);
       fileRoutes(v1, service);

@@ -13,6 +13,7 @@ import type { EventRequest } from "./events.ts";
 import { localTemplates } from "./local-templates.ts";
 import { localCodebases } from "./local-codebases.ts";
 import { localFiles } from "./local-files.ts";
+import { localSecrets } from "./local-secrets.ts";
 import { localSnapshots } from "./local-snapshots.ts";
 import type { Service } from "./service.ts";
 import { demandWanted, whileWanted } from "../sandbox/wanted.ts";
@@ -37,6 +38,7 @@ export function localClient(service: Service, token: Token): Client {
     codebases: localCodebases(service, token),
     templates: localTemplates(service, token),
     snapshots: localSnapshots(service, token),
+    secrets: localSecrets(service, token),
     deltas: {
       list: async ({ signal, ...request } = {}) => {
         demandWanted(signal);

@@ -5,6 +5,7 @@ import type { CodebaseStore } from "../codebases/store.ts";
 import type { HostCorral } from "../sandbox/corral.ts";
 import type { Store } from "../store/store.ts";
 import type { Meter } from "./meter.ts";
+import type { SecretBox } from "./secret-box.ts";
 
 export interface ServiceParts {
   readonly corral: HostCorral;
@@ -17,6 +18,8 @@ export interface ServiceParts {
   readonly host: HostTools;
   readonly quotas: Quotas;
   readonly meter: Meter;
+  /** Of this node. */
+  readonly box: SecretBox;
   /** Absent: those of api/limits.ts. */
   readonly frozen?: FrozenBounds;
 }

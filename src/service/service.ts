@@ -13,6 +13,7 @@ import { Policies } from "./policies.ts";
 import { Ports } from "./ports.ts";
 import { Processes } from "./processes.ts";
 import { Sandboxes } from "./sandboxes.ts";
+import { Secrets } from "./secrets.ts";
 import { Stands } from "./stands.ts";
 import { Templates } from "./templates.ts";
 import { Terminals } from "./terminals.ts";
@@ -36,6 +37,7 @@ export interface Service extends AsyncDisposable {
   readonly policies: Policies;
   readonly ports: Ports;
   readonly terminals: Terminals;
+  readonly secrets: Secrets;
   readonly tokens: Tokens;
 }
 
@@ -70,6 +72,7 @@ export async function openService(given: ServiceParts): Promise<Service> {
     policies,
     ports: new Ports({ ...parts, sandboxes, keys }),
     terminals: new Terminals({ ...parts, sandboxes, processes, keys }),
+    secrets: new Secrets(parts),
     tokens: new Tokens(parts, keys),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };

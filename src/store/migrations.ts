@@ -31,6 +31,7 @@ function migrations(kind: StoreKind): Record<string, Migration> {
     "006-key-nodes": keyNodes(),
     "007-templates": templates(),
     "008-snapshots": snapshots(),
+    "009-secrets": secrets(),
   };
 }
 
@@ -235,6 +236,24 @@ function templates(): Migration {
         .addColumn("template_id", "text", (column) => column.notNull())
         .execute();
       await db.schema.createIndex("template_uses_template").on("template_uses").column("template_id").execute();
+    },
+  };
+}
+
+function secrets(): Migration {
+  return {
+    up: async (db: Schema) => {
+      await db.schema
+        .createTable("secrets")
+        .addColumn("id", "text", (column) => column.primaryKey())
+        .addColumn("owner_id", "text", (column) => column.notNull())
+        .addColumn("node_id", "text", (column) => column.notNull())
+        .addColumn("name", "text", (column) => column.notNull())
+        .addColumn("sealed", "text", (column) => column.notNull())
+        .addColumn("created_at", "bigint", (column) => column.notNull())
+        .addColumn("updated_at", "bigint", (column) => column.notNull())
+        .addUniqueConstraint("secrets_name", ["node_id", "owner_id", "name"])
+        .execute();
     },
   };
 }

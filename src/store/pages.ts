@@ -10,7 +10,7 @@ export interface Page<T> {
 }
 
 /** Rows of `table` behind the page that gave the cursor: older than its last one, or as old with a smaller id. */
-export function behind(cursor: string, table: "sandboxes" | "codebases" | "templates" | "snapshots"): Expression<SqlBool> {
+export function behind(cursor: string, table: "sandboxes" | "codebases" | "templates" | "snapshots" | "secrets"): Expression<SqlBool> {
   const match = /^(\d{1,15})-([a-z0-9]{1,32})$/.exec(cursor);
   if (match === null) throw new CorralError("request_invalid", "cursor: not one that a page before gave; begin again without it");
   const place = sql`${sql.ref(`${table}.created_at`)}, ${sql.ref(`${table}.id`)}`;

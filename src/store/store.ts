@@ -9,6 +9,7 @@ import { type Idempotency, idempotencyOf } from "./idempotency.ts";
 import { postgresDialect, type PostgresOptions } from "./postgres.ts";
 import { type AuditLog, auditOf, eventsOf, type Log, type NewEvent, type StoredEvent } from "./records.ts";
 import { type Sandboxes, sandboxesOf } from "./sandboxes.ts";
+import { type Secrets, secretsOf } from "./secrets.ts";
 import { type Snapshots, snapshotsOf } from "./snapshots.ts";
 import { openSqlite, type SqliteOptions } from "./sqlite.ts";
 import type { Db, Tables } from "./tables.ts";
@@ -24,6 +25,7 @@ export interface StoreTables {
   readonly codebases: Codebases;
   readonly templates: Templates;
   readonly snapshots: Snapshots;
+  readonly secrets: Secrets;
   readonly idempotency: Idempotency;
   readonly events: Log<NewEvent, StoredEvent>;
   readonly audit: AuditLog;
@@ -71,6 +73,7 @@ function tablesOf(db: Db): StoreTables {
     codebases: codebasesOf(db),
     templates: templatesOf(db),
     snapshots: snapshotsOf(db),
+    secrets: secretsOf(db),
     idempotency: idempotencyOf(db),
     events: eventsOf(db),
     audit: auditOf(db),

@@ -72,6 +72,16 @@ export interface Tables {
     entries: number;
     created_at: number;
   };
+  secrets: {
+    id: string;
+    owner_id: string;
+    node_id: string;
+    name: string;
+    /** The value, as the node's key sealed it. */
+    sealed: string;
+    created_at: number;
+    updated_at: number;
+  };
   template_uses: { sandbox_id: string; template_id: string };
   snapshots: {
     id: string;

@@ -14,6 +14,7 @@ import { portRows } from "./client/ports.ts";
 import { processRows } from "./client/processes.ts";
 import { templateRows } from "./client/templates.ts";
 import { sandboxRows } from "./client/sandboxes.ts";
+import { secretRows } from "./client/secrets.ts";
 import { shellRows } from "./client/shells.ts";
 import { snapshotRows } from "./client/snapshots.ts";
 
@@ -29,6 +30,7 @@ describe.each(["local", "remote"] as const)("the %s client", (place) => {
     pauseRows(lab);
     metricRows(lab);
     snapshotRows(lab);
+    secretRows(lab);
     codebaseRows(lab);
     templateRows(lab);
     eventRows(lab);

@@ -153,7 +153,7 @@ function likely(name: string): number {
 
 /** What the `id` of a path names. */
 function ownerOf(path: string): string {
-  const noun = /^\/v1\/(codebase|template|token|snapshot|sandbox)/.exec(path)?.[1];
+  const noun = /^\/v1\/(codebase|template|token|snapshot|secret|sandbox)/.exec(path)?.[1];
   return noun ?? "sandbox";
 }
 

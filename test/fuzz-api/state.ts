@@ -14,6 +14,7 @@ const KINDS: Readonly<Record<string, RegExp>> = {
   upload: /^up[a-z0-9]{20}$/,
   template: /^tpl[a-z0-9]{20}$/,
   snapshot: /^snap[a-z0-9]{20}$/,
+  secret: /^sec[a-z0-9]{20}$/,
   token: /^tok[a-z0-9]{20}$/,
   ticket: /^ct[a-z0-9]{40}$/,
 };

@@ -16,6 +16,7 @@ import { openLocalCorral } from "../../../src/sandbox/corral.ts";
 import { Corral } from "../../../src/sdk/corral.ts";
 import { ServerMetrics } from "../../../src/server/metrics.ts";
 import { localClient } from "../../../src/service/local-client.ts";
+import { SecretBox } from "../../../src/service/secret-box.ts";
 import { openService } from "../../../src/service/service.ts";
 import { CodebaseStore } from "../../../src/codebases/store.ts";
 import { storedCodebases } from "../../../src/codebases/stored.ts";
@@ -118,6 +119,7 @@ async function openHere(root: string): Promise<Opened> {
       host: gitTools(join(data.root, "building")),
       quotas: { sandboxes: 100, codebases: 100, snapshots: 12, snapshotBytes: 1024 ** 3 },
       meter: new ServerMetrics(data.root),
+      box: SecretBox.open(join(data.root, "secrets.key")),
     }),
   );
   const now = systemClock.wallMs();
