@@ -34,6 +34,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   "fs-micro": () => import("./fs-micro.ts"),
   "fs-program": () => import("./fs-program.ts"),
   "density-http": async () => ({ bench: (await import("./http.ts")).densityBench }),
+  "egress-relay": () => import("./egress-relay.ts"),
   soak: () => import("./soak.ts"),
 };
 

@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
@@ -59,49 +60,50 @@ static void link_free(struct link *link, bool reset) {
 }
 
 /* False: the reader is gone. */
-static bool put(int to, const uint8_t *bytes, size_t count, size_t *done) {
-    *done = 0;
-    while (*done < count) {
-        ssize_t sent = send(to, bytes + *done, count - *done, MSG_NOSIGNAL | MSG_DONTWAIT);
+static bool put_left(struct lane *lane, int to) {
+    while (lane->start < lane->end) {
+        ssize_t sent = send(to, lane->left + lane->start, lane->end - lane->start, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent < 0 && errno == EINTR) continue;
         if (sent < 0) return errno == EAGAIN;
-        *done += (size_t)sent;
+        lane->start += (size_t)sent;
     }
-    return true;
-}
-
-static bool put_left(struct lane *lane, int to) {
-    size_t done;
-    bool ok = put(to, lane->left + lane->start, lane->end - lane->start, &done);
-    lane->start += done;
-    if (!ok || lane->start < lane->end) return ok;
     free(lane->left);
     lane->left = NULL;
     return true;
 }
 
-static bool keep_left(struct lane *lane, const uint8_t *bytes, size_t count) {
+/* What the pipe still holds, into memory, or nowhere when there is none (false).
+ * SAFETY: the pipe is everybody's: a byte that stayed in it would reach another connection. Then nothing is carried any more. */
+static bool keep_left(const struct relay *relay, struct lane *lane, size_t count) {
+    uint8_t nowhere[4096];
     lane->left = malloc(count);
-    if (!lane->left) return false;
-    memcpy(lane->left, bytes, count);
-    lane->start = 0;
-    lane->end = count;
-    return true;
+    lane->start = lane->end = 0;
+    for (size_t taken = 0; taken < count;) {
+        size_t room = count - taken;
+        if (!lane->left && room > sizeof nowhere) room = sizeof nowhere;
+        ssize_t got = read(relay->pipe[0], lane->left ? lane->left + taken : nowhere, room);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) _exit(1);
+        taken += (size_t)got;
+    }
+    if (lane->left) lane->end = count;
+    return lane->left != NULL;
 }
 
 enum moved { MOVED_ON, MOVED_WAIT, MOVED_ENDED, MOVED_BROKEN };
 
-/* One chunk. */
+/* One chunk, by reference where the kernel can: it is copied only when its reader does not take it at once. */
 static enum moved move_chunk(struct link *link, struct lane *lane, int from, int to) {
-    uint8_t *chunk = link->relay->chunk;
-    ssize_t count = recv(from, chunk, RELAY_CHUNK, MSG_DONTWAIT);
+    struct relay *relay = link->relay;
+    ssize_t count = splice(from, NULL, relay->pipe[1], NULL, RELAY_CHUNK, SPLICE_F_MOVE | SPLICE_F_NONBLOCK), put = 0;
     if (count < 0) return errno == EAGAIN || errno == EINTR ? MOVED_WAIT : MOVED_BROKEN;
     if (count == 0) return MOVED_ENDED;
     if (lane == &link->down) link->answered = true;
-    size_t done;
-    if (!put(to, chunk, (size_t)count, &done)) return MOVED_BROKEN;
-    if (done == (size_t)count) return MOVED_ON;
-    return keep_left(lane, chunk + done, (size_t)count - done) ? MOVED_WAIT : MOVED_BROKEN;
+    while (count > 0 && ((put = splice(relay->pipe[0], NULL, to, NULL, (size_t)count, SPLICE_F_MOVE | SPLICE_F_NONBLOCK)) > 0 || (put < 0 && errno == EINTR)))
+        count -= put > 0 ? put : 0;
+    if (count == 0) return MOVED_ON;
+    bool broken = put == 0 || errno != EAGAIN;
+    return keep_left(relay, lane, (size_t)count) && !broken ? MOVED_WAIT : MOVED_BROKEN;
 }
 
 /* False: the connection is broken. */

@@ -3,6 +3,7 @@
 #include "relay.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +37,9 @@ int relay_run(const struct relay_given *given) {
     relay->proxy = (struct listener){.relay = relay, .watch = {.fd = given->proxy, .ready = relay_accept}};
     relay->dns_udp = (struct watch){.fd = given->dns_udp, .ready = dns_serve_udp};
     relay->dns_tcp = (struct watch){.fd = given->dns_tcp, .ready = dns_serve_tcp};
+    /* SAFETY: not blocking, or a reader that takes nothing would stop everybody. */
+    if (pipe2(relay->pipe, O_CLOEXEC | O_NONBLOCK) != 0) return 1;
+    fcntl(relay->pipe[1], F_SETPIPE_SZ, RELAY_CHUNK); /* a smaller one only carries less at a time */
     peer_open(&relay->peer, given->diag);
     if (loop_watch(&relay->loop, &relay->proxy.watch, EPOLLIN) != 0 || loop_watch(&relay->loop, &relay->dns_udp, EPOLLIN) != 0 ||
         loop_watch(&relay->loop, &relay->dns_tcp, EPOLLIN) != 0)

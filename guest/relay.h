@@ -22,7 +22,7 @@ enum {
     RELAY_PORTS_MAX = 16, /* on one name */
     RELAY_SOCKET_NAME_MAX = 64,
     RELAY_HEAD_MAX = 400, /* what the proxy reads before the bytes of a connection */
-    RELAY_CHUNK = 64 * 1024, /* also what waits for a slow reader, at most, in each direction */
+    RELAY_CHUNK = 128 * 1024, /* also what waits for a slow reader, at most, in each direction */
 };
 
 struct relay;
@@ -76,7 +76,7 @@ struct relay {
     struct link *links; /* newest first */
     size_t link_count;
     struct timer connect_again;
-    uint8_t chunk[RELAY_CHUNK];
+    int pipe[2]; /* bytes on their way from one socket to another, within one call: always empty between */
 };
 
 /* What PID 1 hands over: listening sockets, non-blocking. */
