@@ -76,8 +76,13 @@ export class Filler {
 
   /** What was handed over is stored when it resolves; throws what went wrong with any of it. */
   async settled(): Promise<void> {
-    while (this.#aside.size > 0) await Promise.all(this.#aside);
+    await this.quiet();
     this.#demand();
+  }
+
+  /** Nothing that was handed over is under way any more, whatever became of it: what was refused may be swept now. */
+  async quiet(): Promise<void> {
+    while (this.#aside.size > 0) await Promise.all(this.#aside);
   }
 
   #demand(): void {

@@ -18,9 +18,13 @@ export async function importDir(filler: Filler, dir: string, belongs: (path: str
     if (code === "ENOENT" || code === "ENOTDIR") throw new CorralError("codebase_not_found", `there is no directory ${dir}`, { cause });
     throw new CorralError("codebase_unreadable", `${dir} cannot be read (${code ?? "unknown"})`, { cause });
   });
-  await below({ filler, skipped, belongs }, root, "");
-  await filler.settled();
-  return skipped;
+  try {
+    await below({ filler, skipped, belongs }, root, "");
+    await filler.settled();
+    return skipped;
+  } finally {
+    await filler.quiet();
+  }
 }
 
 interface Import {

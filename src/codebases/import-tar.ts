@@ -31,6 +31,8 @@ export async function importTar(
     await filler.settled();
   } catch (error) {
     throw told(error);
+  } finally {
+    await filler.quiet();
   }
 }
 

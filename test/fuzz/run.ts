@@ -26,6 +26,7 @@ const TARGETS: Readonly<Record<string, Target>> = {
   plan: { file: "src/view/plan.property.test.ts", parts: 4, what: "what of a tree a policy shows, against a model" },
   delta: { file: "src/view/delta.property.test.ts", parts: 8, what: "operations in a real view, and their commit, against a model" },
   merge: { file: "src/view/merge.property.test.ts", parts: 1, what: "a delta whose marks lie" },
+  archive: { file: "src/codebases/intake.property.test.ts", parts: 1, what: "tar, gzip and zstd that lie, into a store of codebases" },
   terminal: { file: "src/cli/terminal-filter.test.ts", only: /cutting the stream/, parts: 1, what: "bytes of a sandbox on a terminal" },
   contain: { file: "test/fuzz/containment.test.ts", parts: 2, what: "random programs of allowed system calls in each runtime" },
   api: { file: "test/fuzz-api/fuzz-api.test.ts", parts: 1, what: "the HTTP API, from its own document" },
