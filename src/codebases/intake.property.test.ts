@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import fc from "fast-check";
 import { afterAll, beforeAll, expect } from "vitest";
-import { runs } from "../../test/fuzz/budget.ts";
+import { fuzzed } from "../../test/fuzz/budget.ts";
 import { verifies } from "../../test/verifies.ts";
 import { CorralError } from "../api/errors.ts";
 import { tarEnd, tarHeader, tarPadding } from "../base/tar-writer.ts";
@@ -175,13 +175,13 @@ verifies(
     fence = around();
     const owner = store.of("ann");
     const met = { taken: 0, refused: 0 };
-    await fc.assert(
+    await fuzzed(
       fc.asyncProperty(archive, fc.integer({ min: 1, max: 3_000 }), async (bytes, size) => {
         met[(await tried(owner, bytes, size)) ? "taken" : "refused"] += 1;
         expect(around()).toBe(fence);
         if ((met.taken + met.refused) % 100 === 0) await store.sweep("ann", () => Promise.resolve([]));
       }),
-      runs(150),
+      150,
     );
     expect(Math.min(met.taken, met.refused)).toBeGreaterThan(20);
     await store.sweep("ann", () => Promise.resolve([]));

@@ -11,7 +11,7 @@ import type { Policy } from "../api/policy.ts";
 import { compilePolicy } from "../policy/compile.ts";
 import { snapshot } from "../../test/fixtures/delta-lab.ts";
 import { openLab, type LabMode, type ViewLab } from "../../test/fixtures/view-lab.ts";
-import { runs } from "../../test/fuzz/budget.ts";
+import { fuzzed } from "../../test/fuzz/budget.ts";
 import { verifies } from "../../test/verifies.ts";
 import { readChanges, type DeltaInput } from "./changes.ts";
 import { readManifest } from "./codebase.ts";
@@ -213,13 +213,13 @@ describe("a delta against a model", () => {
         `${mode}, ${what}`,
         async (context) => {
           const lab = labFor(context, mode);
-          await fc.assert(
+          await fuzzed(
             fc.asyncProperty(
               setUp,
               fc.array(operation, { minLength: 5, maxLength: 40 }),
               async (made, operations) => await round(lab, policy, made, [operations]),
             ),
-            runs(RUNS),
+            RUNS,
           );
         },
         600_000,
@@ -230,13 +230,13 @@ describe("a delta against a model", () => {
         `${mode}, ${what}, over frozen layers`,
         async (context) => {
           const lab = labFor(context, mode);
-          await fc.assert(
+          await fuzzed(
             fc.asyncProperty(
               setUp,
               fc.array(fc.array(operation, { minLength: 3, maxLength: 20 }), { minLength: 2, maxLength: 4 }),
               async (made, parts) => await round(lab, policy, made, parts),
             ),
-            runs(RUNS / 2),
+            RUNS / 2,
           );
         },
         600_000,

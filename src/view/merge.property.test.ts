@@ -2,7 +2,7 @@
 
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { runs } from "../../test/fuzz/budget.ts";
+import { fuzzed } from "../../test/fuzz/budget.ts";
 import { errorCode } from "../api/errors.ts";
 import type { EntryKind, Policy } from "../api/policy.ts";
 import { compilePolicy } from "../policy/compile.ts";
@@ -105,7 +105,7 @@ function check({ found }: Merge): void {
 it("whatever the marks say, each path is told once, and none leads to what the policy hides", async () => {
   let refused = 0;
   let read = 0;
-  await fc.assert(
+  await fuzzed(
     fc.asyncProperty(tree, tree, fc.infiniteStream(mark), async (lower, upper, marks) => {
       const stream = marks[Symbol.iterator]();
       const layer = upperOf(upper, () => stream.next().value as Marks);
@@ -123,7 +123,7 @@ it("whatever the marks say, each path is told once, and none leads to what the p
         refused += 1;
       }
     }),
-    runs(4_000),
+    4_000,
   );
   expect(Math.min(refused, read)).toBeGreaterThan(200);
 });

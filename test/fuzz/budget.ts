@@ -6,6 +6,9 @@ import fc from "fast-check";
 const SECONDS = process.env["CORRAL_FUZZ_SECONDS"];
 const SEED = process.env["CORRAL_FUZZ_SEED"];
 
+/** Runs of a property that waits between two looks at the clock. */
+const AT_ONCE = 4;
+
 /** What every timeout of a test is longer by in a long run. */
 export const LONGER_MS = Number(SECONDS ?? 0) * 3_000;
 
@@ -20,7 +23,7 @@ export function fuzzSeed(short: number): number {
   return SEED === undefined ? short : Number(SEED);
 }
 
-/** Of a fuzzer that counts runs of a property; `short` in the suite, with a new seed each time. */
+/** Of a property that never waits; `short` in the suite, with a new seed each time. */
 export function runs<T>(short: number): fc.Parameters<T> {
   if (SECONDS === undefined) return { numRuns: short };
   return {
@@ -36,6 +39,16 @@ export function runs<T>(short: number): fc.Parameters<T> {
       if (details.numRuns === 0) throw new Error("fuzz: nothing was tried in that time");
     },
   };
+}
+
+/** Holds a property that waits: a run that is under way is always waited for, so that none goes on behind the next. */
+export async function fuzzed<T>(property: fc.IAsyncProperty<T>, short: number): Promise<void> {
+  if (SECONDS === undefined) return await fc.assert(property, { numRuns: short });
+  const until = performance.now() + Number(SECONDS) * 1_000;
+  let seed = fuzzSeed(Date.now() % 2 ** 31);
+  let done = 0;
+  for (; done === 0 || performance.now() < until; seed++, done += AT_ONCE) await fc.assert(property, { numRuns: AT_ONCE, seed });
+  process.stdout.write(`fuzz: ${done} runs, the last seed ${seed - 1}\n`);
 }
 
 /** Prints what a fuzzer that counts by itself did. */

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import fc from "fast-check";
 import { expect, vi } from "vitest";
 import { exec, EXITED, type FakeGuest, fakeGuest, frame, u32 } from "../../../test/fixtures/fake-guest.ts";
-import { runs } from "../../../test/fuzz/budget.ts";
+import { fuzzed } from "../../../test/fuzz/budget.ts";
 import { verifies } from "../../../test/verifies.ts";
 import { CorralError, errorCode } from "../../api/errors.ts";
 import { GUEST, records } from "./frames.ts";
@@ -86,7 +86,7 @@ verifies(
       const other = await fakeGuest("other");
       await other.container.ready;
       let turn = 0;
-      await fc.assert(
+      await fuzzed(
         fc.asyncProperty(bytes, cuts, async (lie, at) => {
           turn += 1;
           const liar = await fakeGuest(`liar-${turn}`);
@@ -112,7 +112,7 @@ verifies(
           await pinged;
           other.requests.length = 0;
         }),
-        runs(RUNS),
+        RUNS,
       );
       expect(unforeseen).toEqual([]);
     } finally {
