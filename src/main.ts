@@ -14,6 +14,10 @@ import type { Store } from "./store/store.ts";
 import type { HostTools } from "./service/parts.ts";
 import type { StoredCodebases } from "./view/stored.ts";
 import type { CliHost, LocalServer, OpenOptions, RunningServer, ServeRequest } from "./cli/host.ts";
+import type { DataDir } from "./sandbox/data-dir.ts";
+import type { NodeNetworksParts } from "./service/node-networks.ts";
+import type { SandboxDoors } from "./sandbox/doors.ts";
+import type { NetworkPolicy } from "./api/network.ts";
 import type { HostCorral } from "./sandbox/corral.ts";
 
 const ROOT = join(import.meta.dirname, "..");
@@ -46,10 +50,11 @@ interface HostOptions extends OpenOptions {
   readonly lasting?: boolean;
   readonly stored?: StoredCodebases;
   readonly pool?: PoolPlan;
+  readonly doors?: SandboxDoors;
 }
 
 /** Corral in this process over a data directory, no HTTP between. */
-async function openHere({ dataDir, lasting = false, stored, pool }: HostOptions): Promise<HostCorral> {
+async function openHere({ dataDir, lasting = false, stored, pool, doors }: HostOptions): Promise<HostCorral> {
   demandLinux();
   const { openLocalCorral } = await import("./sandbox/corral.ts");
   return await openLocalCorral({
@@ -59,6 +64,7 @@ async function openHere({ dataDir, lasting = false, stored, pool }: HostOptions)
     ...(dataDir === undefined ? {} : { dataDir }),
     ...(stored === undefined ? {} : { stored }),
     ...(pool === undefined ? {} : { pool }),
+    ...(doors === undefined ? {} : { doors }),
   });
 }
 
@@ -115,6 +121,19 @@ async function codebasesHere(
   return { codebases, stored: storedCodebases(codebases, codebaseHeads(rows)) };
 }
 
+/** What sandboxes reach outside, with the key that their secrets are sealed with. */
+async function networksHere(data: DataDir, parts: Omit<NodeNetworksParts, "box"> & { readonly clock: Clock }) {
+  const [{ SecretBox }, { NodeNetworks }, { openDoors }] = await Promise.all([
+    import("./service/secret-box.ts"),
+    import("./service/node-networks.ts"),
+    import("./sandbox/egress-doors.ts"),
+  ]);
+  const { clock } = parts;
+  const box = SecretBox.open(join(data.root, "secrets.key"));
+  const networks = new NodeNetworks({ ...parts, box }, (calls) => openDoors({ data, uid: HERE.uid, clock, ...calls }));
+  return { box, networks };
+}
+
 /** Programs of this machine that make roots of templates. */
 function hostTools(buildDir: string, { templates: { mirror }, git }: ServerConfig): HostTools {
   return {
@@ -143,7 +162,6 @@ async function serveHere(request: ServeRequest): Promise<RunningServer> {
     { holdOwnerLock },
     { openStore },
     { openService },
-    { SecretBox },
     { openLocalDoor },
     { startServer },
     { openLog },
@@ -154,7 +172,6 @@ async function serveHere(request: ServeRequest): Promise<RunningServer> {
     import("./store/owner-lock.ts"),
     import("./store/store.ts"),
     import("./service/service.ts"),
-    import("./service/secret-box.ts"),
     import("./service/local-door.ts"),
     import("./server/serve.ts"),
     import("./server/log.ts"),
@@ -175,14 +192,16 @@ async function serveHere(request: ServeRequest): Promise<RunningServer> {
     ),
   );
   const { codebases, stored } = await codebasesHere(data.codebases, config.quotas.codebaseBytes, { store, clock });
-  const corral = await openHere({ dataDir: root, lasting: true, stored, pool: config.pool });
+  const nodeId = nodeIdOf(data);
+  const { box, ...opened } = await networksHere(data, { store, nodeId, clock, ceiling: config.network.ceiling as NetworkPolicy });
+  const networks = parts.use(opened.networks);
+  const { doors } = networks;
+  const corral = await openHere({ dataDir: root, lasting: true, stored, pool: config.pool, doors });
   const { use, answers } = heldUntil(parts, corral);
   use(corral);
-  const nodeId = nodeIdOf(data);
   const tools = hostTools(join(root, "building"), config);
-  const box = SecretBox.open(join(root, "secrets.key"));
   const { quotas } = config;
-  const service = use(await openService({ corral, store, clock, nodeId, codebases, host: tools, quotas, meter: metrics, box }));
+  const service = use(await openService({ corral, store, clock, nodeId, codebases, host: tools, quotas, meter: metrics, box, networks }));
   const { url, localUrl, key } = parts.use(await startServer({ store, service, clock, version: host.version, log, metrics, config }));
   parts.use(await openLocalDoor(localUrl, { root, store, clock, nodeId }));
   answers();

@@ -11,6 +11,7 @@ import type { CorralError } from "./errors.ts";
 import type { EventCalls } from "./events.ts";
 import type { FileCalls } from "./files.ts";
 import type { SandboxMetrics } from "./metrics.ts";
+import type { NetworkCalls } from "./network.ts";
 import type { ExplainOptions, PolicyCalls, PolicyExplanation } from "./policies.ts";
 import type { ProcessCalls } from "./processes.ts";
 import type { ExecResult } from "./sandbox.ts";
@@ -58,6 +59,7 @@ export interface SandboxHandle extends AsyncDisposable {
   readonly delta: DeltaCalls;
   readonly processes: ProcessCalls;
   readonly shells: ShellCalls;
+  readonly network: NetworkCalls;
   /** Moves its end to `timeoutMs` from now; `null` never ends by itself. */
   renew(timeoutMs: number | null, options?: CallOptions): Promise<SandboxResource>;
   /** Whatever asks for it next resumes it. Throws `sandbox_state`, `runtime_unavailable`. */

@@ -1,6 +1,7 @@
 // The one client that commands see. In this process it is built by main.ts over the data directory; later the SDK speaks HTTP.
 // Invariant: a command that needs more than this means that the API lacks something.
 
+import type { NetworkPolicy } from "./network.ts";
 import type { Policy, PolicyProblem } from "./policy.ts";
 import type { Change, CommitResult, CreateRequest, RuntimeName, Sandbox, SandboxLimits, StoredBase } from "./sandbox.ts";
 
@@ -54,6 +55,7 @@ export interface SnapshotOverrides {
   readonly limits?: SandboxLimits;
   readonly runtime?: RuntimeName;
   readonly delta?: "ephemeral" | "keep";
+  readonly network?: NetworkPolicy;
 }
 
 /** What a snapshot holds on disk; what several share counts for each of them. */

@@ -1,6 +1,8 @@
 // What a sandbox may reach outside, and the record of what it tried. Types and names alone: rules are judged in egress/, nowhere else.
 // Invariant: a policy only allows; what no rule names is refused, and some addresses are refused whatever any rule says.
 
+import type { CallOptions, ListOf, PageOptions } from "./calls.ts";
+
 /** `"none"`: no network. `allow`: what a rule names. `open`: every public address but `except`. */
 export type NetworkPolicy = "none" | AllowedNetwork | OpenNetwork;
 
@@ -127,4 +129,35 @@ export interface NetworkVerdict {
   readonly receivedBytes: number;
   /** Verdicts alike of one second; 1 when it stands alone. */
   readonly count: number;
+}
+
+export interface NetworkResource {
+  readonly policy: NetworkPolicy;
+  /** Counts up with each change. */
+  readonly version: number;
+  /** What the operator's ceiling takes away of it. */
+  readonly cut: readonly NetworkCut[];
+  /** Variables inside by the names of secrets, with their placeholders: a command that began before a rule named one has not got it. */
+  readonly placeholders: Readonly<Record<string, string>>;
+}
+
+/** Something that was not carried. */
+export interface EgressResource extends NetworkVerdict {
+  /** Of digits; where to go on from. */
+  readonly id: string;
+  /** A rule that would carry it; absent: none can, or the ceiling would not let it. */
+  readonly allow?: NetworkRule;
+  /** Verdicts before this one that were too many to be kept. */
+  readonly missed?: number;
+}
+
+export interface NetworkCalls {
+  get(options?: CallOptions): Promise<NetworkResource>;
+  /**
+   * Replaces all of it; holds for the next request, and what it no longer carries is cut. Throws `network_policy_invalid`, `secret_not_found`,
+   * `forbidden` with a key for one sandbox, `sandbox_state` where it was made with `none`.
+   */
+  set(policy: NetworkPolicy, options?: CallOptions): Promise<NetworkResource>;
+  /** What was refused, limited or failed, oldest first, as long as events are kept. */
+  egress(options?: PageOptions): Promise<ListOf<EgressResource>>;
 }

@@ -1,5 +1,6 @@
 // The sandbox as clients see it: what is asked for, what is told. Types alone; `Sandbox` has a local and a remote implementation.
 
+import type { NetworkPolicy } from "./network.ts";
 import type { FileCalls } from "./files.ts";
 import type { LimitHit } from "./limit-hit.ts";
 import type { SandboxMetrics } from "./metrics.ts";
@@ -55,6 +56,8 @@ export interface CreateRequest {
   readonly env?: Readonly<Record<string, string>>;
   /** `ephemeral`: the delta dies with the sandbox. `keep`: it stays until committed or discarded. */
   readonly delta?: "ephemeral" | "keep";
+  /** What it may reach outside; default `none`. Secrets of its rules are whoever opens the corral's to give. */
+  readonly network?: NetworkPolicy;
 }
 
 export interface ExecRequest {

@@ -4,6 +4,7 @@
 export type { ListOf } from "./calls.ts";
 
 import type { ErrorBody } from "./errors.ts";
+import type { NetworkCut, NetworkPolicy } from "./network.ts";
 import type { Policy } from "./policy.ts";
 import type { CreateRequest, ExecResult, RuntimeName, SandboxInfo, SandboxLimits } from "./sandbox.ts";
 
@@ -30,6 +31,8 @@ export interface CreateSandboxBody {
   readonly publicPorts?: readonly number[];
   /** What the end of its life does. Default `kill`; `pause` keeps its processes where the machine can, else its delta. */
   readonly onTimeout?: "kill" | "pause";
+  /** What it may reach outside, within the operator's ceiling. Default `none`: nothing, and then it has no way out for all its life. */
+  readonly network?: NetworkPolicy;
 }
 
 /** Opens one thing, once. */
@@ -67,6 +70,8 @@ export interface SandboxResource {
   readonly snapshot?: string;
   readonly metadata: Readonly<Record<string, string>>;
   readonly publicPorts: readonly number[];
+  /** Absent: none. `cut`: what the operator's ceiling takes away of it, by rule. */
+  readonly network?: { readonly version: number; readonly cut: readonly NetworkCut[] };
   readonly createdAt: string;
   /** `null` never ends by itself. */
   readonly endAt: string | null;

@@ -5,6 +5,7 @@ import { type Command, Option } from "commander";
 import type { Client } from "../api/client.ts";
 import type { CreateOptions, ExecOptions, PsOptions } from "./nouns/sandboxes.ts";
 import type { CreateTemplateOptions } from "./nouns/templates.ts";
+import type { NetworkOptions } from "./nouns/networks.ts";
 import type { LogsOptions } from "./nouns/logs.ts";
 import type { ShellOptions } from "./nouns/shell.ts";
 import type { ForkOptions, ListOptions, TakeOptions } from "./nouns/snapshots.ts";
@@ -19,6 +20,7 @@ export function addNouns(corral: Command, session: Session): void {
   addLife(corral, session);
   addTemplates(corral, session);
   addSnapshots(corral, session);
+  addNetworks(corral, session);
   addSecrets(corral, session);
   addTokens(corral, session);
 }
@@ -49,6 +51,8 @@ function addSandboxes(corral: Command, session: Session): void {
     .option("--memory <size>", "memory limit: 512M, 2G")
     .option("--env <pair>", "NAME=VALUE for every command in it; repeat it for more", repeatable)
     .option("--label <pair>", "NAME=VALUE to find it by; repeat it for more", repeatable)
+    .option("--net <presets>", "what it may reach outside, by preset: npm,pypi (default: nothing)")
+    .option("--allow <host>", "HOST, HOST:PORT or RANGE:PORT that it may reach; repeat it for more", repeatable)
     .option("--keep", "keep what it changed when it ends, for `corral diff`, `commit` or `discard`")
     .option("--json", "print what the server tells of it")
     .action(async (options: CreateOptions & ServerOptions) => {
@@ -219,6 +223,28 @@ function addFilesAgain(corral: Command, session: Session): void {
     .action(async (id: string, options: ForkOptions & ServerOptions) => {
       const { fork } = await import("./nouns/snapshots.ts");
       await act(session, options, fork, id, options);
+    });
+}
+
+function addNetworks(corral: Command, session: Session): void {
+  onServer(corral.command("network"))
+    .summary("print or change what a sandbox may reach outside")
+    .argument("<SB>", "id of the sandbox, or its beginning")
+    .option("--set <file>", "replace all rules by those of this file, in JSON")
+    .option("--net <presets>", "add presets: npm,pypi")
+    .option("--allow <host>", "add HOST, HOST:PORT or RANGE:PORT; repeat it for more", repeatable)
+    .option("--json", "print what the server tells of it")
+    .action(async (id: string, options: NetworkOptions & ServerOptions) => {
+      const { network } = await import("./nouns/networks.ts");
+      await act(session, options, network, id, options);
+    });
+  onServer(corral.command("egress"))
+    .summary("list what a sandbox tried to reach and was refused, and what would allow it")
+    .argument("<SB>", "id of the sandbox, or its beginning")
+    .option("--json", "print one array")
+    .action(async (id: string, options: { json?: boolean } & ServerOptions) => {
+      const { egress } = await import("./nouns/networks.ts");
+      await act(session, options, egress, id, options);
     });
 }
 

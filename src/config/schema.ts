@@ -33,6 +33,7 @@ import {
   TOKEN_REQUESTS,
   TOKEN_WINDOW_MS,
 } from "../api/limits.ts";
+import { networkShape } from "./network-shape.ts";
 
 const HOUR_MS = 60 * 60 * 1000;
 
@@ -195,6 +196,8 @@ export const serverConfig = z.strictObject({
       timeoutMs: count.max(HOUR_MS).default(GIT_TIMEOUT_MS),
     })
     .prefault({}),
+  /** `ceiling`: what no sandbox reaches beyond, whatever its rules say; by default public addresses alone. */
+  network: z.strictObject({ ceiling: networkShape.default({ open: true }) }).prefault({}),
   /** Sandboxes that are started ahead. */
   pool: z
     .strictObject({

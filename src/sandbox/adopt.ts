@@ -5,6 +5,7 @@
 import { rmSync } from "node:fs";
 import { readKept } from "../view/kept.ts";
 import type { Workshop } from "./workshop.ts";
+import { isNetworked } from "./doors.ts";
 import { type FoundEntry, listJournal, type MadeRecord } from "./journal.ts";
 import { isPaused } from "./paused-record.ts";
 import { present } from "./present.ts";
@@ -42,7 +43,14 @@ async function adoptOne(
   const { request, info, uses: own, late }: MadeRecord = entry.made;
   try {
     const record = readKept(shop.data.deltas, id);
-    const container = await shop.runtime.attach({ id, weaken: shop.weaken, ...(late === true ? { lateEnv: request.env ?? {} } : {}) });
+    const networked = isNetworked(request);
+    if (networked) await shop.doors?.open(id, request.network ?? "none");
+    const container = await shop.runtime.attach({
+      id,
+      weaken: shop.weaken,
+      networked,
+      ...(late === true ? { lateEnv: request.env ?? {} } : {}),
+    });
     for (const use of own) uses.set(use, (uses.get(use) ?? 0) + 1);
     const sandbox = present(shop, { container, request, info, record, releaseView: () => letGo(uses, own) });
     // A guest that answers this wrongly is lost by that, and told so as any other.

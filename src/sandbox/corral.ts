@@ -9,6 +9,7 @@ import { type Clock, systemClock } from "../base/clock.ts";
 import { engineNeeds } from "../policy/auto-engine.ts";
 import type { StoredCodebases } from "../view/stored.ts";
 import type { RunTool } from "../view/view.ts";
+import type { SandboxDoors } from "./doors.ts";
 import { LocalDeltas } from "./deltas.ts";
 import { adopt } from "./adopt.ts";
 import { createSandbox, type Origin } from "./create.ts";
@@ -34,6 +35,8 @@ export interface LocalCorralOptions {
   readonly stored?: StoredCodebases;
   /** For servers: sandboxes outlive this process, and those that an earlier one left are taken over at the start. */
   readonly lasting?: boolean;
+  /** Absent: no sandbox has a network. */
+  readonly doors?: SandboxDoors;
   /** Absent: nothing is started ahead. */
   readonly pool?: PoolPlan;
   /** For negative controls of the security suite alone: containment steps that every sandbox leaves out. */
@@ -85,11 +88,12 @@ class LocalCorral implements HostCorral {
   constructor(data: DataDir, options: LocalCorralOptions) {
     this.#data = data;
     this.#clock = options.clock ?? systemClock;
-    const { guestFile, env, uid, stored, weaken = [], lasting = false, idBase } = options;
+    const { guestFile, env, uid, stored, weaken = [], lasting = false, idBase, doors } = options;
     const known = stored === undefined ? {} : { stored };
+    const ways = doors === undefined ? {} : { doors };
     const ids = idBase === undefined ? {} : { idBase };
     const onGone = (id: string): void => void this.#sandboxes.delete(id);
-    this.#options = { data, clock: this.#clock, guestFile, env, uid, weaken, lasting, ...known, ...ids, onGone };
+    this.#options = { data, clock: this.#clock, guestFile, env, uid, weaken, lasting, ...known, ...ways, ...ids, onGone };
     this.#workshops = new Workshops(this.#options);
     const shop = async (): Promise<Workshop> => (await this.#workshops.choose(undefined)).shop;
     if (options.pool !== undefined) this.pool = new Pool({ ...options.pool, clock: this.#clock, shop });

@@ -15,6 +15,7 @@ import { layerTrees, letGo, referTo } from "../view/layers.ts";
 import type { PreparedView } from "../view/kernel.ts";
 import type { StoredTree } from "../view/stored.ts";
 import { refuseOverlap } from "./data-dir.ts";
+import { type Door, isNetworked } from "./doors.ts";
 import { appendMade, type JournalEntry, removeJournal, writeJournal } from "./journal.ts";
 import { type HeldLimits, heldLimits } from "./limits.ts";
 import { present, roomOf } from "./present.ts";
@@ -92,6 +93,7 @@ export async function createSandbox(
   } catch (error) {
     prepared?.release();
     plan?.hold?.release();
+    await shop.doors?.close(draft.id).catch(() => undefined);
     if (origin.from === "warm") await endWarm(shop, origin.warm).catch(() => undefined); // its journal leads the next start to it
     if (origin.from === "pause") await removeJournal(shop.data.journal, draft.id);
     else await undo(shop, draft);
@@ -148,7 +150,7 @@ async function bind({ shop, draft, plan, prepared }: Pick<Made, "shop" | "draft"
   const { upper, work } = draft.delta;
   const { env = {} } = draft.request;
   try {
-    if (kindOf(shop, plan, draft.limits) === warm.kind && JSON.stringify(env).length <= MAX_LATE_ENV) {
+    if (kindOf(shop, plan, draft.limits) === warm.kind && !isNetworked(draft.request) && JSON.stringify(env).length <= MAX_LATE_ENV) {
       await warm.container.bind({ mount: prepared.mount({ upper, work }), env });
       return true;
     }
@@ -230,18 +232,28 @@ function asDiskFull(error: unknown): unknown {
 
 async function contain(shop: Workshop, draft: Draft, plan: TemplatePlan, prepared: PreparedView): Promise<Container> {
   const { memoryBytes, cpus, pids, openFiles } = draft.limits;
+  const door = await doorOf(shop, draft);
   return await shop.runtime.create({
     id: draft.id,
     mounts: [
       ...plan.mounts,
       prepared.mount({ upper: draft.delta.upper, work: draft.delta.work, frozen: layerTrees(shop.data.deltas, draft.record.layers ?? []) }),
+      ...(door?.mounts ?? []),
     ],
     hostname: plan.hostname,
     limits: { memoryBytes, cpus, pids, openFiles },
-    env: { ...plan.env, ...draft.request.env },
+    env: { ...plan.env, ...door?.env, ...draft.request.env },
     journalFile: draft.journalFile,
     weaken: shop.weaken,
+    ...(door === undefined ? {} : { network: { socket: door.socket } }),
   });
+}
+
+async function doorOf({ doors }: Workshop, { id, request }: Draft): Promise<Door | undefined> {
+  if (!isNetworked(request)) return undefined;
+  if (doors === undefined)
+    throw new CorralError("egress_unavailable", "whoever opened this corral gave it no egress proxy; make the sandbox without a network");
+  return await doors.open(id, request.network ?? "none");
 }
 
 interface Made {

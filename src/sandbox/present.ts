@@ -7,6 +7,7 @@ import type { Container, Runtime } from "../runtime/runtime.ts";
 import { deltaDir, type KeptRecord, writeKept } from "../view/kept.ts";
 import { letGo, sizeOf } from "../view/layers.ts";
 import { type DataDir, withReserve } from "./data-dir.ts";
+import { isNetworked, type SandboxDoors } from "./doors.ts";
 import { removeJournal } from "./journal.ts";
 import { heldLimits } from "./limits.ts";
 import { removePaused, writePaused } from "./paused-record.ts";
@@ -19,6 +20,8 @@ export interface Grounds {
   readonly clock: Clock;
   readonly runtime: Runtime;
   readonly watcher: QuotaWatcher;
+  /** Absent: no sandbox has a network. */
+  readonly doors?: SandboxDoors;
   /** Called when a sandbox of ours is no more. */
   readonly onGone: (id: string) => void;
 }
@@ -60,6 +63,7 @@ export function present(grounds: Grounds, { container, request, info, record, re
     hold: (paused) => (paused ? writePaused(grounds.data.deltas, id, request) : removePaused(grounds.data.deltas, id)),
     release: async (end) => {
       releaseView();
+      if (isNetworked(request)) await grounds.doors?.close(id);
       const keep = { ...record, kept: true, cutOff: end === "lost" };
       const isKept = end === "lost" || (end === "destroyed" && request.delta === "keep");
       if (end !== "paused") removePaused(grounds.data.deltas, id);

@@ -16,6 +16,7 @@ import { filterArch, seccompProgram } from "../runtime/seccomp/filter.ts";
 import { openKernelView } from "../view/kernel.ts";
 import type { StoredCodebases } from "../view/stored.ts";
 import type { Workshop } from "./workshop.ts";
+import type { SandboxDoors } from "./doors.ts";
 import type { DataDir } from "./data-dir.ts";
 import { openHostTemplate } from "./template.ts";
 import { openStoredTemplates } from "./template-stored.ts";
@@ -28,6 +29,8 @@ export interface WorkshopOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly uid: number;
   readonly stored?: StoredCodebases;
+  /** Absent: no sandbox has a network. */
+  readonly doors?: SandboxDoors;
   /** Containment steps to leave out; empty outside the security suite. */
   readonly weaken: readonly number[];
   /** First id outside of sandboxes as root; absent: that of every Corral of this machine. */
@@ -112,7 +115,7 @@ export class Workshops {
   }
 
   async #make(name: RuntimeName): Promise<Workshop> {
-    const { data, clock, env, guestFile, weaken, lasting = false, onGone, stored } = this.#options;
+    const { data, clock, env, guestFile, weaken, lasting = false, onGone, stored, doors } = this.#options;
     if (!existsSync(guestFile))
       throw new CorralError(
         "guest_missing",
@@ -145,6 +148,7 @@ export class Workshops {
         weaken,
         onGone,
         ...(stored === undefined ? {} : { stored }),
+        ...(doors === undefined ? {} : { doors }),
       };
     } catch (error) {
       await runtime[Symbol.asyncDispose]();

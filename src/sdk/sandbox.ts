@@ -7,6 +7,7 @@ import { type BatchItem, EXEC_FRAME, type ExecBody, type ExecEnd, type WireError
 import { remoteDelta } from "./deltas.ts";
 import { remoteFiles } from "./files.ts";
 import { asError, type Http, streamError } from "./http.ts";
+import { remoteNetwork } from "./networks.ts";
 import { query } from "./query.ts";
 import { remoteProcesses } from "./processes.ts";
 import { remoteShells } from "./shells.ts";
@@ -31,6 +32,7 @@ export function remoteSandbox(http: Http, id: string): SandboxHandle {
     delta: remoteDelta(http, path),
     processes: remoteProcesses(http, path),
     shells: remoteShells(http, path),
+    network: remoteNetwork(http, path),
     renew: (timeoutMs, options) => http.get(`${path}/renew`, { method: "POST", body: { timeoutMs }, ...options }),
     pause: ({ signal, ...body } = {}) => http.get(`${path}/pause`, { method: "POST", body, signal }),
     resume: ({ signal, ...body } = {}) => http.get(`${path}/resume`, { method: "POST", body, signal }),

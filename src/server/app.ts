@@ -29,6 +29,7 @@ import { fileRoutes } from "./routes/files.ts";
 import { metricsRoute } from "./routes/metrics.ts";
 import { codebaseRoutes } from "./routes/codebases.ts";
 import { isPortHost, leadPortHosts, portHostRoutes } from "./routes/port-hosts.ts";
+import { networkRoutes } from "./routes/networks.ts";
 import { policyRoutes } from "./routes/policies.ts";
 import { portRoutes } from "./routes/ports.ts";
 import { processRoutes } from "./routes/processes.ts";
@@ -151,6 +152,7 @@ function keyedRoutes(keyed: ZodApp, { service, metrics, config }: AppParts, prox
       templateRoutes(v1, service);
       sandboxRoutes(v1, service);
       snapshotRoutes(v1, service);
+      networkRoutes(v1, service);
       secretRoutes(v1, service);
       processRoutes(v1, service);
       shellRoutes(v1, service);

@@ -13,6 +13,7 @@ import type { EventRequest } from "./events.ts";
 import { localTemplates } from "./local-templates.ts";
 import { localCodebases } from "./local-codebases.ts";
 import { localFiles } from "./local-files.ts";
+import { localNetwork } from "./local-networks.ts";
 import { localSecrets } from "./local-secrets.ts";
 import { localSnapshots } from "./local-snapshots.ts";
 import type { Service } from "./service.ts";
@@ -101,6 +102,7 @@ function localSandbox(service: Service, token: Token, id: string): SandboxHandle
     delta: localDelta(service, token, id),
     processes: service.processes.processes(token, id),
     shells: service.processes.shells(token, id),
+    network: localNetwork(service, token, id),
     renew: (timeoutMs) => sandboxes.renew(token, id, timeoutMs),
     pause: (body) => sandboxes.pause(token, id, body),
     resume: (body) => sandboxes.resume(token, id, body),

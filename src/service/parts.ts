@@ -5,6 +5,7 @@ import type { CodebaseStore } from "../codebases/store.ts";
 import type { HostCorral } from "../sandbox/corral.ts";
 import type { Store } from "../store/store.ts";
 import type { Meter } from "./meter.ts";
+import type { NodeNetworks } from "./node-networks.ts";
 import type { SecretBox } from "./secret-box.ts";
 
 export interface ServiceParts {
@@ -20,6 +21,7 @@ export interface ServiceParts {
   readonly meter: Meter;
   /** Of this node. */
   readonly box: SecretBox;
+  readonly networks: NodeNetworks;
   /** Absent: those of api/limits.ts. */
   readonly frozen?: FrozenBounds;
 }

@@ -3,6 +3,7 @@
 import type { CreateSandboxBody, SandboxResource } from "../api/server.ts";
 import type { SandboxRecord } from "../store/sandboxes.ts";
 import type { Token } from "../store/tokens.ts";
+import type { KeptNetwork, NodeNetworks } from "./node-networks.ts";
 import { endOf, type Info } from "./pausing.ts";
 
 export function newRecord(token: Token, id: string, body: CreateSandboxBody, now: number): Omit<SandboxRecord, "nodeId"> {
@@ -13,7 +14,7 @@ export function newRecord(token: Token, id: string, body: CreateSandboxBody, now
 
 /** The body of what is made from files of a sandbox that was asked for by `before`. */
 export function standingOnFiles(body: CreateSandboxBody, before: CreateSandboxBody): CreateSandboxBody {
-  const { codebaseDir, codebase, template, policy, runtime, limits, delta } = before;
+  const { codebaseDir, codebase, template, policy, runtime, limits, delta, network } = before;
   return {
     ...(codebaseDir === undefined ? {} : { codebaseDir }),
     ...(codebase === undefined ? {} : { codebase }),
@@ -21,6 +22,7 @@ export function standingOnFiles(body: CreateSandboxBody, before: CreateSandboxBo
     ...(policy === undefined ? {} : { policy }),
     ...(runtime === undefined ? {} : { runtime }),
     ...(delta === undefined ? {} : { delta }),
+    ...(network === undefined ? {} : { network }),
     ...body,
     ...(limits === undefined && body.limits === undefined ? {} : { limits: { ...limits, ...body.limits } }),
   };
@@ -30,7 +32,10 @@ export function reaches(token: Token, id: string, ownerId: string): boolean {
   return token.scope === "admin" || (token.ownerId === ownerId && (token.scope === "user" || token.sandboxId === id));
 }
 
-export function resource({ id, ownerId, state, memory, metadata, createdAt, endAt, info, request }: SandboxRecord): SandboxResource {
+export function resource(record: SandboxRecord, networks: Pick<NodeNetworks, "cutOf">): SandboxResource {
+  const { id, ownerId, state, memory, metadata, createdAt, endAt, info, request } = record;
+  const { network: policy = "none", networkVersion: version = 1 } = request as KeptNetwork;
+  const network = policy === "none" ? {} : { network: { version, cut: networks.cutOf(policy) } };
   const {
     codebase,
     template,
@@ -42,6 +47,7 @@ export function resource({ id, ownerId, state, memory, metadata, createdAt, endA
     ...(codebase === undefined ? {} : { codebase }),
     ...(template === undefined ? {} : { template }),
     ...(snapshot === undefined ? {} : { snapshot }),
+    ...network,
   };
   return { id, ownerId, state, ...(memory === null ? {} : { memory }), ...stands, metadata, publicPorts, ...times, ...(info as Info) };
 }

@@ -84,14 +84,14 @@ export class Sandboxes implements AsyncDisposable {
   }
 
   async get(token: Token, id: string): Promise<SandboxResource> {
-    return resource(await this.#record(token, id, "with metadata"));
+    return resource(await this.#record(token, id, "with metadata"), this.#parts.networks);
   }
 
   async list(token: Token, request: Omit<ListRequest, "ownerId">): Promise<ListOf<SandboxResource>> {
     if (token.scope === "sandbox") return { items: [await this.get(token, token.sandboxId ?? "")] };
     const owner = token.scope === "admin" ? {} : { ownerId: token.ownerId };
     const { items, next } = await this.#parts.store.sandboxes.list({ ...request, ...owner });
-    return { items: items.map(resource), ...(next === undefined ? {} : { next }) };
+    return { items: items.map((item) => resource(item, this.#parts.networks)), ...(next === undefined ? {} : { next }) };
   }
 
   /** Moves the end to `timeoutMs` from now. */
@@ -213,6 +213,7 @@ export class Sandboxes implements AsyncDisposable {
     this.#creating.set(ownerId, creating + 1);
     try {
       const standing = await this.#stands.resolve(token, id, body, given);
+      await this.#parts.networks.demandSound(ownerId, standing.body.network ?? "none");
       const record = { ...newRecord(token, id, standing.body, clock.wallMs()), nodeId };
       await store.transaction(async (tables) => {
         await tables.sandboxes.add(record);
@@ -255,7 +256,7 @@ export class Sandboxes implements AsyncDisposable {
     const record = await this.#parts.store.sandboxes.get(id, token.ownerId);
     if (record === undefined || record.state === "created")
       throw new CorralError("sandbox_state", "the create with this idempotency key is still under way; try again");
-    return resource(record);
+    return resource(record, this.#parts.networks);
   }
 
   async #record(token: Token, id: string, how?: "with metadata"): Promise<SandboxRecord> {
@@ -373,6 +374,6 @@ export class Sandboxes implements AsyncDisposable {
 }
 
 /** What a sandbox may be started ahead as, before anybody asks for it so. */
-function poolKind({ template = HOST_TEMPLATE, limits, runtime, snapshot }: CreateSandboxBody): string | undefined {
-  return (limits ?? runtime ?? snapshot) === undefined ? template : undefined;
+function poolKind({ template = HOST_TEMPLATE, limits, runtime, snapshot, network }: CreateSandboxBody): string | undefined {
+  return (limits ?? runtime ?? snapshot ?? network) === undefined ? template : undefined;
 }

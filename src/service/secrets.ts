@@ -1,5 +1,5 @@
 // Secrets of many owners: who may set, list and delete which. What they are sealed with is secret-box.ts's, where they go is the egress
-// proxy's. Invariant: no method gives a value back but `valuesOf`, which is for the proxy alone; a secret of another owner is as one that
+// proxy's. Invariant: no method gives a value back; a secret of another owner is as one that
 // never was.
 
 import { CorralError } from "../api/errors.ts";
@@ -8,15 +8,15 @@ import { MAX_SECRETS_PER_OWNER } from "../api/limits.ts";
 import type { ListOf } from "../api/server.ts";
 import type { CreateSecretBody, SecretResource } from "../api/secrets.ts";
 import { randomText } from "../base/random-text.ts";
+import { isSecretValue } from "../egress/secrets.ts";
 import type { SecretRecord } from "../store/secrets.ts";
 import type { Token } from "../store/tokens.ts";
 import { createOnce } from "./idempotent.ts";
 import type { ServiceParts } from "./parts.ts";
+import { subjectOf } from "./secret-rows.ts";
 import { tell } from "./tell.ts";
 
 const NAME = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/;
-/** SAFETY: a value breaks no head of a request, and one shorter than this would be found in answers that do not mirror it. */
-const VALUE = /^[\x21-\x7e][\x20-\x7e]{6,8190}[\x21-\x7e]$/;
 
 export class Secrets {
   readonly #parts: ServiceParts;
@@ -50,7 +50,8 @@ export class Secrets {
     demandValue(value);
     const record = await this.#find(token, id);
     const { store, clock, box } = this.#parts;
-    if (!(await store.secrets.reseal(id, box.seal(value, subject(record)), clock.wallMs()))) throw notFound(id);
+    if (!(await store.secrets.reseal(id, box.seal(value, subjectOf(record)), clock.wallMs()))) throw notFound(id);
+    await this.#parts.networks.refreshOwner(record.ownerId);
     await tell(this.#parts, record, "secret-rotate", { name: record.name });
     return resource(await this.#find(token, id));
   }
@@ -59,6 +60,7 @@ export class Secrets {
     demandOwner(token);
     const record = await this.#find(token, id);
     if (!(await this.#parts.store.secrets.remove(id))) throw notFound(id);
+    await this.#parts.networks.refreshOwner(record.ownerId);
     await tell(this.#parts, record, "secret-delete", { name: record.name });
   }
 
@@ -66,7 +68,7 @@ export class Secrets {
     const { store, clock, nodeId, box } = this.#parts;
     const { ownerId, name } = named;
     const now = clock.wallMs();
-    const record = { ...named, nodeId, sealed: box.seal(value, subject(named)), createdAt: now, updatedAt: now };
+    const record = { ...named, nodeId, sealed: box.seal(value, subjectOf(named)), createdAt: now, updatedAt: now };
     const isNew = await store.transaction(async ({ secrets }) => {
       if (!(await secrets.add(record))) return false;
       // With the new one's row: of two that come at once, none passes the limit.
@@ -93,13 +95,8 @@ function demandOwner({ scope }: Token): void {
 }
 
 function demandValue(value: string): void {
-  if (!VALUE.test(value))
+  if (!isSecretValue(value))
     throw new CorralError("request_invalid", "value: takes 8 to 8192 printable ASCII characters, without a space at either end");
-}
-
-/** What a value is sealed for. */
-function subject({ ownerId, id }: Pick<SecretRecord, "ownerId" | "id">): string {
-  return `${ownerId}\0${id}`;
 }
 
 function notFound(id: string): CorralError {

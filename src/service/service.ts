@@ -9,6 +9,7 @@ import { Deltas } from "./deltas.ts";
 import { Audit } from "./audit.ts";
 import { Events } from "./events.ts";
 import { Files } from "./files.ts";
+import { Networks } from "./networks.ts";
 import { Policies } from "./policies.ts";
 import { Ports } from "./ports.ts";
 import { Processes } from "./processes.ts";
@@ -34,6 +35,7 @@ export interface Service extends AsyncDisposable {
   readonly processes: Processes;
   readonly events: Events;
   readonly keys: Keys;
+  readonly networks: Networks;
   readonly policies: Policies;
   readonly ports: Ports;
   readonly terminals: Terminals;
@@ -53,6 +55,7 @@ export async function openService(given: ServiceParts): Promise<Service> {
   const templates = opened.use(await Templates.open(parts, codebases));
   const sandboxes = opened.use(await Sandboxes.open(parts, new Stands(parts, codebases, templates)));
   const processes = new Processes(parts, sandboxes);
+  const networks = opened.use(new Networks(parts, sandboxes));
   const policies = opened.use(new Policies(sandboxes));
   const snapshots = await Snapshots.open(parts, sandboxes);
   const owned = opened.move();
@@ -69,6 +72,7 @@ export async function openService(given: ServiceParts): Promise<Service> {
     events,
     files: new Files(sandboxes),
     keys,
+    networks,
     policies,
     ports: new Ports({ ...parts, sandboxes, keys }),
     terminals: new Terminals({ ...parts, sandboxes, processes, keys }),

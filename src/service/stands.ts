@@ -57,6 +57,7 @@ export class Stands {
       ...(limits === undefined ? {} : { limits }),
       ...(env === undefined ? {} : { env }),
       ...(delta === undefined ? {} : { delta }),
+      network: body.network ?? "none",
     };
     return {
       source: "snapshot",
@@ -92,7 +93,7 @@ export class Stands {
   }
 
   async #request(id: string, body: CreateSandboxBody & Named, template: TemplateBase | undefined): Promise<CreateRequest> {
-    const { codebaseDir, policy, runtime, delta } = body;
+    const { codebaseDir, policy, runtime, delta, network } = body;
     const { policy: _, ...defaults } = template?.defaults ?? {};
     const [limits, env] = [
       { ...defaults.limits, ...body.limits },
@@ -106,6 +107,7 @@ export class Stands {
       ...(Object.keys(limits).length === 0 ? {} : { limits }),
       ...(Object.keys(env).length === 0 ? {} : { env }),
       ...(delta === undefined ? {} : { delta }),
+      ...(network === undefined ? {} : { network }),
     };
   }
 }

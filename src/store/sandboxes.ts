@@ -70,6 +70,7 @@ export interface Sandboxes {
   /** Moves the end. False when it is not alive any more, or its end has come: renewed and alive, or neither. */
   renew(id: string, endAt: number | null, now: number): Promise<boolean>;
   setInfo(id: string, info: unknown, now: number): Promise<void>;
+  setRequest(id: string, request: unknown, now: number): Promise<void>;
   /** Ids of a node's living ones whose end has come, the longest overdue first. */
   ended(nodeId: string, now: number, limit: number): Promise<readonly string[]>;
 }
@@ -117,18 +118,17 @@ export function sandboxesOf(db: Db): Sandboxes {
         .where((where) => where.or([where("end_at", "is", null), where("end_at", ">", now)]));
       return (await query.executeTakeFirst()).numUpdatedRows === 1n;
     },
-    setInfo: async (id, info, now) => {
-      await db
-        .updateTable("sandboxes")
-        .set({ info: JSON.stringify(info), updated_at: now })
-        .where("id", "=", id)
-        .execute();
-    },
+    setInfo: (id, info, now) => rewrite(db, id, { info: JSON.stringify(info), updated_at: now }),
+    setRequest: (id, request, now) => rewrite(db, id, { request: JSON.stringify(request), updated_at: now }),
     ended: async (nodeId, now, limit) => {
       const query = db.selectFrom("sandboxes").select("id").where("node_id", "=", nodeId).where("live", "=", 1).where("end_at", "<=", now);
       return (await query.orderBy("end_at").limit(limit).execute()).map(({ id }) => id);
     },
   };
+}
+
+async function rewrite(db: Db, id: string, columns: Partial<Pick<Tables["sandboxes"], "info" | "request" | "updated_at">>): Promise<void> {
+  await db.updateTable("sandboxes").set(columns).where("id", "=", id).execute();
 }
 
 /** Several rows: call it in a transaction when a half-written one would be seen. */

@@ -9,6 +9,7 @@ import { fileRows } from "./client/files.ts";
 import { clientLab } from "./client/lab.ts";
 import { metricRows } from "./client/metrics.ts";
 import { pauseRows } from "./client/pauses.ts";
+import { networkRows } from "./client/networks.ts";
 import { policyRows } from "./client/policies.ts";
 import { portRows } from "./client/ports.ts";
 import { processRows } from "./client/processes.ts";
@@ -31,6 +32,7 @@ describe.each(["local", "remote"] as const)("the %s client", (place) => {
     metricRows(lab);
     snapshotRows(lab);
     secretRows(lab);
+    networkRows(lab);
     codebaseRows(lab);
     templateRows(lab);
     eventRows(lab);

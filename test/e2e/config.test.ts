@@ -213,6 +213,11 @@ const EFFECTS: Readonly<Record<string, () => Promise<void>>> = {
     expect(await importedFrom(`file://${dir}/repository`, { "git.protocols": "file", "git.maxBytes": "20" })).toBe("git_failed"),
   "git.timeoutMs": async () =>
     expect(await importedFrom(`file://${dir}/repository`, { "git.protocols": "file", "git.timeoutMs": "1" })).toBe("git_failed"),
+  "network.ceiling": async () => {
+    await using server = await startServerHere({ "network.ceiling": "none" });
+    const sandbox = await server.admin.create({ network: { allow: ["npm"] } });
+    expect((await sandbox.info()).network?.cut).toEqual([{ rule: 0, left: "none" }]);
+  },
   "pool.perTemplate": () => waiting({ "pool.perTemplate": "2" }, 2),
   "pool.max": () => waiting({ "pool.perTemplate": "3", "pool.max": "1" }, 1),
   "pool.idleMs": () => waiting({ "pool.perTemplate": "1", "pool.idleMs": "2000" }, 1, 0),

@@ -5,6 +5,7 @@ import type { Client, ListOptions } from "../../api/client.ts";
 import { CorralError, type ErrorCode } from "../../api/errors.ts";
 import type { CreateSandboxBody, SandboxResource } from "../../api/server.ts";
 import { EXIT_OK } from "../exit-codes.ts";
+import { readNetwork } from "../network-words.ts";
 import { everyItem } from "../pages.ts";
 import { print, sinkOf } from "../streams.ts";
 import { table } from "../table.ts";
@@ -23,6 +24,8 @@ export interface CreateOptions {
   readonly env?: readonly string[];
   readonly label?: readonly string[];
   readonly keep?: boolean;
+  readonly net?: string;
+  readonly allow?: readonly string[];
   readonly json?: boolean;
 }
 
@@ -35,7 +38,7 @@ export async function create(client: Client, options: CreateOptions): Promise<nu
 }
 
 function createBody(options: CreateOptions): CreateSandboxBody {
-  const { dir, template, policy, runtime, timeout, onTimeout, memory, env, label, keep } = options;
+  const { dir, template, policy, runtime, timeout, onTimeout, memory, env, label, keep, net, allow } = options;
   return {
     ...(dir === undefined ? {} : { codebaseDir: dir }),
     ...(template === undefined ? {} : { template }),
@@ -45,6 +48,7 @@ function createBody(options: CreateOptions): CreateSandboxBody {
     ...(onTimeout === undefined ? {} : { onTimeout }),
     ...(memory === undefined ? {} : { limits: { memoryBytes: parseSize(memory, "--memory") } }),
     ...(env === undefined ? {} : { env: pairs(env, "--env") }),
+    ...((net ?? allow) === undefined ? {} : { network: { allow: readNetwork(net, allow) } }),
     ...(keep === true ? { delta: "keep" } : {}),
     ...(label === undefined ? {} : { metadata: pairs(label, "--label") }),
   };

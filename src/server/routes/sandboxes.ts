@@ -5,6 +5,7 @@ import type { FastifyRequest } from "fastify";
 import { z } from "zod";
 import { MAX_BATCH, MAX_PAGE_ITEMS, MAX_PUBLIC_PORTS } from "../../api/limits.ts";
 import type { CreateSandboxBody, ExecBody, PauseBody, ResumeBody } from "../../api/server.ts";
+import { networkShape } from "../../config/network-shape.ts";
 import { createBatch } from "../../service/batch.ts";
 import type { Service } from "../../service/service.ts";
 import { streamExec } from "../exec-stream.ts";
@@ -36,6 +37,7 @@ const createBody = z.strictObject({
   delta: z.enum(["ephemeral", "keep"]).optional(),
   timeoutMs: ms.nullable().optional(),
   onTimeout: z.enum(["kill", "pause"]).optional(),
+  network: networkShape.optional(),
 });
 const execBody = z.strictObject({
   command: commandShape,

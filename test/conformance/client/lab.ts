@@ -12,6 +12,8 @@ import type { CreateSandboxBody } from "../../../src/api/server.ts";
 import { systemClock } from "../../../src/base/clock.ts";
 import { nodeIdOf, openDataDir } from "../../../src/sandbox/data-dir.ts";
 import { gitTools } from "../../fixtures/git-here.ts";
+import { openDoors } from "../../../src/sandbox/egress-doors.ts";
+import { NodeNetworks } from "../../../src/service/node-networks.ts";
 import { openLocalCorral } from "../../../src/sandbox/corral.ts";
 import { Corral } from "../../../src/sdk/corral.ts";
 import { ServerMetrics } from "../../../src/server/metrics.ts";
@@ -106,20 +108,24 @@ async function openHere(root: string): Promise<Opened> {
   const guestFile = guestProgram();
   const codebases = new CodebaseStore(data.codebases, { quotaBytes: QUOTA_BYTES });
   const stored = storedCodebases(codebases, codebaseHeads({ store, clock: systemClock }));
-  const corral = parts.use(
-    await openLocalCorral({ guestFile, env: process.env, uid: process.getuid?.() ?? 0, dataDir: data.root, stored }),
+  const [uid, nodeId, box] = [process.getuid?.() ?? 0, nodeIdOf(data), SecretBox.open(join(data.root, "secrets.key"))];
+  const networks = parts.use(
+    new NodeNetworks({ store, nodeId, box, ceiling: { open: true } }, (calls) => openDoors({ data, uid, clock: systemClock, ...calls })),
   );
+  const { doors } = networks;
+  const corral = parts.use(await openLocalCorral({ guestFile, env: process.env, uid, dataDir: data.root, stored, doors }));
   const service = parts.use(
     await openService({
       corral,
       store,
       clock: systemClock,
-      nodeId: nodeIdOf(data),
+      nodeId,
       codebases,
       host: gitTools(join(data.root, "building")),
       quotas: { sandboxes: 100, codebases: 100, snapshots: 12, snapshotBytes: 1024 ** 3 },
       meter: new ServerMetrics(data.root),
-      box: SecretBox.open(join(data.root, "secrets.key")),
+      box,
+      networks,
     }),
   );
   const now = systemClock.wallMs();

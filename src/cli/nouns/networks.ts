@@ -1,0 +1,72 @@
+// `corral network SB` and `corral egress SB`: what a sandbox may reach outside, and what it was refused. Invariant: what came from inside is
+// made inert before a terminal sees it.
+
+import { readFileSync } from "node:fs";
+import type { Client } from "../../api/client.ts";
+import { CorralError } from "../../api/errors.ts";
+import type { EgressResource, NetworkPolicy } from "../../api/network.ts";
+import { EXIT_OK } from "../exit-codes.ts";
+import { inert } from "../inert.ts";
+import { readNetwork, wordOf } from "../network-words.ts";
+import { everyItem } from "../pages.ts";
+import { print } from "../streams.ts";
+import { table } from "../table.ts";
+import { tell } from "../tell.ts";
+import { sandboxId } from "./sandboxes.ts";
+
+export interface NetworkOptions {
+  readonly set?: string;
+  readonly net?: string;
+  readonly allow?: readonly string[];
+  readonly json?: boolean;
+}
+
+export async function network(client: Client, id: string, options: NetworkOptions): Promise<number> {
+  const calls = client.sandbox(await sandboxId(client, id)).network;
+  const { set, net, allow } = options;
+  if (set !== undefined && (net ?? allow) !== undefined)
+    throw new CorralError("request_invalid", "--set replaces all rules; give it without --net and --allow, which add to them");
+  if (set !== undefined) await calls.set(policyOf(set));
+  else if ((net ?? allow) !== undefined) {
+    const { policy } = await calls.get();
+    const more = readNetwork(net, allow);
+    await calls.set(policy === "none" ? { allow: more } : { ...policy, allow: [...(policy.allow ?? []), ...more] });
+  }
+  const now = await calls.get();
+  if (options.json === true) await print(`${JSON.stringify(now)}\n`);
+  else {
+    await print(`${JSON.stringify(now.policy, undefined, 2)}\n`);
+    for (const { rule, left } of now.cut)
+      tell(`rule ${rule}: the operator's ceiling leaves ${left === "none" ? "nothing" : "a part"} of it`);
+  }
+  return EXIT_OK;
+}
+
+function policyOf(file: string): NetworkPolicy {
+  try {
+    return JSON.parse(readFileSync(file, "utf8")) as NetworkPolicy;
+  } catch (cause) {
+    throw new CorralError("request_invalid", `--set: ${file} holds no JSON that can be read`, { cause });
+  }
+}
+
+export async function egress(client: Client, id: string, { json }: { readonly json?: boolean }): Promise<number> {
+  const sandbox = await sandboxId(client, id);
+  const all: EgressResource[] = [];
+  for await (const one of everyItem((page) => client.sandbox(sandbox).network.egress(page))) all.push(one);
+  if (json === true) await print(`${JSON.stringify(all)}\n`);
+  else
+    await print(
+      table(
+        ["AT", "HOST", "PORT", "PROGRAM", "TIMES", "WHY", "TO ALLOW IT"],
+        all.map((one) => row(sandbox, one)),
+      ),
+    );
+  return EXIT_OK;
+}
+
+function row(sandbox: string, { at, host, port, process, count, outcome, reason, allow }: EgressResource): string[] {
+  const word = allow === undefined ? undefined : wordOf(allow);
+  const how = word !== undefined ? `corral network ${sandbox} --allow ${word}` : allow === undefined ? "" : JSON.stringify(allow);
+  return [at, host ?? "", String(port ?? ""), process ?? "", String(count), reason ?? outcome, how].map((text) => inert(text));
+}

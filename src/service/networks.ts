@@ -1,0 +1,135 @@
+// The network of sandboxes of many owners: who may see and change its rules, and what it did not carry. What holds for the proxy is
+// node-networks.ts's. Invariant: a change is written down before it holds, and whole; a key for one sandbox changes nothing of its network.
+
+import { CorralError } from "../api/errors.ts";
+import { MAX_PAGE_ITEMS } from "../api/limits.ts";
+import type { EgressResource, NetworkPolicy, NetworkResource, NetworkRule, NetworkVerdict } from "../api/network.ts";
+import type { ListOf } from "../api/server.ts";
+import type { StoredEvent } from "../store/records.ts";
+import type { SandboxRecord } from "../store/sandboxes.ts";
+import type { Token } from "../store/tokens.ts";
+import type { KeptNetwork } from "./node-networks.ts";
+import type { ServiceParts } from "./parts.ts";
+import type { Sandboxes } from "./sandboxes.ts";
+import { tell } from "./tell.ts";
+
+const KIND = "sandbox-egress";
+/** Of one sandbox: events at once, and one more in so many ms. SAFETY: a program that tries in a loop fills no disk. */
+const MOST = 100;
+const REFILL_MS = 1_000;
+const TLS_PORT = 443;
+
+interface Budget {
+  left: number;
+  atMs: number;
+  missed: number;
+}
+
+export class Networks implements Disposable {
+  readonly #parts: ServiceParts;
+  readonly #sandboxes: Sandboxes;
+  readonly #budgets = new Map<string, Budget>();
+
+  constructor(parts: ServiceParts, sandboxes: Sandboxes) {
+    this.#parts = parts;
+    this.#sandboxes = sandboxes;
+    // What cannot be written now is not told; the proxy's own counters have it.
+    parts.networks.onVerdict = (verdict) => void this.#hear(verdict).catch(() => undefined);
+  }
+
+  async get(token: Token, id: string): Promise<NetworkResource> {
+    return this.#resource(await this.#sandboxes.reach(token, id));
+  }
+
+  async set(token: Token, id: string, policy: NetworkPolicy): Promise<NetworkResource> {
+    // SAFETY: such a key may be held by what runs inside.
+    if (token.scope === "sandbox") throw new CorralError("forbidden", "a key for one sandbox changes no network; use a key of scope user");
+    return await this.#sandboxes.hold(token, id, async (record) => {
+      const { networks, store, clock } = this.#parts;
+      const before = record.request as KeptNetwork;
+      if ((before.network ?? "none") === "none" && before.networkVersion === undefined)
+        throw new CorralError(
+          "sandbox_state",
+          `the sandbox ${id} was made without a network and has no way out; make one with network: { allow: [] }`,
+        );
+      await networks.demandSound(record.ownerId, policy);
+      const request = { ...before, network: policy, networkVersion: (before.networkVersion ?? 1) + 1 };
+      await store.sandboxes.setRequest(id, request, clock.wallMs());
+      try {
+        await networks.refresh(id);
+      } catch (error) {
+        await store.sandboxes.setRequest(id, before, clock.wallMs());
+        throw error;
+      }
+      await tell(this.#parts, record, "sandbox-network", { version: request.networkVersion });
+      return this.#resource({ ...record, request });
+    });
+  }
+
+  async egress(
+    token: Token,
+    id: string,
+    { after = "0", limit }: { readonly after?: string; readonly limit?: number } = {},
+  ): Promise<ListOf<EgressResource>> {
+    await this.#sandboxes.reach(token, id);
+    if (!/^\d{1,15}$/.test(after))
+      throw new CorralError("request_invalid", "cursor: not one that a page before gave; begin again without it");
+    const most = Math.min(limit ?? MAX_PAGE_ITEMS, MAX_PAGE_ITEMS);
+    const found = await this.#parts.store.events.after({ subjectId: id, kinds: [KIND], seq: Number(after), limit: most });
+    const items = found.map(egressOf);
+    const last = items.at(-1);
+    return items.length < most || last === undefined ? { items } : { items, next: last.id };
+  }
+
+  [Symbol.dispose](): void {
+    this.#parts.networks.onVerdict = () => undefined;
+  }
+
+  #resource({ id, request }: Pick<SandboxRecord, "id" | "request">): NetworkResource {
+    const { networks } = this.#parts;
+    const { network: policy = "none", networkVersion: version = 1 } = request as KeptNetwork;
+    return { policy, version, cut: networks.cutOf(policy), placeholders: networks.placeholders(id, policy) };
+  }
+
+  async #hear(verdict: NetworkVerdict): Promise<void> {
+    const { sandboxId: id, ...told } = verdict;
+    const missed = this.#spend(id);
+    if (missed === undefined) return;
+    const record = (await this.#parts.store.sandboxes.some([id])).get(id);
+    if (record !== undefined) await tell(this.#parts, record, KIND, { ...told, ...(missed === 0 ? {} : { missed }) });
+  }
+
+  /** How many went untold before this one; `undefined`: so does this one. */
+  #spend(id: string): number | undefined {
+    const now = this.#parts.clock.monotonicMs();
+    const budget = this.#budgets.get(id) ?? { left: MOST, atMs: now, missed: 0 };
+    if (!this.#budgets.has(id) && this.#budgets.size >= MOST * MOST) this.#budgets.clear();
+    this.#budgets.set(id, budget);
+    budget.left = Math.min(MOST, budget.left + (now - budget.atMs) / REFILL_MS);
+    budget.atMs = now;
+    if (budget.left < 1) {
+      budget.missed += 1;
+      return undefined;
+    }
+    const { missed } = budget;
+    budget.left -= 1;
+    budget.missed = 0;
+    return missed;
+  }
+}
+
+function egressOf({ seq, at, subjectId, data }: StoredEvent): EgressResource {
+  const verdict = { at: new Date(at).toISOString(), ...data, sandboxId: subjectId } as NetworkVerdict;
+  const allow = ruleFor(verdict);
+  return { ...verdict, id: String(seq), ...(allow === undefined ? {} : { allow }) };
+}
+
+/** A rule that would carry what was refused. */
+function ruleFor({ reason, host, port = TLS_PORT, method, path }: NetworkVerdict): NetworkRule | undefined {
+  if (host === undefined) return undefined;
+  const at = port === TLS_PORT ? {} : { ports: [port] };
+  if (reason === "request" && method !== undefined && path !== undefined) return { host, ...at, methods: [method], paths: [path] };
+  if (reason !== "no-rule") return undefined;
+  if (/^[\d.]+$|:/.test(host)) return { cidr: host, ...at };
+  return { host, ...at, ...(port === TLS_PORT ? {} : { tls: false }) };
+}
