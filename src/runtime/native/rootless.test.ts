@@ -102,6 +102,8 @@ describe("as an ordinary user", () => {
           missing: "none\n",
           carried: "lab machine\n",
           killed: "1\n",
+          timedOut: true,
+          after: "1\nnone\n0\n",
           heads: expect.arrayContaining(["proxy PID:curl", "name echo.test 7 PID:bash"]) as string[],
         },
         usage: { cpu: { by: "proc" }, memory: { by: "proc" }, pids: { count: 0, by: "proc" }, io: null },
