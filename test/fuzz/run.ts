@@ -24,6 +24,7 @@ const TARGETS: Readonly<Record<string, Target>> = {
   guest: { file: "src/runtime/native/hostile-guest.property.test.ts", parts: 1, what: "a guest that lies to its host" },
   policy: { file: "src/policy/policy.property.test.ts", parts: 1, what: "the matcher against a slow reading of the rules" },
   plan: { file: "src/view/plan.property.test.ts", parts: 4, what: "what of a tree a policy shows, against a model" },
+  mask: { file: "src/view/mask.property.test.ts", parts: 2, what: "random trees under random policies, mounted for real" },
   delta: { file: "src/view/delta.property.test.ts", parts: 8, what: "operations in a real view, and their commit, against a model" },
   merge: { file: "src/view/merge.property.test.ts", parts: 1, what: "a delta whose marks lie" },
   archive: { file: "src/codebases/intake.property.test.ts", parts: 1, what: "tar, gzip and zstd that lie, into a store of codebases" },
