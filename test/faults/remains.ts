@@ -14,8 +14,12 @@ export function dataOf(path: string): ReturnType<typeof openDataDir> {
 export function spawnersOf(path: string): readonly number[] {
   const { run } = dataOf(path);
   const found = pids().filter((pid) => readText(`/proc/${pid}/cmdline`).includes(`--listen\0${run}/`));
-  // A process that a spawner has just forked has its command line until it is what it will be: a sandbox that is being started.
-  return found.filter((pid) => !found.includes(Number(/^PPid:\s*(\d+)$/m.exec(readText(`/proc/${pid}/status`))?.[1])));
+  // A process that a spawner has just forked has its command line until it is what it will be: a sandbox that is being started. One that
+  // has ended since has no parent to tell.
+  return found.filter((pid) => {
+    const parent = /^PPid:\s*(\d+)$/m.exec(readText(`/proc/${pid}/status`))?.[1];
+    return parent !== undefined && !found.includes(Number(parent));
+  });
 }
 
 /** Of sandboxes with these ids and of these spawners. Empty when nothing is left. */
