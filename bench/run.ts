@@ -35,6 +35,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   "fs-program": () => import("./fs-program.ts"),
   "density-http": async () => ({ bench: (await import("./http.ts")).densityBench }),
   "egress-relay": () => import("./egress-relay.ts"),
+  egress: () => import("./egress.ts"),
   soak: () => import("./soak.ts"),
 };
 

@@ -6,6 +6,7 @@ import { createServer as createHttpServer, type IncomingMessage, type Server as 
 import { createServer as createHttpsServer } from "node:https";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
+import type { Duplex } from "node:stream";
 import { basename, dirname, join } from "node:path";
 import type { NetworkPolicy, NetworkVerdict } from "../src/api/network.ts";
 import { systemClock } from "../src/base/clock.ts";
@@ -75,6 +76,7 @@ export class EgressLab implements AsyncDisposable {
   readonly #publicMint = new LeafMint(this.publicAuthority);
   readonly #servers: (Server | HttpServer)[] = [];
   readonly #clients = new Set<Socket>();
+  readonly #secure = new Map<string, HttpServer>();
   #next = 1;
 
   constructor() {
@@ -118,7 +120,19 @@ export class EgressLab implements AsyncDisposable {
   /** With a certificate for `certified`, which the proxy trusts. */
   https(name: string, handler: (request: IncomingMessage, response: ServerResponse) => void, certified = name): Promise<Place> {
     const { certificate, key } = this.#publicMint.leaf(certified, Date.now());
-    return this.#listen(createHttpsServer({ cert: certificate, key }, handler), name, 443);
+    const server = createHttpsServer({ cert: certificate, key }, handler);
+    this.#secure.set(name, server);
+    return this.#listen(server, name, 443);
+  }
+
+  /** What a server of `https` does when another protocol is asked for; with the authorization that came. */
+  upgradeAt(name: string, handler: (socket: Duplex, authorization: string) => void): void {
+    this.#secure.get(name)?.on("upgrade", ({ headers }, socket) =>
+      handler(
+        socket.on("error", () => socket.destroy()),
+        headers.authorization ?? "",
+      ),
+    );
   }
 
   tcp(name: string, handler: (socket: Socket) => void, port = 443): Promise<Place> {
@@ -177,7 +191,7 @@ export function until(socket: Socket, mark: string): Promise<string> {
       socket.off("data", onData).pause();
       resolve(text);
     };
-    socket.on("data", onData);
+    socket.on("data", onData).resume();
     socket.once("close", () => reject(new Error(`closed after ${JSON.stringify(text)}`)));
   });
 }

@@ -10,6 +10,11 @@ import type { Target } from "./rules.ts";
 import { Masker, maskText, type Needle } from "./secrets.ts";
 import { Stop } from "./stop.ts";
 
+/** The sandbox took no more of the answer. */
+export class GoneError extends Error {
+  override readonly name = "GoneError";
+}
+
 export interface AnswerRoute {
   readonly connection: Connection;
   readonly from: Intake;
@@ -66,7 +71,7 @@ function masked({ needles }: AnswerRoute, head: AnswerHead): { readonly name: st
 
 async function put({ connection, to }: AnswerRoute, bytes: Buffer): Promise<void> {
   await connection.paced("received", bytes.length);
-  if (!(await send(to.stream, bytes))) throw new Stop("answer");
+  if (!(await send(to.stream, bytes))) throw new GoneError();
 }
 
 async function passSwitch(route: AnswerRoute, head: AnswerHead): Promise<Answered> {
@@ -109,6 +114,7 @@ async function passBody(route: AnswerRoute, head: AnswerHead): Promise<Answered>
     if (rest !== undefined && rest.length > 0) await put(route, framed(rest, kind));
     if (kind === "chunked") await put(route, LAST_CHUNK);
   } catch (error) {
+    if (error instanceof GoneError) throw error;
     // Half an answer is out: only its breaking off tells the truth.
     connection.end("answer");
     throw error instanceof Stop ? error : new Stop("answer", route.target);

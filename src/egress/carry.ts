@@ -193,6 +193,7 @@ class Carrier {
       return typeof passage !== "string" && !passage.hasSecrets && passage[kind] !== undefined;
     });
     connection.recheck();
+    connection.within(gate.limits.idleMs);
     const first = connection.intake.release();
     if (first.length > 0) {
       connection.moved("sent", first.length);

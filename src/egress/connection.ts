@@ -17,6 +17,9 @@ export interface Upstream {
   readonly address: Address;
 }
 
+/** How long half of a connection may wait for its answer, ms. */
+const HALF_CLOSED_MS = 30_000;
+
 export class Connection implements Flow {
   readonly gate: Gate;
   readonly socket: Socket;
@@ -49,6 +52,11 @@ export class Connection implements Flow {
   /** The next thing must come within so many ms. */
   within(ms: number): void {
     this.#deadlineMs = this.#now() + ms;
+  }
+
+  /** The sandbox sends no more, and may be gone: what it still waits for must come soon. */
+  hurry(): void {
+    this.#deadlineMs = Math.min(this.#deadlineMs, this.#now() + HALF_CLOSED_MS);
   }
 
   /** Bytes passed: counts them, starts the idle time anew, and waits as long as the sandbox's rate wants it. */
@@ -135,10 +143,13 @@ export class Connection implements Flow {
     this.gate.tell(this.way, { ...verdict, sentBytes, receivedBytes, ...(process === undefined ? {} : { process }) });
   }
 
+  /** Counts until what was written last is out, or was not taken in time. */
   close(): void {
-    this.gate.flows.delete(this);
     this.detach();
-    // What was written last still goes out.
+    const done = (): void => void this.gate.flows.delete(this);
+    if (this.socket.destroyed) return done();
+    this.socket.once("close", done);
+    this.within(this.gate.limits.headMs);
     this.socket.destroySoon();
   }
 }

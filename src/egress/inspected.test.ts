@@ -214,24 +214,38 @@ verifies("egress/live", "a rule that is withdrawn ends its tunnels and connectio
   expect(told).toContainEqual(expect.objectContaining({ host: "a.example", outcome: "refused", reason: "withdrawn", version: 2 }));
 });
 
-verifies("egress/limits", "connections beyond the limit are told so, and silence ends a connection", async () => {
+verifies("egress/limits", "connections beyond the limit are told so", async () => {
   await lab.tcp("quiet.example", () => undefined, 7);
-  const state = lab.state(
-    { allow: [{ host: "quiet.example", ports: [7], tls: false }] },
-    { limits: { connections: 3, headMs: 300, idleMs: 700 } },
+  const id = `sb-${nextId++}`;
+  const path = await lab.open(
+    id,
+    lab.state({ allow: [{ host: "quiet.example", ports: [7], tls: false }] }, { limits: { connections: 3 } }),
   );
-  const path = await lab.open(`sb-${nextId++}`, state);
   const held = [1, 2, 3].map(() => lab.enter(path, "name quiet.example 7 -"));
-  held.forEach((socket) => socket.write("x"));
-  while (lab.outside.dialled.filter((at) => at.endsWith(" 7")).length < 3) await new Promise((resolve) => setTimeout(resolve, 5));
+  const openNow = (): number | undefined => lab.core.metrics().find((some) => some.id === id)?.open;
+  while (openNow() !== 3) await new Promise((resolve) => setTimeout(resolve, 5));
   const socket = lab.enter(path, "proxy -");
   socket.write("CONNECT quiet.example:7 HTTP/1.1\r\nHost: quiet.example:7\r\n\r\n");
   expect(await rest(socket)).toMatch(/^HTTP\/1\.1 429 [^]*Retry-After: 1\r\n/);
-  expect(await Promise.all(held.map((some) => rest(some)))).toEqual(["", "", ""]);
+  for (const some of held) some.destroy();
+});
+
+verifies("egress/limits", "silence ends a connection, before its head is whole and after", async () => {
+  await lab.tcp("silent.example", () => undefined, 7);
+  await lab.tcp("unasked.example", () => undefined);
+  const allow = [
+    { host: "silent.example", ports: [7], tls: false },
+    { host: "unasked.example", methods: ["GET"] },
+  ];
+  const state = lab.state({ allow }, { limits: { headMs: 500, idleMs: 500 } });
+  const path = await lab.open(`sb-${nextId++}`, state);
+  const tunnel = lab.enter(path, "name silent.example 7 -");
   const slow = lab.enter(path, "proxy -");
-  slow.write("GET http://quiet.example:7/ HT");
-  expect(await rest(slow)).toBe("");
-  expect(await lab.told(path, 2)).toContainEqual(expect.objectContaining({ outcome: "limited", reason: "idle" }));
+  slow.write("GET http://silent.example:7/ HT");
+  const inner = tls(path, "unasked.example");
+  expect(await Promise.all([rest(tunnel), rest(slow), rest(inner)])).toEqual(["", "", ""]);
+  const told = await lab.told(path);
+  expect(told.map(({ outcome, reason }) => `${outcome} ${reason}`)).toEqual(told.map(() => "limited idle"));
 });
 
 verifies("egress/limits", "a byte rate holds both ways back, and says by how much", async () => {
@@ -252,11 +266,11 @@ verifies("egress/limits", "a byte rate holds both ways back, and says by how muc
 verifies("egress/told-bounded", "refusals alike are counted, and whatever a sandbox does, few lines a second are told", async () => {
   const path = await open();
   const socket = lab.enter(path, "resolve -");
-  socket.end(Array.from({ length: 300 }, (_, index) => (index < 200 ? "same.example\n" : `n${index}.example\n`)).join(""));
-  expect((await rest(socket)).split("\n")).toHaveLength(301);
+  socket.end(Array.from({ length: 600 }, (_, index) => (index < 200 ? "same.example\n" : `n${index}.example\n`)).join(""));
+  expect((await rest(socket)).split("\n")).toHaveLength(601);
   const told = await lab.told(path, 2);
   expect(told.length).toBeLessThanOrEqual(2 * 51);
-  expect(told.reduce((sum, { count }) => sum + count, 0)).toBe(300);
+  expect(told.reduce((sum, { count }) => sum + count, 0)).toBe(600);
   expect(told).toContainEqual(expect.objectContaining({ host: "same.example", way: "resolve", outcome: "refused" }));
 });
 
@@ -278,4 +292,45 @@ verifies("egress/own-way", "two hundred connections of ten sandboxes meet nobody
   });
   await Promise.all(talks);
   await Promise.all(paths.map((_path, index) => lab.core.close(`cross-${index}`)));
+});
+
+verifies("egress/limits", "an answer that nobody takes, and a client that is gone, hold no connection", async () => {
+  await lab.https(
+    "slow.example",
+    (request, response) => void (request.url === "/pour" ? response.write(Buffer.alloc(4_000_000)) : undefined),
+  );
+  const id = `sb-${nextId++}`;
+  const path = await lab.open(
+    id,
+    lab.state({ allow: [{ host: "slow.example", methods: ["GET"] }] }, { limits: { idleMs: 500, headMs: 500 } }),
+  );
+  const unread = tls(path, "slow.example");
+  unread.pause();
+  unread.write(get("/pour", "", "slow.example"));
+  const gone = tls(path, "slow.example");
+  gone.write(get("/never", "", "slow.example"));
+  gone.once("secureConnect", () => setTimeout(() => gone.destroy(), 20));
+  const openNow = (): number | undefined => lab.core.metrics().find((some) => some.id === id)?.open;
+  while (openNow() !== 2) await new Promise((resolve) => setTimeout(resolve, 5));
+  while (openNow() !== 0) await new Promise((resolve) => setTimeout(resolve, 20));
+});
+
+verifies("egress/inspected", "a WebSocket passes both ways once its request is carried; another protocol is not asked for", async () => {
+  const place = await lab.https("ws.example", (_request, response) => response.end());
+  expect(place.port).toBe(443);
+  lab.upgradeAt("ws.example", (socket, auth) => {
+    socket.write("HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    socket.on("data", (bytes: Buffer) => socket.write(bytes.toString() === "leak" ? auth : bytes));
+  });
+  const path = await open({ host: "ws.example", secrets: [{ name: "TOKEN" }] });
+  const inner = tls(path, "ws.example");
+  inner.write(
+    `GET /chat HTTP/1.1\r\nHost: ws.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Extensions: permessage-deflate\r\nAuthorization: Bearer ${placeholder}\r\n\r\n`,
+  );
+  expect(await until(inner, "\r\n\r\n")).toContain("HTTP/1.1 101 ");
+  inner.write("frame");
+  expect(await until(inner, "frame")).toBe("frame");
+  inner.write("leak");
+  expect(await rest(inner)).toBe("");
+  expect(await ask(path, "ws.example", get("/", "Connection: Upgrade\r\nUpgrade: h2c\r\n", "ws.example"))).toMatch(/^HTTP\/1\.1 400 /);
 });

@@ -9,6 +9,7 @@ export class Intake {
   bytes: Buffer = Buffer.alloc(0);
   #isOver = false;
   #wake: (() => void) | undefined;
+  #watcher: (() => void) | undefined;
   readonly #onData = (chunk: Buffer): void => {
     this.bytes = this.bytes.length === 0 ? chunk : Buffer.concat([this.bytes, chunk]);
     this.stream.pause();
@@ -17,6 +18,7 @@ export class Intake {
   readonly #onOver = (): void => {
     this.#isOver = true;
     this.#wake?.();
+    this.#watcher?.();
   };
 
   constructor(stream: Duplex) {
@@ -35,6 +37,13 @@ export class Intake {
       await promise;
     }
     return this.bytes.length > had;
+  }
+
+  /** Looks for the end while nobody waits for bytes; reads one piece ahead at most. */
+  watch(onEnd: () => void): void {
+    this.#watcher = onEnd;
+    if (this.isOver) onEnd();
+    else this.stream.resume();
   }
 
   /** Takes the first `count` bytes. */

@@ -2,7 +2,7 @@
 // Invariant: nothing of a request leaves before its head was judged whole; after an error the connection carries no further request.
 
 import { tlsUpstream } from "./inspect.ts";
-import { passAnswer } from "./answers.ts";
+import { GoneError, passAnswer } from "./answers.ts";
 import { BodyError, BodyReader, framed, LAST_CHUNK } from "./body.ts";
 import type { Grant } from "./compile.ts";
 import type { Connection, Upstream } from "./connection.ts";
@@ -91,6 +91,11 @@ export class Requests {
       this.#tell(plan, admitted, undefined);
       return goesOn;
     } catch (error) {
+      if (error instanceof GoneError && plan !== undefined && connection.ended === undefined) {
+        this.#tell(plan, admitted, undefined);
+        connection.cut();
+        return false;
+      }
       const stop = this.#stopOf(error);
       this.#tell(plan, admitted, stop);
       if (connection.ended === undefined) await send(this.#options.inside.stream, answerOf(stop));
@@ -188,6 +193,7 @@ export class Requests {
       if (!(await inside.more())) throw new BodyError("cut off");
     }
     if (head.framing.kind === "chunked") await put(LAST_CHUNK);
+    inside.watch(() => connection.hurry());
   }
 
   /** The connection of the request before, when it goes to the same place; else a new one. */
@@ -235,10 +241,8 @@ export class Requests {
 
 /** SAFETY: what is compressed cannot be looked through. */
 function identityOnly(headers: readonly Header[]): Header[] {
-  return [
-    ...headers.filter(({ lower }) => lower !== "accept-encoding"),
-    { name: "Accept-Encoding", lower: "accept-encoding", value: "identity" },
-  ];
+  const kept = headers.filter(({ lower }) => lower !== "accept-encoding" && lower !== "sec-websocket-extensions");
+  return [...kept, { name: "Accept-Encoding", lower: "accept-encoding", value: "identity" }];
 }
 
 function wantsClose({ headers }: RequestHead): boolean {
