@@ -54,7 +54,7 @@ interface HostOptions extends OpenOptions {
 }
 
 /** Corral in this process over a data directory, no HTTP between. */
-async function openHere({ dataDir, lasting = false, stored, pool, doors }: HostOptions): Promise<HostCorral> {
+async function openHere({ dataDir, lasting = false, stored, pool, doors, onVerdict }: HostOptions): Promise<HostCorral> {
   demandLinux();
   const { openLocalCorral } = await import("./sandbox/corral.ts");
   return await openLocalCorral({
@@ -65,6 +65,7 @@ async function openHere({ dataDir, lasting = false, stored, pool, doors }: HostO
     ...(stored === undefined ? {} : { stored }),
     ...(pool === undefined ? {} : { pool }),
     ...(doors === undefined ? {} : { doors }),
+    ...(onVerdict === undefined ? {} : { onVerdict }),
   });
 }
 

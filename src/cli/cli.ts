@@ -121,6 +121,8 @@ function addRun(corral: Command, session: Session): void {
     )
     .option("--timeout <time>", "end the command after this time: 90 (seconds), 90s, 5m, 2h")
     .option("--memory <size>", "memory limit: 512M, 2G (default: 4G)")
+    .option("--net <presets>", "what it may reach outside, by preset: npm,pypi (default: nothing)")
+    .option("--allow <host>", "HOST, HOST:PORT or RANGE:PORT that it may reach; repeat it for more", repeatable)
     .option("--json", "print one object about the run on the last line of stdout")
     .option("--yes", "accept the changes without asking")
     .option("--discard", "discard the changes without asking")

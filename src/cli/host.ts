@@ -3,10 +3,13 @@
 
 import type { AttackReport, AttackRequest } from "../api/attack.ts";
 import type { Corral } from "../api/corral.ts";
+import type { NetworkVerdict } from "../api/network.ts";
 
 export interface OpenOptions {
   /** As given with `--data`; absent = the default place. */
   readonly dataDir?: string;
+  /** Sandboxes may have a network; it is told what was not carried, of each one at the latest when it was destroyed. */
+  readonly onVerdict?: (verdict: NetworkVerdict) => void;
 }
 
 export interface BenchRequest {

@@ -2,7 +2,9 @@
 // Invariant: contradictory or missing arguments are refused by name before anything is made.
 
 import { CorralError } from "../api/errors.ts";
+import type { NetworkPolicy } from "../api/network.ts";
 import type { EngineChoice, RuntimeName } from "../api/sandbox.ts";
+import { readNetwork } from "./network-words.ts";
 import { parseDuration, parseSize } from "./units.ts";
 
 /** As commander hands them over. */
@@ -14,6 +16,8 @@ export interface RawRunOptions {
   readonly runtime?: RuntimeName;
   readonly timeout?: string;
   readonly memory?: string;
+  readonly net?: string;
+  readonly allow?: readonly string[];
   readonly json?: boolean;
   readonly yes?: boolean;
   readonly discard?: boolean;
@@ -33,6 +37,8 @@ export interface RunOptions {
   readonly runtime: RuntimeName | undefined;
   readonly timeoutMs: number | undefined;
   readonly memoryBytes: number | undefined;
+  /** `none`: it has no way out. */
+  readonly network: NetworkPolicy;
   readonly json: boolean;
   readonly ending: Ending;
   readonly dataDir: string | undefined;
@@ -52,6 +58,7 @@ export function readRunOptions(dir: string, command: readonly string[], raw: Raw
     runtime: raw.runtime,
     timeoutMs: raw.timeout === undefined ? undefined : parseDuration(raw.timeout, "--timeout"),
     memoryBytes: raw.memory === undefined ? undefined : parseSize(raw.memory, "--memory"),
+    network: (raw.net ?? raw.allow) === undefined ? "none" : { allow: readNetwork(raw.net, raw.allow) },
     json: raw.json === true,
     ending: endings[0] ?? "ask",
     dataDir: raw.data,

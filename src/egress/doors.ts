@@ -43,7 +43,7 @@ interface Opened {
 }
 
 /** Inside; /run is the sandbox's own. */
-const INSIDE = "/run/corral";
+const INSIDE = "/run/corral-ca";
 const BUNDLE = "ca.pem";
 /** What programs ask for the authorities to trust. */
 const BUNDLE_VARIABLES = [

@@ -1,5 +1,5 @@
 // The head of an HTTP/1.1 request or answer, from its bytes. Mends nothing and knows no rule.
-// Invariant: a head that two parsers could read in two ways is refused: every one that is taken has one framing, one Host, and no byte
+// Invariant: a head that two parsers could read in two ways is refused: every one that is taken has one framing, one name of its host, and no byte
 // that ends a line elsewhere.
 
 export interface Header {
@@ -59,7 +59,10 @@ export function parseRequestHead(bytes: Buffer): RequestHead | undefined {
   if (parts === undefined || match === null) return undefined;
   const [, method = "", target = "", minor] = match;
   const { headers } = parts;
-  if (count(headers, "host") !== 1) return undefined;
+  // In HTTP/1.0 a tunnel is asked for without Host (Python does); its target is the only name there is.
+  const isOldTunnel = method === "CONNECT" && minor === "0";
+  const hosts = count(headers, "host");
+  if (hosts > 1 || (hosts === 0 && !isOldTunnel)) return undefined;
   const framing = framingOf(headers, minor === "1");
   if (framing === undefined) return undefined;
   return { method, target, minor: minor === "1" ? 1 : 0, headers, framing: framing === "unsaid" ? { kind: "none" } : framing };

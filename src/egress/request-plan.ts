@@ -55,7 +55,7 @@ export function planOf(head: RequestHead, door: Door): Plan {
 /** `host:port` of CONNECT; its Host must say the same. */
 export function connectTarget(head: RequestHead): Target {
   const target = /:\d+$/.test(head.target) ? Host.parseAuthority(head.target, HTTPS_PORT) : undefined;
-  const named = Host.parseAuthority(headerValue(head.headers, "host") ?? "", target?.port ?? HTTPS_PORT);
+  const named = Host.parseAuthority(headerValue(head.headers, "host") ?? head.target, target?.port ?? HTTPS_PORT);
   if (target === undefined || named === undefined || head.framing.kind !== "none") throw new Stop("malformed", target);
   if (named.host.text !== target.host.text || named.port !== target.port) throw new Stop("malformed", target);
   return target;

@@ -4,8 +4,10 @@
 
 import type { CensusEntry, Corral, Deltas, DoctorReport, PausedSandboxes, PoolPlan, Reaped, RuntimeUsage } from "../api/corral.ts";
 import { CorralError } from "../api/errors.ts";
+import type { NetworkVerdict } from "../api/network.ts";
 import type { CreateRequest, RuntimeName, Sandbox } from "../api/sandbox.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
+import type { EgressDoors } from "../egress/doors.ts";
 import { engineNeeds } from "../policy/auto-engine.ts";
 import type { StoredCodebases } from "../view/stored.ts";
 import type { RunTool } from "../view/view.ts";
@@ -35,8 +37,10 @@ export interface LocalCorralOptions {
   readonly stored?: StoredCodebases;
   /** For servers: sandboxes outlive this process, and those that an earlier one left are taken over at the start. */
   readonly lasting?: boolean;
-  /** Absent: no sandbox has a network. */
+  /** Absent: no sandbox has a network, unless `onVerdict` is there. */
   readonly doors?: SandboxDoors;
+  /** Instead: an egress proxy of its own, for rules without secrets. It is told what was not carried, at the latest when a sandbox was destroyed. */
+  readonly onVerdict?: (verdict: NetworkVerdict) => void;
   /** Absent: nothing is started ahead. */
   readonly pool?: PoolPlan;
   /** For negative controls of the security suite alone: containment steps that every sandbox leaves out. */
@@ -56,7 +60,8 @@ const ENDING_SPAWNER_MS = 12_000;
 
 export async function openLocalCorral(options: LocalCorralOptions): Promise<HostCorral> {
   const data = openDataDir({ env: options.env, uid: options.uid, ...(options.dataDir === undefined ? {} : { path: options.dataDir }) });
-  const corral = new LocalCorral(data, options);
+  const own = options.onVerdict === undefined ? undefined : await ownDoors(data, options, options.onVerdict);
+  const corral = new LocalCorral(data, { ...options, ...(own === undefined ? {} : { doors: own }) }, own);
   try {
     await corral.begin();
   } catch (error) {
@@ -64,6 +69,14 @@ export async function openLocalCorral(options: LocalCorralOptions): Promise<Host
     throw error;
   }
   return corral;
+}
+
+async function ownDoors(data: DataDir, options: LocalCorralOptions, told: (verdict: NetworkVerdict) => void): Promise<EgressDoors> {
+  const { openDoors } = await import("./egress-doors.ts");
+  const onVerdict = (verdict: NetworkVerdict): void => {
+    if (verdict.outcome !== "allowed") told(verdict);
+  };
+  return openDoors({ data, uid: options.uid, clock: options.clock ?? systemClock, onVerdict });
 }
 
 class LocalCorral implements HostCorral {
@@ -77,6 +90,8 @@ class LocalCorral implements HostCorral {
   readonly paused: PausedSandboxes;
   readonly snapshots: LocalSnapshots;
   readonly pool?: Pool;
+  /** That ends with it. */
+  readonly #own: AsyncDisposable | undefined;
   readonly #data: DataDir;
   readonly #clock: Clock;
   readonly #options: WorkshopOptions;
@@ -85,7 +100,8 @@ class LocalCorral implements HostCorral {
   #reaped = NOTHING_REAPED;
   #adopted: readonly LocalSandbox[] = [];
 
-  constructor(data: DataDir, options: LocalCorralOptions) {
+  constructor(data: DataDir, options: LocalCorralOptions, own: AsyncDisposable | undefined) {
+    this.#own = own;
     this.#data = data;
     this.#clock = options.clock ?? systemClock;
     const { guestFile, env, uid, stored, weaken = [], lasting = false, idBase, doors } = options;
@@ -175,6 +191,7 @@ class LocalCorral implements HostCorral {
     await this.pool?.[Symbol.asyncDispose]();
     await Promise.allSettled([...this.#sandboxes.values()].map((sandbox) => sandbox.destroy()));
     await this.#workshops[Symbol.asyncDispose]();
+    await this.#own?.[Symbol.asyncDispose]();
   }
 }
 

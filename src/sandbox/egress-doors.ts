@@ -3,16 +3,28 @@
 
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import type { NetworkPolicy } from "../api/network.ts";
 import type { Clock } from "../base/clock.ts";
 import { type DoorsOptions, EgressDoors } from "../egress/doors.ts";
 import { CONFINED_ID, startConfinedNode } from "../runtime/confined-node.ts";
 import type { DataDir } from "./data-dir.ts";
 
-export interface OpenDoorsOptions extends Pick<DoorsOptions, "networkOf" | "onVerdict"> {
+export interface OpenDoorsOptions extends Pick<DoorsOptions, "onVerdict"> {
   readonly data: DataDir;
   readonly uid: number;
   readonly clock: Clock;
+  /** Absent: the rules that a sandbox is made with hold, without secrets, as far as this machine reaches. */
+  readonly networkOf?: DoorsOptions["networkOf"];
 }
+
+/** Of whoever runs sandboxes on a machine of their own: private ranges too, where a rule names them. */
+const OWN_CEILING: NetworkPolicy = {
+  open: true,
+  allow: [
+    { cidr: "0.0.0.0/0", ports: "any" },
+    { cidr: "::/0", ports: "any" },
+  ],
+};
 
 const SOURCES = join(import.meta.dirname, "..");
 /** Where distributions keep the authorities of the public. */
@@ -28,6 +40,7 @@ export function openDoors({ data, uid, clock, ...calls }: OpenDoorsOptions): Egr
     start: (cwd) => startConfinedNode({ program: join(SOURCES, "egress", "main.ts"), cwd, reads: [SOURCES], writes: [cwd] }),
     ...(publicBundle === undefined ? {} : { publicBundle }),
     ...(uid === 0 ? { id: CONFINED_ID } : {}),
+    networkOf: (_id, policy) => Promise.resolve({ version: 1, policy, ceiling: OWN_CEILING, secrets: [] }),
     ...calls,
   });
 }

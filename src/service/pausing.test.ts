@@ -15,7 +15,7 @@ const SOON = { timeout: 10_000, interval: 20 };
 
 async function open(frozen: FrozenBounds): Promise<{ readonly client: Client; readonly corral: Corral }> {
   const dir = mkdtempSync(join(tmpdir(), "corral-frozen-"));
-  const server = await startServiceHere(dir, frozen);
+  const server = await startServiceHere(dir, { frozen });
   onTestFinished(async () => {
     await server[Symbol.asyncDispose]();
     removeTree(dir);

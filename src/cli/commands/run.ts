@@ -8,6 +8,7 @@ import { EXIT_CORRAL, EXIT_SIGNAL } from "../exit-codes.ts";
 import type { CliHost } from "../host.ts";
 import { type Interruption, interruption } from "../interrupt.ts";
 import { type Attached, runAttached } from "../run-attach.ts";
+import { Attempts } from "../run-attempts.ts";
 import { endRun, type RunEnd, tellKept } from "../run-end.ts";
 import type { RunOptions } from "../run-options.ts";
 import { tell, tellError } from "../tell.ts";
@@ -17,7 +18,11 @@ const SIGINT = 2;
 
 export async function run(options: RunOptions, host: CliHost): Promise<number> {
   using stop = interruption();
-  await using corral = await host.open(options.dataDir === undefined ? {} : { dataDir: options.dataDir });
+  const refused = new Attempts();
+  await using corral = await host.open({
+    ...(options.dataDir === undefined ? {} : { dataDir: options.dataDir }),
+    ...(options.network === "none" ? {} : { onVerdict: (verdict) => refused.add(verdict) }),
+  });
   tellReaped(corral);
   const startedMs = performance.now();
   const sandbox = await create(corral, options);
@@ -29,6 +34,7 @@ export async function run(options: RunOptions, host: CliHost): Promise<number> {
     // Before anything is judged: nothing of the run may still write to the delta.
     await sandbox.destroy();
   }
+  for (const line of refused.lines()) tell(line);
   const info = sandbox.info();
   const end = await endRun({ corral, info, result: attached?.result, ending: options.ending, json: options.json, stop }).catch(
     (error: unknown) => {
@@ -54,6 +60,7 @@ async function create(corral: Corral, options: RunOptions): Promise<Sandbox> {
     engine: options.engine,
     // Kept until the end is decided, so that no crash of ours loses what the command wrote.
     delta: "keep",
+    ...(options.network === "none" ? {} : { network: options.network }),
     ...(options.runtime === undefined ? {} : { runtime: options.runtime }),
     ...(options.memoryBytes === undefined ? {} : { limits: { memoryBytes: options.memoryBytes } }),
   });
