@@ -14,7 +14,7 @@ void relay_accept(struct watch *watch, uint32_t events) {
     (void)events;
     struct listener *listener = CONTAINER_OF(watch, struct listener, watch);
     for (int i = 0; i < ACCEPTS_MAX; i++) {
-        struct sockaddr_in from;
+        struct sockaddr_in from = {0};
         socklen_t length = sizeof from;
         int fd = accept4(watch->fd, (struct sockaddr *)&from, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) relay_breathe();

@@ -38,7 +38,8 @@ export interface NetworkSpec {
   /**
    * Unix stream socket of the egress proxy, listened on before the sandbox is made: the only way out, and how the proxy knows the sandbox.
    * Its name: at most 64 bytes, no leading dot. Its directory is handed over whole, so nothing else lies in it; both can be used by every
-   * user (0711, 0666), and a private directory above keeps the node's other users away.
+   * user (0711, 0666), and a private directory above keeps the node's other users away. The directory lives as long as the sandbox: a proxy that
+   * is started anew makes its socket in the same one.
    */
   readonly socket: string;
   /** What a name is reached at where the proxy's `yes` tells no ports; at most 16. Default 80 and 443. */
