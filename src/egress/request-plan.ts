@@ -52,7 +52,7 @@ export function planOf(head: RequestHead, door: Door): Plan {
   return { target, facts, origin, isUpgrade: isWebSocket(head, target, tokens) };
 }
 
-/** `host:port` of CONNECT; its Host must say the same. */
+/** `host:port` of CONNECT; its Host must say the same where it has one. */
 export function connectTarget(head: RequestHead): Target {
   const target = /:\d+$/.test(head.target) ? Host.parseAuthority(head.target, HTTPS_PORT) : undefined;
   const named = Host.parseAuthority(headerValue(head.headers, "host") ?? head.target, target?.port ?? HTTPS_PORT);
