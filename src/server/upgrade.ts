@@ -24,7 +24,11 @@ export class Upgrades {
       const response = new ServerResponse(request);
       response.assignSocket(socket);
       response.shouldKeepAlive = false;
-      response.once("finish", () => socket.end());
+      // Node.js counts such a connection until it is closed, and hands it to nobody: what its client still sends is read by none of us,
+      // so an orderly end of both sides would never come.
+      response.once("finish", () => socket.end(() => socket.destroy()));
+      this.#open.add(socket);
+      socket.once("close", () => this.#open.delete(socket));
       this.#asking.set(request, { socket, head });
       routing(request, response);
     });
@@ -41,7 +45,6 @@ export class Upgrades {
     if (asking === undefined) throw new Error("the request asks for no upgrade");
     const { socket, head } = asking;
     reply.raw.detachSocket(socket);
-    this.#open.add(socket);
     if (this.#isOver) socket.destroy();
     try {
       await use(socket, head);
@@ -49,8 +52,6 @@ export class Upgrades {
       // Nothing was sent: the answer is an ordinary one.
       reply.raw.assignSocket(socket);
       throw error;
-    } finally {
-      this.#open.delete(socket);
     }
     void reply.hijack();
     reply.raw.statusCode = SWITCHING_PROTOCOLS;
