@@ -253,3 +253,9 @@ export const MAX_NETWORK_ITEMS = 64;
 export const MAX_NETWORK_PATH_BYTES = 1_024;
 /** Longest span of a rule's rate, ms. */
 export const MAX_NETWORK_RATE_MS = 24 * 60 * 60 * 1000;
+/** What a sandbox may carry through the egress proxy by its memory, bytes of both directions in a second; beyond it is slowed. */
+export const EGRESS_RATES: readonly { readonly upToBytes: number; readonly bytesPerSecond: number }[] = [
+  { upToBytes: 1024 ** 3, bytesPerSecond: 10_000_000 },
+  { upToBytes: 4 * 1024 ** 3, bytesPerSecond: 50_000_000 },
+];
+export const EGRESS_FASTEST = { bytesPerSecond: 100_000_000 };

@@ -36,6 +36,8 @@ interface ShownDir {
   readonly exec: false;
 }
 
+export type EgressTotals = Omit<GateMetrics, "id" | "open">;
+
 interface Opened {
   readonly socket: string;
   readonly env: Readonly<Record<string, string>>;
@@ -64,6 +66,7 @@ export class EgressDoors implements AsyncDisposable {
   readonly #proxy: EgressProxy;
   readonly #shown: ShownDir;
   readonly #open = new Set<string>();
+  #ended: EgressTotals = { connections: 0, refused: 0, limited: 0, slowedMs: 0, sentBytes: 0, receivedBytes: 0 };
 
   constructor(options: DoorsOptions) {
     this.#options = options;
@@ -102,16 +105,31 @@ export class EgressDoors implements AsyncDisposable {
   }
 
   async close(sandboxId: string): Promise<void> {
-    if (this.#open.delete(sandboxId)) await this.#proxy.close(sandboxId);
+    if (!this.#open.delete(sandboxId)) return;
+    const last = (await this.#proxy.metrics().catch(() => [])).find(({ id }) => id === sandboxId);
+    if (last !== undefined) this.#ended = sum(this.#ended, last);
+    await this.#proxy.close(sandboxId);
   }
 
-  metrics(): Promise<readonly GateMetrics[]> {
-    return this.#proxy.metrics();
+  /** Of all sandboxes together, ended ones too. A proxy that died takes the figures of its open doors along. */
+  async totals(): Promise<EgressTotals> {
+    return (await this.#proxy.metrics().catch(() => [])).reduce<EgressTotals>(sum, this.#ended);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#proxy[Symbol.asyncDispose]();
   }
+}
+
+function sum(one: EgressTotals, other: EgressTotals): EgressTotals {
+  return {
+    connections: one.connections + other.connections,
+    refused: one.refused + other.refused,
+    limited: one.limited + other.limited,
+    slowedMs: one.slowedMs + other.slowedMs,
+    sentBytes: one.sentBytes + other.sentBytes,
+    receivedBytes: one.receivedBytes + other.receivedBytes,
+  };
 }
 
 /** One for the life of a data directory: sandboxes that live on trust it. */

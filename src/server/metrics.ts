@@ -90,8 +90,9 @@ export class ServerMetrics implements Meter {
   }
 
   /** From now on the sandboxes of the service, and what they take, are counted when somebody asks. */
-  watch({ sandboxes }: Service): void {
+  watch({ sandboxes, networks }: Service): void {
     const registry = this.#registry;
+    watchEgress(registry, networks);
     watched(registry, { name: "sandboxes", help: "Sandboxes of this server", labels: ["state", "runtime"] }, (put) => {
       for (const { state, runtime, count } of sandboxes.counts()) put({ state, runtime }, count);
     });
@@ -178,4 +179,27 @@ function outcomeOf(failure: ErrorCode | undefined): "ok" | "refused" | "error" |
   if (failure === "request_timeout") return "timeout";
   const { fault } = ERROR_KINDS[failure];
   return fault === "caller" || fault === "state" ? "refused" : "error";
+}
+
+/** What sandboxes carried through the egress proxy. */
+function watchEgress(registry: Registry, networks: Service["networks"]): void {
+  const bytes = { name: "egress_bytes_total", help: "Bytes that sandboxes sent and got through the egress proxy", labels: ["direction"] };
+  watchedTotal(registry, bytes, async (put) => {
+    const { sentBytes, receivedBytes } = await networks.totals();
+    put({ direction: "out" }, sentBytes);
+    put({ direction: "in" }, receivedBytes);
+  });
+  const slowed = { name: "egress_slowed_seconds_total", help: "Time by which the byte rates of sandboxes held connections back" };
+  watchedTotal(registry, slowed, async (put) => put({}, (await networks.totals()).slowedMs / 1_000));
+  const verdicts = {
+    name: "egress_connections_total",
+    help: "Connections to the egress proxy, and what was refused or limited",
+    labels: ["outcome"],
+  };
+  watchedTotal(registry, verdicts, async (put) => {
+    const { connections, refused, limited } = await networks.totals();
+    put({ outcome: "all" }, connections);
+    put({ outcome: "refused" }, refused);
+    put({ outcome: "limited" }, limited);
+  });
 }

@@ -81,6 +81,11 @@ export class Networks implements Disposable {
     return items.length < most || last === undefined ? { items } : { items, next: last.id };
   }
 
+  /** Of all sandboxes of this node together. */
+  totals(): ReturnType<ServiceParts["networks"]["doors"]["totals"]> {
+    return this.#parts.networks.doors.totals();
+  }
+
   [Symbol.dispose](): void {
     this.#parts.networks.onVerdict = () => undefined;
   }

@@ -3,7 +3,9 @@
 // Invariant: the row in the store is what holds; a value goes to the proxy's process and nowhere else.
 
 import { CorralError } from "../api/errors.ts";
+import { DEFAULT_MEMORY_BYTES, EGRESS_FASTEST, EGRESS_RATES } from "../api/limits.ts";
 import type { NetworkCut, NetworkPolicy, NetworkRule, NetworkVerdict } from "../api/network.ts";
+import type { CreateRequest } from "../api/sandbox.ts";
 import { cutBy } from "../egress/ceiling.ts";
 import { type CompiledPolicy, compileNetwork, secretNames } from "../egress/compile.ts";
 import type { EgressDoors } from "../egress/doors.ts";
@@ -97,12 +99,18 @@ export class NodeNetworks implements AsyncDisposable {
       value: box.unseal(row.sealed, subjectOf(row)),
     }));
     const policy = withoutSecrets(network, new Set(secrets.map(({ name }) => name)));
-    return { version, policy, ceiling, secrets };
+    return { version, policy, ceiling, secrets, limits: { bytesPerSecond: rateOf(record?.request) } };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.doors[Symbol.asyncDispose]();
   }
+}
+
+/** Bytes a second of both directions, by the size of a sandbox. */
+function rateOf(request: unknown): number {
+  const { limits: { memoryBytes = DEFAULT_MEMORY_BYTES } = {} } = (request ?? {}) as Pick<CreateRequest, "limits">;
+  return (EGRESS_RATES.find(({ upToBytes }) => memoryBytes <= upToBytes) ?? EGRESS_FASTEST).bytesPerSecond;
 }
 
 /** Of a secret that was deleted the placeholder stands for nothing; the rule holds without it. */

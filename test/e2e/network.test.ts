@@ -20,6 +20,7 @@ import { systemClock } from "../../src/base/clock.ts";
 import { createAuthority, LeafMint } from "../../src/egress/certificate.ts";
 import { EgressDoors } from "../../src/egress/doors.ts";
 import { CONFINED_ID, startConfinedNode } from "../../src/runtime/confined-node.ts";
+import { startServerHere } from "../fixtures/server-here.ts";
 import { startServiceHere } from "../fixtures/service-here.ts";
 import { verifies } from "../verifies.ts";
 import { run, scratch } from "./command-line.ts";
@@ -170,3 +171,16 @@ verifies(
     for (const { parentPath, name } of files) expect(readFileSync(join(parentPath, name)).includes(CANARY), name).toBe(false);
   },
 );
+
+verifies("server/egress-metrics", "what sandboxes were refused and carried is counted, ended ones too", async () => {
+  await using server = await startServerHere();
+  const sandbox = await server.admin.create({ network: { allow: ["npm"] } });
+  await sandbox.exec({ command: "curl -sS https://refused.example/" });
+  const refused = async (): Promise<string> => {
+    const answer = await fetch(`${server.url}/metrics`, { headers: { authorization: `Bearer ${server.key}` } });
+    return /^corral_egress_connections_total\{outcome="refused"\} (\d+)$/m.exec(await answer.text())?.[1] ?? "none";
+  };
+  expect(await refused()).toBe("1");
+  await sandbox.destroy();
+  expect(await refused()).toBe("1");
+});
