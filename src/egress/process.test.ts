@@ -1,6 +1,6 @@
 // The proxy as a process of its own: what it may do, what it is told, and what happens when it dies.
 
-import { mkdirSync, mkdtempSync, readFileSync, readlinkSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync } from "node:fs";
 import { type AddressInfo, connect, createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -27,8 +27,15 @@ let port: number;
 beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), "egress-process-"));
   mkdirSync(join(dir, "s"));
-  proxy = new EgressProxy({
-    socketsDir: join(dir, "s"),
+  proxy = proxyOver(join(dir, "s"));
+  echo = createServer({ allowHalfOpen: true }, (socket) => socket.on("error", () => socket.destroy()).pipe(socket));
+  await new Promise<void>((resolve) => echo.listen(0, "127.0.0.1", resolve));
+  ({ port } = echo.address() as AddressInfo);
+});
+
+function proxyOver(socketsDir: string): EgressProxy {
+  return new EgressProxy({
+    socketsDir,
     authority: createAuthority(Date.now()),
     start: (cwd) =>
       startConfinedNode({
@@ -41,10 +48,7 @@ beforeAll(async () => {
     onVerdict: (verdict) => void verdicts.push(verdict),
     onLost: (said) => void lost.push(said),
   });
-  echo = createServer({ allowHalfOpen: true }, (socket) => socket.on("error", () => socket.destroy()).pipe(socket));
-  await new Promise<void>((resolve) => echo.listen(0, "127.0.0.1", resolve));
-  ({ port } = echo.address() as AddressInfo);
-});
+}
 
 afterAll(async () => {
   await proxy[Symbol.asyncDispose]();
@@ -125,3 +129,16 @@ verifies(
     expect(verdicts.every(({ at }) => !Number.isNaN(Date.parse(at)))).toBe(true);
   },
 );
+
+verifies("egress/process", "its directory of sockets comes with the first sandbox and goes with the last", async () => {
+  const sockets = join(dir, "own");
+  const own = proxyOver(sockets);
+  expect(existsSync(sockets)).toBe(false);
+  await own.open("sbone", network());
+  await own.open("sbtwo", network());
+  await own.close("sbone");
+  expect(readdirSync(sockets)).toEqual(["sbtwo"]);
+  await own.close("sbtwo");
+  await own[Symbol.asyncDispose]();
+  expect(existsSync(sockets)).toBe(false);
+});

@@ -2,7 +2,7 @@
 // it dies. Carries no byte of a sandbox. Invariant: while no process lives every socket refuses; what a call was told as done is what every
 // later process begins with.
 
-import { chmodSync, chownSync, mkdirSync, rmSync } from "node:fs";
+import { chmodSync, chownSync, mkdirSync, rmdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Readable, Writable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
@@ -76,9 +76,6 @@ export class EgressProxy implements AsyncDisposable {
 
   constructor(options: EgressProxyOptions) {
     this.#options = options;
-    mkdirSync(options.socketsDir, { recursive: true, mode: 0o711 });
-    // SAFETY: the process passes it and can put nothing into it, so that what a sandbox is given to mount is always its own directory.
-    chmodSync(options.socketsDir, 0o711);
   }
 
   /** The process, for those who watch it; starts it where it is not there. */
@@ -91,6 +88,7 @@ export class EgressProxy implements AsyncDisposable {
     if (!SANDBOX_ID.test(sandboxId) || this.#states.has(sandboxId)) throw new Error(`egress: ${sandboxId} is open already, or no id`);
     const state = checked(network);
     const dir = join(this.#options.socketsDir, sandboxId);
+    makeSocketsDir(this.#options.socketsDir);
     mkdirSync(dir, { recursive: true, mode: SOCKET_DIR_MODE });
     chmodSync(dir, SOCKET_DIR_MODE);
     const { id } = this.#options;
@@ -154,6 +152,7 @@ export class EgressProxy implements AsyncDisposable {
 
   async #begin(): Promise<Live> {
     const { socketsDir, authority, upstreamCa = [], resolvers, id, onVerdict } = this.#options;
+    makeSocketsDir(socketsDir);
     const live = new Live(this.#options.start(socketsDir), onVerdict);
     void live.lost.then((said) => this.#onLost(said));
     try {
@@ -188,7 +187,18 @@ export class EgressProxy implements AsyncDisposable {
     this.#isClosed = true;
     const live = await this.#live?.catch(() => undefined);
     await live?.goodbye();
+    try {
+      rmdirSync(this.#options.socketsDir);
+    } catch {
+      // Never made, or what lives on has its own in it.
+    }
   }
+}
+
+function makeSocketsDir(dir: string): void {
+  mkdirSync(dir, { recursive: true, mode: 0o711 });
+  // SAFETY: the process passes it and can put nothing into it, so that what a sandbox is given to mount is always its own directory.
+  chmodSync(dir, 0o711);
 }
 
 class LostError extends Error {

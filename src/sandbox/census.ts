@@ -9,7 +9,7 @@ import { isId } from "../api/ids.ts";
 import { identify, isAlive } from "../base/process-identity.ts";
 import { listKept } from "../view/kept.ts";
 import { cgroupIds, cgroupParents } from "../runtime/native/cgroup-leftovers.ts";
-import type { DataDir } from "./data-dir.ts";
+import { type DataDir, egressSockets } from "./data-dir.ts";
 import { listJournal } from "./journal.ts";
 import { isPaused } from "./paused-record.ts";
 
@@ -23,16 +23,24 @@ export function takeCensus(data: DataDir): readonly CensusEntry[] {
     ...processes(seen),
     ...cgroups(),
     ...mounts(data),
-    ...readdirSync(data.run).map((name) => ({
+    ...sockets(data).map((name) => ({
       kind: "socket" as const,
-      name: join(data.run, name),
+      name,
       ...idIn(name),
-      owned: owned(idIn(name).sandboxId) || listening.has(join(data.run, name)),
+      owned: owned(idIn(name).sandboxId) || listening.has(name),
     })),
     ...entries.map(({ id }) => ({ kind: "journal" as const, name: id, sandboxId: id, owned: owned(id) })),
     ...broken.map((name) => ({ kind: "journal" as const, name, owned: false })),
     ...deltas(data, owned),
   ];
+}
+
+/** Full paths. */
+function sockets(data: DataDir): readonly string[] {
+  const egress = egressSockets(data);
+  return readdirSync(data.run)
+    .map((name) => join(data.run, name))
+    .flatMap((path) => (path === egress ? readdirSync(path).map((name) => join(path, name)) : [path]));
 }
 
 function idIn(text: string): { readonly sandboxId?: string } {

@@ -159,3 +159,8 @@ function holds(outer: string, inner: string): boolean {
   const way = relative(outer, inner);
   return way === "" || (way !== ".." && !way.startsWith(`..${sep}`));
 }
+
+/** Where the socket of each sandbox with a network lies, in a directory of its own. */
+export function egressSockets({ run }: Pick<DataDir, "run">): string {
+  return join(run, "egress");
+}

@@ -7,7 +7,7 @@ import type { NetworkPolicy } from "../api/network.ts";
 import type { Clock } from "../base/clock.ts";
 import { type DoorsOptions, EgressDoors } from "../egress/doors.ts";
 import { CONFINED_ID, startConfinedNode } from "../runtime/confined-node.ts";
-import type { DataDir } from "./data-dir.ts";
+import { type DataDir, egressSockets } from "./data-dir.ts";
 
 export interface OpenDoorsOptions extends Pick<DoorsOptions, "onVerdict"> {
   readonly data: DataDir;
@@ -35,7 +35,7 @@ export function openDoors({ data, uid, clock, ...calls }: OpenDoorsOptions): Egr
   const publicBundle = BUNDLES.find((file) => existsSync(file));
   return new EgressDoors({
     dir: join(data.root, "egress"),
-    socketsDir: join(data.run, "egress"),
+    socketsDir: egressSockets(data),
     nowMs: clock.wallMs(),
     start: (cwd) => startConfinedNode({ program: join(SOURCES, "egress", "main.ts"), cwd, reads: [SOURCES], writes: [cwd] }),
     ...(publicBundle === undefined ? {} : { publicBundle }),

@@ -6,7 +6,7 @@ import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { isAlive } from "../base/process-identity.ts";
 import { removeCgroups } from "../runtime/native/cgroup-leftovers.ts";
-import type { DataDir } from "./data-dir.ts";
+import { type DataDir, egressSockets } from "./data-dir.ts";
 import { type JournalEntry, listJournal, removeJournal } from "./journal.ts";
 
 export type LockState = "locked" | "free" | "gone";
@@ -55,6 +55,7 @@ export async function reap(parts: ReaperParts): Promise<number> {
 async function reapOne(parts: ReaperParts, entry: JournalEntry): Promise<void> {
   await removeCgroups(parts.cgroupParents, entry.id);
   for (const name of runFiles(parts.data.run, entry.id)) rmSync(join(parts.data.run, name), { recursive: true, force: true });
+  rmSync(join(egressSockets(parts.data), entry.id), { recursive: true, force: true });
   await parts.settleDelta(entry);
   await removeJournal(parts.data.journal, entry.id);
 }
