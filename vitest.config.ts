@@ -18,8 +18,9 @@ export default defineConfig({
     // One for each core: the default leaves one core free, which on two cores is half of the time.
     maxWorkers: availableParallelism(),
     // Generous: a busy machine is no failure, a hang still is.
-    testTimeout: 60_000 + LONGER_MS,
-    hookTimeout: 60_000,
+    testTimeout: 120_000 + LONGER_MS,
+    hookTimeout: 120_000,
+    expect: { poll: { timeout: 30_000 } },
     teardownTimeout: 10_000,
     passWithNoTests: false,
     // A test that is only switched off on one machine must not pass elsewhere.

@@ -308,7 +308,7 @@ describe("a spawner with --listen", () => {
       expect([existsSync(tree), existsSync(more)]).toEqual([false, false]);
       expect((await peer.answer(7)).type).toBe(SPAWNER.toolEnd);
       const children = (): string => readFileSync(`/proc/${server.child.pid}/task/${server.child.pid}/children`, "latin1").trim();
-      await expect.poll(children, { timeout: 10_000 }).toBe("");
+      await expect.poll(children).toBe("");
       peer.send(SPAWNER.destroy, 10, [["id", "sbnone"]]);
       await peer.answer(10);
       expect(peer.answers.map(({ id }) => id).sort((a, b) => a - b)).toEqual([1, 7, 8, 10]);

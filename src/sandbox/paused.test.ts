@@ -11,7 +11,7 @@ import type { Corral } from "../api/corral.ts";
 import { errorCode } from "../api/errors.ts";
 import type { CreateRequest, Sandbox } from "../api/sandbox.ts";
 
-const SOON = { timeout: 10_000, interval: 10 };
+const SOON = { interval: 10 };
 
 let dir = "";
 let code = "";

@@ -11,7 +11,7 @@ import type { Corral } from "../api/corral.ts";
 import type { Client, SandboxHandle } from "../api/client.ts";
 import type { FrozenBounds } from "./parts.ts";
 
-const SOON = { timeout: 10_000, interval: 20 };
+const SOON = { interval: 20 };
 
 async function open(frozen: FrozenBounds): Promise<{ readonly client: Client; readonly corral: Corral }> {
   const dir = mkdtempSync(join(tmpdir(), "corral-frozen-"));

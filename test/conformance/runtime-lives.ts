@@ -5,7 +5,7 @@ import { verifies } from "../verifies.ts";
 import { hostPid, IDLE, type Lab, leftovers, output, readText, run, start } from "./runtime-lab.ts";
 
 /** The kernel ends killed processes after the call that kills them. */
-const SOON = { timeout: 10_000, interval: 20 };
+const SOON = { interval: 20 };
 
 export function lives(lab: () => Lab): void {
   verifies("runtime/destroy-leaves-nothing", "leaves no process, socket or cgroup behind when it is destroyed, however busy", async () => {

@@ -18,7 +18,7 @@ const SIGKILL = 9;
 /** Bytes that may be under way to a reader that takes none (STREAM_WINDOW_BYTES), and what sockets and pipes hold. */
 const STALLED_BYTES = 2 * MIB;
 /** The kernel ends killed processes after the call that kills them. */
-const SOON = { timeout: 10_000, interval: 20 };
+const SOON = { interval: 20 };
 
 /** `missing`: what this machine lacks for the runtime; each test skips with it. */
 export function runtimeSuite(name: string, open: OpenRuntime, missing?: string): void {

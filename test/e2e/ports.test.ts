@@ -133,7 +133,7 @@ verifies(
     const slow = await at("/endless");
     const sent = async (): Promise<number> => Number(await (await at("/sent")).text());
     let last = -1;
-    await expect.poll(async () => last === (last = await sent()), { interval: 300, timeout: 20_000 }).toBe(true);
+    await expect.poll(async () => last === (last = await sent()), { interval: 300 }).toBe(true);
     expect(last).toBeGreaterThan(0);
     expect(last).toBeLessThan(64 * 1024 ** 2);
     await slow.body?.cancel();
@@ -157,7 +157,7 @@ verifies("server/port-websocket", "a WebSocket passes through, in both direction
   raw.write(sent);
   let got = Buffer.alloc(0);
   raw.on("data", (chunk: Buffer) => (got = Buffer.concat([got, chunk])));
-  await expect.poll(() => got.subarray(-sent.length).equals(sent), { timeout: 10_000 }).toBe(true);
+  await expect.poll(() => got.subarray(-sent.length).equals(sent)).toBe(true);
   expect(got.toString("latin1", 0, 12)).toBe("HTTP/1.1 101");
   raw.destroy();
   for (const [key, port, status] of [
@@ -187,7 +187,7 @@ verifies("server/port-bounds", "a sandbox has so many connections to its ports a
   expect(held.map(({ status }) => status)).toEqual([200, 200, 200, 200, 200]);
   expect(await refusal(await ask())).toEqual([429, "limit_reached"]);
   await held[0]?.body?.cancel();
-  await expect.poll(async () => (await ask()).status, { timeout: 10_000 }).toBe(200);
+  await expect.poll(async () => (await ask()).status).toBe(200);
   await full.destroy();
 });
 

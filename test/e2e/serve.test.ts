@@ -197,9 +197,9 @@ describe("corral serve", () => {
     const moved = await ann.create({ timeoutMs: 4_000 });
     await moved.renew(null);
     const later = await ann.create({ timeoutMs: 4_000 });
-    await expect.poll(() => codeOf(short.info()), { timeout: 10_000 }).toBe("sandbox_not_found");
+    await expect.poll(() => codeOf(short.info())).toBe("sandbox_not_found");
     expect(await codeOf(short.renew(1_000))).toBe("sandbox_not_found");
-    await expect.poll(() => codeOf(later.info()), { timeout: 20_000 }).toBe("sandbox_not_found");
+    await expect.poll(() => codeOf(later.info())).toBe("sandbox_not_found");
     expect(await moved.info()).toMatchObject({ state: "running", endAt: null });
     await moved.destroy();
   });
@@ -251,7 +251,7 @@ describe("corral serve", () => {
     expect(await first.end("SIGTERM")).toBe(0);
     await using second = await startServerProcess(data, ["--port", new URL(first.url).port]);
     const two = await new Corral({ url: second.url, key: first.key ?? "" }).create({});
-    await expect.poll(() => seen, { timeout: 20_000 }).toEqual([one.id, two.id]);
+    await expect.poll(() => seen).toEqual([one.id, two.id]);
     stop.abort();
     expect(await codeOf(following)).toBe("canceled");
     const headers = { authorization: `Bearer ${first.key}`, accept: "text/event-stream", "last-event-id": "0" };
@@ -321,7 +321,7 @@ describe("corral serve", () => {
     const user = new Corral({ url: two.url, key: secret });
     await user.list();
     await first.tokens.revoke(id);
-    await expect.poll(() => codeOf(user.list()), { interval: 50, timeout: 10_000 }).toBe("unauthorized");
+    await expect.poll(() => codeOf(user.list()), { interval: 50 }).toBe("unauthorized");
   });
 
   verifies(
@@ -346,7 +346,7 @@ describe("corral serve", () => {
       const seen = await same.exec({ command: "cat file; echo $WHO; cat /proc/[0-9]*/comm | grep -c sleep" });
       expect(text(seen.stdout)).toBe("kept\nann\n1\n");
       expect(await codeOf(again.sandbox(gone.id).info())).toBe("sandbox_not_found");
-      await expect.poll(() => codeOf(again.sandbox(short.id).info()), { timeout: 10_000 }).toBe("sandbox_not_found");
+      await expect.poll(() => codeOf(again.sandbox(short.id).info())).toBe("sandbox_not_found");
       await same.destroy();
       expect((await (await again.create({})).exec({ command: "true" })).exitCode).toBe(0);
       expect(await second.end("SIGTERM")).toBe(0);

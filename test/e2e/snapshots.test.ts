@@ -29,7 +29,7 @@ verifies(
       .sandbox(id)
       .snapshot({ idempotencyKey: "cut" })
       .then(() => "passed", errorCode);
-    await expect.poll(() => readdirSync(snapshots).some((name) => name.endsWith(".maker")), { interval: 1, timeout: 20_000 }).toBe(true);
+    await expect.poll(() => readdirSync(snapshots).some((name) => name.endsWith(".maker")), { interval: 1 }).toBe(true);
     await server.end("SIGKILL");
     expect(await cut).toBe("server_unreachable");
     server = await startServerProcess(data);

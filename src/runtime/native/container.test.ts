@@ -94,7 +94,7 @@ describe("a guest's connection", () => {
     const { id } = await guest.asked(GUEST.exec);
     guest.send(GUEST.started, id, u32(1));
     for (let n = 0; n < 16; n++) guest.send(GUEST.stdout, id, Buffer.alloc(STREAM_WINDOW_BYTES / 16));
-    await vi.waitFor(() => expect(got.reduce((a, b) => a + b, 0)).toBe(STREAM_WINDOW_BYTES));
+    await expect.poll(() => got.reduce((a, b) => a + b, 0)).toBe(STREAM_WINDOW_BYTES);
     expect(guest.requests.filter(({ type }) => type === GUEST.credit)).toEqual([]);
     command.process.credit(STREAM_WINDOW_BYTES / 2);
     expect((await guest.asked(GUEST.credit)).payload).toEqual(u32(STREAM_WINDOW_BYTES / 2));
@@ -111,7 +111,7 @@ describe("a guest's connection", () => {
       guest.requests.filter(({ type }) => type === GUEST.stdin).reduce((sum, { payload }) => sum + payload.length, 0);
     const written = command.process.write(Buffer.alloc(STDIN_WINDOW_BYTES + 10, 5));
     command.process.closeStdin();
-    await vi.waitFor(() => expect(sent()).toBe(STDIN_WINDOW_BYTES));
+    await expect.poll(() => sent()).toBe(STDIN_WINDOW_BYTES);
     expect(guest.requests.some(({ type }) => type === GUEST.stdinEof)).toBe(false);
     guest.send(GUEST.stdinCredit, id, u32(100));
     await written;

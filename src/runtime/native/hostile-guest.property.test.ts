@@ -3,7 +3,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import fc from "fast-check";
-import { expect, vi } from "vitest";
+import { expect } from "vitest";
 import { exec, EXITED, type FakeGuest, fakeGuest, frame, u32 } from "../../../test/fixtures/fake-guest.ts";
 import { fuzzed } from "../../../test/fuzz/budget.ts";
 import { verifies } from "../../../test/verifies.ts";
@@ -107,7 +107,7 @@ verifies(
           expect(liar.ends).toEqual([[]]);
           expect(() => exec(liar.container)).toThrow(CorralError);
           const pinged = other.container.ping();
-          await vi.waitFor(() => expect(other.requests.at(-1)?.type).toBe(GUEST.ping), { interval: 1 });
+          await expect.poll(() => other.requests.at(-1)?.type, { interval: 1 }).toBe(GUEST.ping);
           other.send(GUEST.pong, other.requests.at(-1)?.id ?? 0);
           await pinged;
           other.requests.length = 0;

@@ -1,6 +1,6 @@
 // Kept commands at the border: what the host sends for them, what it takes from a guest, and what it takes from none.
 
-import { describe, expect, it, vi } from "vitest";
+import { describe, expect, it } from "vitest";
 import { EXITED, exec, fakeGuest, frame, u32 } from "../../../test/fixtures/fake-guest.ts";
 import { STDIN_WINDOW_BYTES } from "../../api/limits.ts";
 import type { GuestAttach, GuestExit } from "../runtime.ts";
@@ -40,7 +40,7 @@ describe("kept commands of a guest", () => {
     guest.send(GUEST.attached, id, ATTACHED);
     guest.send(GUEST.stderr, id, Buffer.from("e"));
     guest.send(GUEST.control, id, Buffer.from("c"));
-    await vi.waitFor(() => expect(output).toEqual(["7 from 9", "stderr e", "control c"]));
+    await expect.poll(() => output).toEqual(["7 from 9", "stderr e", "control c"]);
     const waits = process.control(Buffer.alloc(200));
     guest.send(GUEST.controlCredit, id, u32(100));
     await waits;
@@ -133,7 +133,7 @@ describe("kept commands of a guest", () => {
     const next = command.process.write(Buffer.from("next"));
     guest.send(GUEST.stdinCredit, id, u32(STDIN_WINDOW_BYTES));
     await next;
-    await vi.waitFor(() => expect(guest.requests.at(-1)).toMatchObject({ type: GUEST.stdin, payload: Buffer.from("next") }));
+    await expect.poll(() => guest.requests.at(-1)).toMatchObject({ type: GUEST.stdin, payload: Buffer.from("next") });
     expect(guest.requests.map(({ type }) => type)).toEqual([GUEST.exec, ...Array(4).fill(GUEST.stdin), GUEST.stdinAgain, GUEST.stdin]);
   });
 });

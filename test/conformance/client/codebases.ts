@@ -323,9 +323,7 @@ export function codebaseRows(lab: () => ClientLab): void {
       await cleo.codebases.delete(made.id);
       const other = await make({}, cleo);
       // It is swept when nobody writes.
-      await expect
-        .poll(() => codeOf(cleo.codebases.put(other.id, "more", Buffer.alloc(15 * 1024 ** 2, 2))), { timeout: 30_000 })
-        .toBe("passed");
+      await expect.poll(() => codeOf(cleo.codebases.put(other.id, "more", Buffer.alloc(15 * 1024 ** 2, 2)))).toBe("passed");
     },
   );
 }

@@ -6,7 +6,7 @@ import type { SandboxHandle } from "../../../src/api/client.ts";
 import { verifies } from "../../verifies.ts";
 import { type ClientLab, codeOf, text } from "./lab.ts";
 
-const SOON = { timeout: 10_000, interval: 50 };
+const SOON = { interval: 50 };
 const VALUE = "canary-of-a-network-1";
 
 /** What the proxy says of a plain request for a host. */

@@ -5,7 +5,7 @@ import type { SandboxHandle } from "../../../src/api/client.ts";
 import { verifies } from "../../verifies.ts";
 import { type ClientLab, codeOf, text } from "./lab.ts";
 
-const SOON = { timeout: 10_000, interval: 20 };
+const SOON = { interval: 20 };
 /** Leaves a process behind that lives until it is ended. */
 const DAEMON = "setsid sleep 1000 > /dev/null 2>&1 & echo $!";
 

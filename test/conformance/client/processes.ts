@@ -135,7 +135,7 @@ export function processRows(lab: () => ClientLab): void {
     const held = processes.output(flood, { from: 0, hold: true })[Symbol.asyncIterator]();
     await held.next();
     let last = -1;
-    await expect.poll(async () => last === (last = (await processes.get(flood)).output.to), { interval: 300, timeout: 20_000 }).toBe(true);
+    await expect.poll(async () => last === (last = (await processes.get(flood)).output.to), { interval: 300 }).toBe(true);
     expect((await processes.get(flood)).end).toBeNull();
     await held.return?.();
     expect((await processes.wait(flood)).end).toMatchObject({ exitCode: 0 });
