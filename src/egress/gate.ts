@@ -4,7 +4,7 @@
 import type { NetworkPolicy, NetworkVerdict, NetworkWay } from "../api/network.ts";
 import type { Clock } from "../base/clock.ts";
 import { type Address, parseAddress } from "./address.ts";
-import { Bucket } from "./bucket.ts";
+import { Bucket } from "../base/bucket.ts";
 import { compileNetwork, type Grant } from "./compile.ts";
 import type { Host } from "./host.ts";
 import { type GateLimits, MAX_PIN_MS, MAX_PINS, MAX_TRIED, MIN_PIN_MS } from "./limits.ts";

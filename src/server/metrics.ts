@@ -83,6 +83,11 @@ export class ServerMetrics implements Meter {
     labels: ["direction"],
   });
 
+  readonly #proxySlowedSeconds = counter(this.#registry, {
+    name: "proxy_slowed_seconds_total",
+    help: "Time by which the byte rates of sandboxes held connections to their ports back",
+  });
+
   /** `dataDir`: whose disk is looked at. */
   constructor(dataDir: string) {
     collectDefaultMetrics({ register: this.#registry });
@@ -145,8 +150,10 @@ export class ServerMetrics implements Meter {
     this.#proxied.inc({ form, outcome: outcomeOf(failure) });
   }
 
-  proxiedBytes(direction: "in" | "out", bytes: number): void {
+  /** `waitMs`: for how long what comes next was held back. */
+  proxiedBytes(direction: "in" | "out", bytes: number, waitMs: number): void {
     this.#proxiedBytes.inc({ direction }, bytes);
+    if (waitMs > 0) this.#proxySlowedSeconds.inc(waitMs / MS_PER_SECOND);
   }
 
   request({ route, method, status, ms, seen }: RequestSeen): void {

@@ -3,14 +3,13 @@
 // Invariant: the row in the store is what holds; a value goes to the proxy's process and nowhere else.
 
 import { CorralError } from "../api/errors.ts";
-import { DEFAULT_MEMORY_BYTES, EGRESS_FASTEST, EGRESS_RATES } from "../api/limits.ts";
 import type { NetworkCut, NetworkPolicy, NetworkRule, NetworkVerdict } from "../api/network.ts";
-import type { CreateRequest } from "../api/sandbox.ts";
 import { cutBy } from "../egress/ceiling.ts";
 import { type CompiledPolicy, compileNetwork, secretNames } from "../egress/compile.ts";
 import type { EgressDoors } from "../egress/doors.ts";
 import type { SandboxNetwork } from "../egress/proxy.ts";
 import type { Store } from "../store/store.ts";
+import { rateOf } from "./byte-rate.ts";
 import type { SecretBox } from "./secret-box.ts";
 import { subjectOf } from "./secret-rows.ts";
 
@@ -105,12 +104,6 @@ export class NodeNetworks implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.doors[Symbol.asyncDispose]();
   }
-}
-
-/** Bytes a second of both directions, by the size of a sandbox. */
-function rateOf(request: unknown): number {
-  const { limits: { memoryBytes = DEFAULT_MEMORY_BYTES } = {} } = (request ?? {}) as Pick<CreateRequest, "limits">;
-  return (EGRESS_RATES.find(({ upToBytes }) => memoryBytes <= upToBytes) ?? EGRESS_FASTEST).bytesPerSecond;
 }
 
 /** Of a secret that was deleted the placeholder stands for nothing; the rule holds without it. */

@@ -10,6 +10,7 @@ import type { PortConnection } from "../api/sandbox.ts";
 import type { CreateSandboxBody, PortTicket } from "../api/server.ts";
 import { randomText } from "../base/random-text.ts";
 import type { Token } from "../store/tokens.ts";
+import { rateOf } from "./byte-rate.ts";
 import type { Keys } from "./keys.ts";
 import type { ServiceParts } from "./parts.ts";
 import type { Sandboxes } from "./sandboxes.ts";
@@ -50,6 +51,11 @@ export class Ports {
 
   async connect(token: Token, { sandboxId, port }: Port): Promise<PortConnection> {
     return await (await this.#parts.sandboxes.open(token, sandboxId)).connect(port);
+  }
+
+  /** Bytes a second that pass to and from its ports. */
+  async bytesPerSecond(token: Token, { sandboxId }: Port): Promise<number> {
+    return rateOf((await this.#parts.sandboxes.reach(token, sandboxId)).request);
   }
 
   /** For one visit of a port. */

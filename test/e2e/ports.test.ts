@@ -1,5 +1,6 @@
 // Ports of sandboxes below the API's origin, against real programs inside: what passes, what does not, and how it ends.
 
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { connect } from "node:net";
 import { Readable } from "node:stream";
@@ -16,7 +17,7 @@ let sandbox: SandboxHandle;
 
 beforeAll(async () => {
   server = await startServerHere({ "proxy.idleTimeoutMs": "2000" });
-  sandbox = await server.admin.create({});
+  sandbox = await server.admin.create({ limits: { memoryBytes: 512 * 1024 ** 2 } }); // 10 MB a second
   await serveInside(
     sandbox,
     3000,
@@ -143,6 +144,21 @@ verifies(
     const early = await at("/early", { method: "POST", body: Buffer.alloc(300_000) });
     expect([early.status, await early.text()]).toEqual([403, "no"]);
     expect((await at("/x")).status).toBe(200);
+  },
+);
+
+verifies(
+  "server/port-rate",
+  "what passes faster than a sandbox's size grants is slowed, all of it arrives, and the metrics tell",
+  async () => {
+    const slowed = async (): Promise<number> => {
+      const metrics = await fetch(`${server.url}/metrics`, { headers: { authorization: `Bearer ${server.key}` } });
+      return Number(/^corral_proxy_slowed_seconds_total (\S+)$/m.exec(await metrics.text())?.[1]);
+    };
+    const [before, body] = [await slowed(), randomBytes(4_000_000)];
+    const echoed = Buffer.from(await (await at("/echo", { method: "POST", body })).arrayBuffer());
+    expect(echoed.equals(body)).toBe(true);
+    expect(await slowed()).toBeGreaterThan(before);
   },
 );
 

@@ -3,7 +3,7 @@
 // what is cut off half-way is cut off for the client too, never ended as if it were whole.
 
 import { type IncomingMessage, request as httpRequest, type ServerResponse } from "node:http";
-import { Duplex, type Readable } from "node:stream";
+import { Duplex, type Readable, Transform } from "node:stream";
 import { CorralError, errorCode } from "../../api/errors.ts";
 import type { PortConnection } from "../../api/sandbox.ts";
 import { type Inward, inwardHeaders, outwardHeaders, type PortForm } from "./headers.ts";
@@ -13,7 +13,8 @@ export interface Forward extends Inward {
   readonly path: string;
   readonly connection: PortConnection;
   readonly idleTimeoutMs: number;
-  readonly count: (direction: "in" | "out", bytes: number) => void;
+  /** Answers how long more has to wait, ms. */
+  readonly count: (direction: "in" | "out", bytes: number) => number;
 }
 
 /** Headers of an answer from inside, bytes. */
@@ -121,8 +122,7 @@ class Call {
     this.#inside.once("response", (answer) => answered.resolve({ answer }));
     this.#inside.once("upgrade", (answer, socket, head) => answered.resolve({ answer, socket, head }));
     if (this.#upgrade === undefined) {
-      this.#watch(this.#request, "in");
-      this.#request.pipe(this.#inside);
+      this.#request.pipe(this.#watched("in")).pipe(this.#inside);
     } else {
       this.#inside.end();
     }
@@ -132,12 +132,14 @@ class Call {
   /** Resolves when all of it went through. */
   async pass(from: Readable, to: NodeJS.WritableStream, direction: "in" | "out"): Promise<void> {
     const done = Promise.withResolvers<void>();
-    this.#watch(from, direction);
-    from.once("end", done.resolve);
+    const watched = this.#watched(direction);
+    watched.once("end", done.resolve);
     from.once("error", done.reject);
-    from.once("close", () => done.reject(new CorralError("stream_cut", "the connection ended in the middle")));
+    from.once("close", () => {
+      if (!from.readableEnded) done.reject(new CorralError("stream_cut", "the connection ended in the middle"));
+    });
     void this.#ended.promise.then(() => done.reject(new CorralError("stream_cut", "the connection was cut")));
-    from.pipe(to);
+    from.pipe(watched).pipe(to);
     await done.promise;
   }
 
@@ -161,10 +163,15 @@ class Call {
     });
   }
 
-  #watch(stream: Readable, direction: "in" | "out"): void {
-    stream.on("data", (chunk: Uint8Array) => {
-      this.#idle.refresh();
-      this.#forward.count(direction, chunk.length);
+  /** Counts what passes, and holds it back where it is too fast: each side waits for the other as it always does. */
+  #watched(direction: "in" | "out"): Transform {
+    return new Transform({
+      transform: (chunk: Uint8Array, _encoding, passOn) => {
+        this.#idle.refresh();
+        const waitMs = this.#forward.count(direction, chunk.length);
+        if (waitMs === 0) passOn(null, chunk);
+        else setTimeout(passOn, waitMs, null, chunk);
+      },
     });
   }
 }

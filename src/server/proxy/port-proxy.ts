@@ -1,9 +1,11 @@
 // Requests for ports of sandboxes, whoever may ask: opens the connection, bounds how many there are, counts, passes on.
-// Invariant: a connection ends with its client, with its key, and with its sandbox.
+// Invariant: a connection ends with its client, with its key, and with its sandbox; all connections of one share its byte rate.
 
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { CorralError, errorCode } from "../../api/errors.ts";
 import type { PortConnection } from "../../api/sandbox.ts";
+import { Bucket } from "../../base/bucket.ts";
+import type { Clock } from "../../base/clock.ts";
 import type { ServerConfig } from "../../config/schema.ts";
 import type { Port } from "../../service/ports.ts";
 import type { Service } from "../../service/service.ts";
@@ -14,8 +16,14 @@ import type { Upgrades } from "../upgrade.ts";
 import { forwardRequest, forwardUpgrade } from "./forward.ts";
 import type { PortForm } from "./headers.ts";
 
+/** What passes at once: so much of a second. */
+const BURST_SHARE = 4;
+/** Sandboxes whose rate is remembered. */
+const MAX_RATES = 10_000;
+
 export interface ProxyParts {
   readonly service: Service;
+  readonly clock: Clock;
   readonly config: ServerConfig["proxy"];
   readonly metrics: ServerMetrics;
   readonly upgrades: Upgrades;
@@ -35,6 +43,8 @@ export class PortProxy {
   readonly #parts: ProxyParts;
   /** Connections by sandbox. */
   readonly #open = new Map<string, number>();
+  /** How fast each may be spoken with; the one that was asked for longest ago first. */
+  readonly #rates = new Map<string, Bucket>();
 
   constructor(parts: ProxyParts) {
     this.#parts = parts;
@@ -48,7 +58,7 @@ export class PortProxy {
     try {
       await this.#counted(asked.to.sandboxId, async () => {
         const connection = await staged(request, "connect", () => this.#parts.service.ports.connect(asked.token, asked.to));
-        const forward = this.#forward(request, asked, connection);
+        const forward = this.#forward(request, asked, { connection, rate: await this.#rateOf(asked) });
         if (upgrades.asks(request))
           return await upgrades.take(request, reply, (socket, head) => forwardUpgrade(request.raw, socket, head, forward));
         await forwardRequest(request.raw, reply.raw, forward);
@@ -79,10 +89,23 @@ export class PortProxy {
     }
   }
 
+  async #rateOf({ token, to }: Asked): Promise<Bucket> {
+    const { sandboxId } = to;
+    const known = this.#rates.get(sandboxId);
+    const perSecond = known === undefined ? await this.#parts.service.ports.bytesPerSecond(token, to) : 0;
+    // Of two that asked at once the later one takes the earlier one's.
+    const rate = this.#rates.get(sandboxId) ?? new Bucket(this.#parts.clock, { size: perSecond / BURST_SHARE, perMs: perSecond / 1000 });
+    this.#rates.delete(sandboxId);
+    this.#rates.set(sandboxId, rate);
+    const [oldest] = this.#rates.keys();
+    if (this.#rates.size > MAX_RATES && oldest !== undefined) this.#rates.delete(oldest);
+    return rate;
+  }
+
   #forward(
     request: FastifyRequest,
     { form, to, path, prefix, scheme }: Asked,
-    connection: PortConnection,
+    { connection, rate }: { readonly connection: PortConnection; readonly rate: Bucket },
   ): Parameters<typeof forwardRequest>[2] {
     const { config, metrics } = this.#parts;
     return {
@@ -94,7 +117,11 @@ export class PortProxy {
       address: request.ip,
       connection,
       idleTimeoutMs: config.idleTimeoutMs,
-      count: (direction, bytes) => metrics.proxiedBytes(direction, bytes),
+      count: (direction, bytes) => {
+        const waitMs = rate.take(bytes);
+        metrics.proxiedBytes(direction, bytes, waitMs);
+        return waitMs;
+      },
     };
   }
 }

@@ -1,7 +1,7 @@
 // A token bucket: so much at once, and so much in time. Holds no timer. Invariant: over any span no more is let through than one bucketful
 // and what flowed in meanwhile; what is taken beyond that is owed, and told as time to wait.
 
-import type { Clock } from "../base/clock.ts";
+import type { Clock } from "./clock.ts";
 
 export class Bucket {
   readonly #clock: Clock;
