@@ -43,7 +43,7 @@ export const PLANNED: readonly Planned[] = [
   ...planned("transfer", "no row yet", "inside-lists"),
   ...planned(
     "egress",
-    "room not built",
+    `${SUITE} (src/egress, test/e2e)`,
     `metadata host-spellings rebinding request-smuggle sni-mismatch connect-other path-tricks redirect-away secret-seen secret-elsewhere
      flood-out live-cut`,
   ),

@@ -47,8 +47,8 @@ export class Secrets {
 
   async rotate(token: Token, id: string, value: string): Promise<SecretResource> {
     demandOwner(token);
-    demandValue(value);
     const record = await this.#find(token, id);
+    demandValue(value);
     const { store, clock, box } = this.#parts;
     if (!(await store.secrets.reseal(id, box.seal(value, subjectOf(record)), clock.wallMs()))) throw notFound(id);
     await this.#parts.networks.refreshOwner(record.ownerId);

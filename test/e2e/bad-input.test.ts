@@ -73,12 +73,13 @@ verifies(
   async () => {
     const sandbox = await vic.create({});
     await sandbox.files.write("/workspace/flag", "theirs");
-    const [process, shell, codebase, snapshot, template] = await Promise.all([
+    const [process, shell, codebase, snapshot, template, secret] = await Promise.all([
       sandbox.processes.start({ command: ["cat"], stdin: true }),
       sandbox.shells.open({}),
       vic.codebases.create({ name: "theirs" }),
       sandbox.snapshot({ name: "theirs" }),
       vic.templates.create({ name: "theirs" }),
+      vic.secrets.create({ name: "THEIRS", value: "a-value-of-theirs" }),
     ]);
     const foreign: Ids = {
       sandbox: sandbox.id,
@@ -87,6 +88,7 @@ verifies(
       codebase: codebase.id,
       snapshot: snapshot.id,
       template: template.id,
+      secret: secret.id,
       upload: "up00000000000000000000",
       token: (await vic.tokens.list()).items[0]?.id ?? "",
     };
@@ -110,6 +112,7 @@ verifies(
     expect(await sandbox.files.readText("/workspace/flag")).toBe("theirs");
     expect((await sandbox.processes.get(process.id)).end).toBeNull();
     await Promise.all([sandbox.shells.get(shell.id), vic.codebases.get(codebase.id), vic.templates.get(template.id), vic.tokens.list()]);
+    expect((await vic.secrets.list()).items).toEqual([secret]);
     await sandbox.destroy();
   },
 );
