@@ -1,7 +1,7 @@
 // What is in force, as a file that could be given back: YAML with the source of each value beside it. Invariant: no password is in it.
 
 import type { ReadConfig } from "./read.ts";
-import { SECRET_KEYS } from "./schema.ts";
+import { configKeys, SECRET_KEYS } from "./schema.ts";
 
 export interface PrintedKey {
   readonly value: unknown;
@@ -10,8 +10,10 @@ export interface PrintedKey {
 
 export function describeConfig({ config, sources }: ReadConfig): ReadonlyMap<string, PrintedKey> {
   const found = new Map<string, PrintedKey>();
+  const keys = configKeys();
   const walk = (value: unknown, path: string): void => {
-    if (typeof value === "object" && value !== null && !Array.isArray(value)) {
+    // A key may have an object for its value: that one is a whole.
+    if (!keys.has(path) && typeof value === "object" && value !== null && !Array.isArray(value)) {
       for (const [key, inner] of Object.entries(value)) walk(inner, path === "" ? key : `${path}.${key}`);
       return;
     }
