@@ -116,7 +116,17 @@ function valueOf(text: string, type: z.ZodType): unknown {
   if (text === "null") return null;
   if (type instanceof z.ZodString || type instanceof z.ZodEnum) return text;
   if (type instanceof z.ZodBoolean) return text === "true" ? true : text === "false" ? false : text;
+  if (text.startsWith("{")) return objectOf(text);
   return /^-?\d+(\.\d+)?$/.test(text) ? Number(text) : text;
+}
+
+/** JSON, of a key whose value is an object. */
+function objectOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
 }
 
 function told(issue: z.core.$ZodIssue, sources: ReadonlyMap<string, string>, path: string | undefined): string {

@@ -39,6 +39,8 @@ function file(name: string, text: string): string {
   return path;
 }
 
+const CEILING = 'network.ceiling={"allow":["npm"]}';
+
 describe("where the configuration comes from", () => {
   verifies(
     "server/config-order",
@@ -63,9 +65,23 @@ describe("where the configuration comes from", () => {
   );
 
   it("prints what can be given back, as YAML, and takes JSON too", async () => {
-    const first = await serve(["--print-config", "--data", join(dir, "none"), "--set", "drainMs=5", "--origin", "https://a.example"]);
+    const first = await serve([
+      "--print-config",
+      "--data",
+      join(dir, "none"),
+      "--set",
+      "drainMs=5",
+      "--set",
+      CEILING,
+      "--origin",
+      "https://a.example",
+    ]);
     const again = await serve(["--print-config", "--json", "--config", file("again.yaml", first.stdout)]);
-    expect(JSON.parse(again.stdout)).toMatchObject({ drainMs: { value: 5 }, origins: { value: ["https://a.example"] } });
+    expect(JSON.parse(again.stdout)).toMatchObject({
+      drainMs: { value: 5 },
+      origins: { value: ["https://a.example"] },
+      "network.ceiling": { value: { allow: ["npm"] } },
+    });
     const json = await serve(["--print-config", "--json", "--config", file("c.json", '{"drainMs": 6}')]);
     expect(JSON.parse(json.stdout)).toMatchObject({ drainMs: { value: 6 } });
   });
