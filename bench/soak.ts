@@ -26,14 +26,16 @@ interface Sample {
 
 async function* run(context: BenchContext): AsyncIterable<Row> {
   const seconds = context.quick ? QUICK_SECONDS : SECONDS;
-  await using server = await benchServer(context);
+  // Before it begins and after it has ended: what it keeps started ahead is not left over.
   const before = { guests: guestPids().length, mounts: mounts(), cgroups: cgroups() };
+  await using parts = new AsyncDisposableStack();
+  const server = parts.use(await benchServer(context));
   const samples: Sample[] = [];
   const began = performance.now();
   const sampler = setInterval(() => samples.push({ atMs: performance.now() - began, ...measure(server.pid) }), SAMPLE_MS);
   const load = await underLoad(server, seconds, (done) => context.progress(`${PER_SECOND} a second`, done, seconds * PER_SECOND));
   clearInterval(sampler);
-  await new Promise((resolve) => setTimeout(resolve, 2 * SAMPLE_MS));
+  await parts.disposeAsync();
   const after = { guests: guestPids().length, mounts: mounts(), cgroups: cgroups() };
   const warm = samples.filter(({ atMs }) => atMs > seconds * 1000 * WARM_SHARE);
   yield row({ id: ID, metric: "create, command, destroy", unit: "ms", samples: load.latencies, target: "told" });
