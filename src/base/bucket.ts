@@ -41,3 +41,8 @@ export class Bucket {
     this.#atMs = now;
   }
 }
+
+/** Of bytes: a quarter of a second's may pass at once. */
+export function byteBucket(clock: Clock, bytesPerSecond: number): Bucket {
+  return new Bucket(clock, { size: bytesPerSecond / 4, perMs: bytesPerSecond / 1000 });
+}

@@ -4,7 +4,7 @@
 import type { NetworkPolicy, NetworkVerdict, NetworkWay } from "../api/network.ts";
 import type { Clock } from "../base/clock.ts";
 import { type Address, parseAddress } from "./address.ts";
-import { Bucket } from "../base/bucket.ts";
+import { Bucket, byteBucket } from "../base/bucket.ts";
 import { compileNetwork, type Grant } from "./compile.ts";
 import type { Host } from "./host.ts";
 import { type GateLimits, MAX_PIN_MS, MAX_PINS, MAX_TRIED, MIN_PIN_MS } from "./limits.ts";
@@ -70,14 +70,14 @@ export class Gate {
     this.parts = parts;
     this.#state = state;
     this.#rules = rulesOf(state);
-    this.#bytes = byteBucket(state, parts.clock);
+    this.#bytes = rateOf(state, parts.clock);
   }
 
   /** Throws, and changes nothing, when the policy cannot be. */
   replace(state: GateState): void {
     const rules = rulesOf(state);
     this.#rules = rules;
-    if (state.limits.bytesPerSecond !== this.#state.limits.bytesPerSecond) this.#bytes = byteBucket(state, this.parts.clock);
+    if (state.limits.bytesPerSecond !== this.#state.limits.bytesPerSecond) this.#bytes = rateOf(state, this.parts.clock);
     this.#state = state;
     this.#rates = new Map();
     for (const flow of this.flows) flow.recheck();
@@ -226,6 +226,6 @@ function rulesOf({ policy, ceiling }: GateState): Rules {
   return { policy: compileNetwork(policy), ceiling: compileNetwork(ceiling) };
 }
 
-function byteBucket({ limits: { bytesPerSecond } }: GateState, clock: Clock): Bucket | undefined {
-  return bytesPerSecond === undefined ? undefined : new Bucket(clock, { size: bytesPerSecond / 4, perMs: bytesPerSecond / 1000 });
+function rateOf({ limits: { bytesPerSecond } }: GateState, clock: Clock): Bucket | undefined {
+  return bytesPerSecond === undefined ? undefined : byteBucket(clock, bytesPerSecond);
 }

@@ -5,6 +5,7 @@ import { CorralError } from "../api/errors.ts";
 import { MAX_PAGE_ITEMS } from "../api/limits.ts";
 import type { EgressResource, NetworkPolicy, NetworkResource, NetworkRule, NetworkVerdict } from "../api/network.ts";
 import type { ListOf } from "../api/server.ts";
+import { Bucket } from "../base/bucket.ts";
 import type { StoredEvent } from "../store/records.ts";
 import type { SandboxRecord } from "../store/sandboxes.ts";
 import type { Token } from "../store/tokens.ts";
@@ -20,8 +21,7 @@ const REFILL_MS = 1_000;
 const TLS_PORT = 443;
 
 interface Budget {
-  left: number;
-  atMs: number;
+  readonly bucket: Bucket;
   missed: number;
 }
 
@@ -106,18 +106,15 @@ export class Networks implements Disposable {
 
   /** How many went untold before this one; `undefined`: so does this one. */
   #spend(id: string): number | undefined {
-    const now = this.#parts.clock.monotonicMs();
-    const budget = this.#budgets.get(id) ?? { left: MOST, atMs: now, missed: 0 };
+    const { clock } = this.#parts;
+    const budget = this.#budgets.get(id) ?? { bucket: new Bucket(clock, { size: MOST, perMs: 1 / REFILL_MS }), missed: 0 };
     if (!this.#budgets.has(id) && this.#budgets.size >= MOST * MOST) this.#budgets.clear();
     this.#budgets.set(id, budget);
-    budget.left = Math.min(MOST, budget.left + (now - budget.atMs) / REFILL_MS);
-    budget.atMs = now;
-    if (budget.left < 1) {
+    if (budget.bucket.tryOne() > 0) {
       budget.missed += 1;
       return undefined;
     }
     const { missed } = budget;
-    budget.left -= 1;
     budget.missed = 0;
     return missed;
   }

@@ -4,7 +4,7 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { CorralError, errorCode } from "../../api/errors.ts";
 import type { PortConnection } from "../../api/sandbox.ts";
-import { Bucket } from "../../base/bucket.ts";
+import { type Bucket, byteBucket } from "../../base/bucket.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { ServerConfig } from "../../config/schema.ts";
 import type { Port } from "../../service/ports.ts";
@@ -16,8 +16,6 @@ import type { Upgrades } from "../upgrade.ts";
 import { forwardRequest, forwardUpgrade } from "./forward.ts";
 import type { PortForm } from "./headers.ts";
 
-/** What passes at once: so much of a second. */
-const BURST_SHARE = 4;
 /** Sandboxes whose rate is remembered. */
 const MAX_RATES = 10_000;
 
@@ -94,7 +92,7 @@ export class PortProxy {
     const known = this.#rates.get(sandboxId);
     const perSecond = known === undefined ? await this.#parts.service.ports.bytesPerSecond(token, to) : 0;
     // Of two that asked at once the later one takes the earlier one's.
-    const rate = this.#rates.get(sandboxId) ?? new Bucket(this.#parts.clock, { size: perSecond / BURST_SHARE, perMs: perSecond / 1000 });
+    const rate = this.#rates.get(sandboxId) ?? byteBucket(this.#parts.clock, perSecond);
     this.#rates.delete(sandboxId);
     this.#rates.set(sandboxId, rate);
     const [oldest] = this.#rates.keys();
