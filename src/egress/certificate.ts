@@ -11,6 +11,7 @@ import {
   sign,
   X509Certificate,
 } from "node:crypto";
+import { certificatePem, integer, oid, sequence, time, tlv } from "./der.ts";
 
 /** In PEM. The key is this node's secret. */
 export interface Authority {
@@ -128,26 +129,7 @@ function signed({ issuer, subject, publicKey, fromMs, untilMs, extensions }: Bod
   );
   const signature = sign("sha256", body, { key, dsaEncoding: "der" });
   const der = sequence(body, algorithm, tlv(0x03, Buffer.concat([Buffer.from([0]), signature])));
-  const lines = der.toString("base64").match(/.{1,64}/g) ?? [];
-  return `-----BEGIN CERTIFICATE-----\n${lines.join("\n")}\n-----END CERTIFICATE-----\n`;
-}
-
-function tlv(tag: number, content: Buffer): Buffer {
-  const { length } = content;
-  const long = length < 0x80 ? [length] : length < 0x100 ? [0x81, length] : [0x82, length >> 8, length & 0xff];
-  return Buffer.concat([Buffer.from([tag, ...long]), content]);
-}
-
-function sequence(...parts: readonly Buffer[]): Buffer {
-  return tlv(0x30, Buffer.concat(parts));
-}
-
-function integer(bytes: Buffer): Buffer {
-  return tlv(0x02, bytes);
-}
-
-function oid(hex: string): Buffer {
-  return tlv(0x06, Buffer.from(hex, "hex"));
+  return certificatePem(der);
 }
 
 function bits(unused: number, byte: number): Buffer {
@@ -156,11 +138,6 @@ function bits(unused: number, byte: number): Buffer {
 
 function nameOf(commonName: string): Buffer {
   return sequence(tlv(0x31, sequence(oid(OID.commonName), tlv(0x0c, Buffer.from(commonName)))));
-}
-
-function time(ms: number): Buffer {
-  const text = new Date(ms).toISOString().replaceAll(/[-:T]|\.\d+/g, "");
-  return text < "2050" ? tlv(0x17, Buffer.from(text.slice(2))) : tlv(0x18, Buffer.from(text));
 }
 
 function extension(id: string, content: Buffer, isCritical = false): Buffer {

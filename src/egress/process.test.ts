@@ -6,15 +6,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect } from "vitest";
 import { rest, until } from "../../test/egress-lab.ts";
+import { startEgressWorker } from "../../test/fixtures/egress-process.ts";
 import { verifies } from "../../test/verifies.ts";
 import { errorCode } from "../api/errors.ts";
 import type { HostRule, NetworkVerdict } from "../api/network.ts";
-import { CONFINED_ID, startConfinedNode } from "../runtime/confined-node.ts";
+import { CONFINED_ID } from "../runtime/confined-node.ts";
 import { createAuthority } from "./certificate.ts";
 import { EgressProxy, type SandboxNetwork } from "./proxy.ts";
 import { newPlaceholder } from "./secrets.ts";
 
-const ROOT = join(import.meta.dirname, "..", "..");
 const isRoot = process.getuid?.() === 0;
 const CANARY = "canary-of-this-test-0123456789";
 const verdicts: NetworkVerdict[] = [];
@@ -37,13 +37,7 @@ function proxyOver(socketsDir: string): EgressProxy {
   return new EgressProxy({
     socketsDir,
     authority: createAuthority(Date.now()),
-    start: (cwd) =>
-      startConfinedNode({
-        program: join(ROOT, "test", "fixtures", "egress-worker.ts"),
-        cwd,
-        reads: [join(ROOT, "src"), join(ROOT, "test")],
-        writes: [cwd],
-      }),
+    start: startEgressWorker,
     ...(isRoot ? { id: CONFINED_ID } : {}),
     onVerdict: (verdict) => void verdicts.push(verdict),
     onLost: (said) => void lost.push(said),

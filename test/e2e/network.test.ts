@@ -19,13 +19,14 @@ import { expect, vi } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
 import { createAuthority, LeafMint } from "../../src/egress/certificate.ts";
 import { EgressDoors } from "../../src/egress/doors.ts";
-import { CONFINED_ID, startConfinedNode } from "../../src/runtime/confined-node.ts";
+import { CONFINED_ID } from "../../src/runtime/confined-node.ts";
+import { egressSockets } from "../../src/sandbox/data-dir.ts";
 import { startServerHere } from "../fixtures/server-here.ts";
 import { startServiceHere } from "../fixtures/service-here.ts";
+import { startEgressWorker } from "../fixtures/egress-process.ts";
 import { verifies } from "../verifies.ts";
 import { run, scratch } from "./command-line.ts";
 
-const ROOT = join(import.meta.dirname, "..", "..");
 const CANARY = "canary-of-egress-7f3a9c51";
 const LOCK = {
   name: "app",
@@ -130,17 +131,11 @@ verifies(
         openDoors: (data, calls) =>
           new EgressDoors({
             dir: join(data.root, "egress"),
-            socketsDir: join(data.run, "egress"),
+            socketsDir: egressSockets(data),
             publicBundle: join(dir, "public.pem"),
             id: CONFINED_ID,
             nowMs: systemClock.wallMs(),
-            start: (cwd) =>
-              startConfinedNode({
-                program: join(ROOT, "test", "fixtures", "egress-worker.ts"),
-                cwd,
-                reads: [join(ROOT, "src"), join(ROOT, "test")],
-                writes: [cwd],
-              }),
+            start: startEgressWorker,
             ...calls,
           }),
       }),
