@@ -2,7 +2,7 @@
 // node, by their hashes. Invariant: versions count up by one, and of two who add one to the same version one is told that it came too
 // late; a codebase that a living sandbox stands on is not removed, and no sandbox comes to stand on one that is.
 
-import { behind, limitOf, type Page, pageOf } from "./pages.ts";
+import { behind, limitOf, newestFirst, type Page, pageOf } from "./pages.ts";
 import type { Db, Tables } from "./tables.ts";
 
 export interface NewVersion {
@@ -200,10 +200,7 @@ function selected(db: Db) {
 
 async function list(db: Db, { ownerId, name, cursor, limit: asked }: ListCodebases): Promise<Page<CodebaseRecord>> {
   const limit = limitOf(asked);
-  let query = selected(db)
-    .orderBy("codebases.created_at", "desc")
-    .orderBy("codebases.id", "desc")
-    .limit(limit + 1);
+  let query = newestFirst(selected(db), "codebases", limit);
   if (ownerId !== undefined) query = query.where("owner_id", "=", ownerId);
   if (name !== undefined) query = query.where("name", "=", name);
   if (cursor !== undefined) query = query.where(behind(cursor, "codebases"));

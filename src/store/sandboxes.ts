@@ -4,7 +4,7 @@
 
 import { type ExpressionBuilder, type SelectQueryBuilder } from "kysely";
 import type { SandboxInfo } from "../api/sandbox.ts";
-import { behind, limitOf, type Page, pageOf } from "./pages.ts";
+import { behind, limitOf, newestFirst, type Page, pageOf } from "./pages.ts";
 import type { Db, Tables } from "./tables.ts";
 
 export type SandboxState = SandboxInfo["state"];
@@ -157,11 +157,7 @@ async function add(db: Db, record: SandboxRecord): Promise<void> {
 async function list(db: Db, request: ListRequest): Promise<Page<SandboxRecord>> {
   const limit = limitOf(request.limit);
   const query = filtered(db.selectFrom("sandboxes").selectAll(), request);
-  const rows = await query
-    .orderBy("created_at", "desc")
-    .orderBy("id", "desc")
-    .limit(limit + 1)
-    .execute();
+  const rows = await newestFirst(query, "sandboxes", limit).execute();
   const { items, ...more } = pageOf(
     rows.map((row) => recordOf(row)),
     limit,

@@ -1,7 +1,7 @@
 // Secrets as rows: their names, and their values as somebody else sealed them. Each is of one node, whose key seals it.
 // Invariant: no value is here that can be read without that key; a name stands once per owner and node.
 
-import { behind, limitOf, type Page, pageOf } from "./pages.ts";
+import { behind, limitOf, newestFirst, type Page, pageOf } from "./pages.ts";
 import type { Db, Tables } from "./tables.ts";
 
 export interface SecretRecord {
@@ -76,11 +76,7 @@ async function list(db: Db, { nodeId, ownerId, cursor, limit: asked }: ListSecre
   let query = db.selectFrom("secrets").selectAll().where("node_id", "=", nodeId);
   if (ownerId !== undefined) query = query.where("owner_id", "=", ownerId);
   if (cursor !== undefined) query = query.where(behind(cursor, "secrets"));
-  const rows = await query
-    .orderBy("created_at", "desc")
-    .orderBy("id", "desc")
-    .limit(limit + 1)
-    .execute();
+  const rows = await newestFirst(query, "secrets", limit).execute();
   return pageOf(rows.map(recordOf), limit);
 }
 

@@ -1,7 +1,7 @@
 // Snapshots as their owners know them, and which sandboxes stand on which. Their files lie on the disk of one node. Invariant: a snapshot
 // that a living sandbox stands on is not removed, and no sandbox comes to stand on one that is.
 
-import { behind, limitOf, type Page, pageOf } from "./pages.ts";
+import { behind, limitOf, newestFirst, type Page, pageOf } from "./pages.ts";
 import type { Db, Tables } from "./tables.ts";
 
 export interface SnapshotRecord {
@@ -122,11 +122,7 @@ async function list(db: Db, { ownerId, nodeId, sandboxId, name, cursor, limit: a
   if (sandboxId !== undefined) query = query.where("sandbox_id", "=", sandboxId);
   if (name !== undefined) query = query.where("name", "=", name);
   if (cursor !== undefined) query = query.where(behind(cursor, "snapshots"));
-  const rows = await query
-    .orderBy("created_at", "desc")
-    .orderBy("id", "desc")
-    .limit(limit + 1)
-    .execute();
+  const rows = await newestFirst(query, "snapshots", limit).execute();
   return pageOf(rows.map(recordOf), limit);
 }
 

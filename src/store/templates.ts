@@ -2,7 +2,7 @@
 // which. The trees lie on the disk of one node. Invariant: a root is set once; a template that a living sandbox stands on is not removed,
 // and no sandbox comes to stand on one that is.
 
-import { behind, limitOf, type Page, pageOf } from "./pages.ts";
+import { behind, limitOf, newestFirst, type Page, pageOf } from "./pages.ts";
 import type { Db, Tables } from "./tables.ts";
 
 export type TemplateState = "empty" | "building" | "ready" | "failed";
@@ -127,12 +127,7 @@ async function list(
   { ownerId, cursor, limit: asked }: { readonly ownerId?: string; readonly limit?: number; readonly cursor?: string },
 ): Promise<Page<TemplateRecord>> {
   const limit = limitOf(asked);
-  let query = db
-    .selectFrom("templates")
-    .selectAll()
-    .orderBy("created_at", "desc")
-    .orderBy("id", "desc")
-    .limit(limit + 1);
+  let query = newestFirst(db.selectFrom("templates").selectAll(), "templates", limit);
   if (ownerId !== undefined) query = query.where((where) => where.or([where("owner_id", "=", ownerId), where("shared", "=", 1)]));
   if (cursor !== undefined) query = query.where(behind(cursor, "templates"));
   return pageOf((await query.execute()).map(recordOf), limit);
