@@ -4,6 +4,7 @@
 import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 import { LONGER_MS } from "./test/fuzz/budget.ts";
+import { LongFirst } from "./test/tools/long-first.ts";
 import { leftOut } from "./test/tools/needs-root.ts";
 
 const TESTS = ["src/**/*.test.ts", "guest/**/*.test.ts", "test/**/*.test.ts", "bench/**/*.test.ts"];
@@ -15,14 +16,15 @@ export default defineConfig({
   test: {
     // A process for each file: tests change uid, cwd, rlimits and environment, which threads would share.
     pool: "forks",
-    // One for each core: the default leaves one core free, which on two cores is half of the time.
-    maxWorkers: availableParallelism(),
+    // One more than cores: half of a test of a server is waiting.
+    maxWorkers: availableParallelism() + 1,
     // Generous: a busy machine is no failure, a hang still is.
     testTimeout: 120_000 + LONGER_MS,
     hookTimeout: 120_000,
     expect: { poll: { timeout: 30_000 } },
     teardownTimeout: 10_000,
     passWithNoTests: false,
+    sequence: { sequencer: LongFirst },
     // A test that is only switched off on one machine must not pass elsewhere.
     allowOnly: false,
     projects: [

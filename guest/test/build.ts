@@ -52,6 +52,10 @@ export function testProgram(name: string, sources: readonly string[], flags: rea
   return program;
 }
 
-export function buildFolder(): string {
-  return join(GUEST, "build");
+/** Path of test/fuzz-`harness`.c with libFuzzer; all of them are built when one is older than the guest. */
+export function fuzzProgram(harness: string): string {
+  const program = join(GUEST, "build", `fuzz-${harness}`);
+  const sources = Math.max(newest(GUEST), newest(join(GUEST, "test")));
+  if (!isFresh(program, sources)) execFileSync(join(GUEST, "make.sh"), ["--fuzz"], { stdio: "pipe" });
+  return program;
 }

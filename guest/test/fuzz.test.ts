@@ -2,14 +2,14 @@
 // The long form: `./corral fuzz frames` and the like.
 
 import { execFileSync, spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect } from "vitest";
 import { fuzzSeconds, fuzzSeed, tellFigures } from "../../test/fuzz/budget.ts";
 import { verifies } from "../../test/verifies.ts";
-import { buildFolder } from "./build.ts";
+import { fuzzProgram } from "./build.ts";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const CORPUS = join(HERE, "../../test/fixtures/fuzz");
@@ -44,9 +44,7 @@ describe.each(["frames", "records", "clients", "files", "dns"])("%s", (harness) 
     (context) => {
       if (spawnSync("clang", ["--version"]).status !== 0)
         return context.skip("clang with libFuzzer is not installed (apt-get install clang libclang-rt-14-dev)");
-      execFileSync(join(HERE, "../make.sh"), ["--fuzz"], { stdio: "pipe" });
-      const program = join(buildFolder(), `fuzz-${harness}`);
-      expect(existsSync(program)).toBe(true);
+      const program = fuzzProgram(harness);
       const folder = mkdtempSync(join(tmpdir(), "corral-fuzz-"));
       try {
         cpSync(seeds, join(folder, "corpus"), { recursive: true });
