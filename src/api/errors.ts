@@ -242,6 +242,9 @@ export const ERROR_KINDS = {
     retry: "later",
     meaning: "The egress proxy of this node does not run; sandboxes reach nothing outside meanwhile. The message says why.",
   },
+  world_not_found: { status: 404, fault: "caller", retry: "never", meaning: "There is no such world: it never was, or was deleted." },
+  session_not_found: { status: 404, fault: "caller", retry: "never", meaning: "There is no such session: it never was, or was removed." },
+  turn_not_found: { status: 404, fault: "caller", retry: "never", meaning: "The session has no such turn or branch." },
   limit_reached: { status: 429, fault: "caller", retry: "later", meaning: "A limit of this owner or sandbox is reached." },
   rate_limited: {
     status: 429,

@@ -259,3 +259,5 @@ export const EGRESS_RATES: readonly { readonly upToBytes: number; readonly bytes
   { upToBytes: 4 * 1024 ** 3, bytesPerSecond: 50_000_000 },
 ];
 export const EGRESS_FASTEST = { bytesPerSecond: 100_000_000 };
+/** One text of a session or a canon: an input, a reply, a receipt, bytes. */
+export const LOOM_MAX_BLOB_BYTES = 32 * 1024 ** 2;

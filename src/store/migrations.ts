@@ -4,9 +4,8 @@
 import { type Kysely, sql } from "kysely";
 import { type Migration, Migrator } from "kysely/migration";
 import { CorralError } from "../api/errors.ts";
-import type { Db } from "./tables.ts";
-
-export type StoreKind = "sqlite" | "postgres";
+import { loomTables } from "./loom-schema.ts";
+import type { Db, StoreKind } from "./tables.ts";
 
 /** Brings the tables up to date. Several processes may do it at once: one does the work, the others wait for it. */
 export async function migrate(db: Db, kind: StoreKind): Promise<void> {
@@ -32,6 +31,7 @@ function migrations(kind: StoreKind): Record<string, Migration> {
     "007-templates": templates(),
     "008-snapshots": snapshots(),
     "009-secrets": secrets(),
+    "010-loom": loom(kind),
   };
 }
 
@@ -254,6 +254,14 @@ function secrets(): Migration {
         .addColumn("updated_at", "bigint", (column) => column.notNull())
         .addUniqueConstraint("secrets_name", ["node_id", "owner_id", "name"])
         .execute();
+    },
+  };
+}
+
+function loom(kind: StoreKind): Migration {
+  return {
+    up: async (db: Schema) => {
+      for (const text of loomTables(kind)) await sql.raw(text).execute(db);
     },
   };
 }

@@ -14,10 +14,16 @@ type Paged = "sandboxes" | "codebases" | "templates" | "snapshots" | "secrets";
 
 /** Rows of `table` behind the page that gave the cursor: older than its last one, or as old with a smaller id. */
 export function behind(cursor: string, table: Paged): Expression<SqlBool> {
+  const place = sql`${sql.ref(`${table}.created_at`)}, ${sql.ref(`${table}.id`)}`;
+  const [at, id] = placeOf(cursor);
+  return sql<SqlBool>`(${place}) < (${at}, ${id})`;
+}
+
+/** Time and id of the last row of the page that gave the cursor. Throws `request_invalid`. */
+export function placeOf(cursor: string): readonly [number, string] {
   const match = /^(\d{1,15})-([a-z0-9]{1,32})$/.exec(cursor);
   if (match === null) throw new CorralError("request_invalid", "cursor: not one that a page before gave; begin again without it");
-  const place = sql`${sql.ref(`${table}.created_at`)}, ${sql.ref(`${table}.id`)}`;
-  return sql<SqlBool>`(${place}) < (${Number(match[1])}, ${match[2] ?? ""})`;
+  return [Number(match[1]), match[2] ?? ""];
 }
 
 export function limitOf(asked: number = MAX_PAGE_ITEMS): number {

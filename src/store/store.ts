@@ -4,15 +4,17 @@
 
 import { Kysely, sql } from "kysely";
 import { type Codebases, codebasesOf } from "./codebases.ts";
-import { migrate, type StoreKind } from "./migrations.ts";
+import { migrate } from "./migrations.ts";
 import { type Idempotency, idempotencyOf } from "./idempotency.ts";
+import { type LoomTables, loomOf } from "./loom.ts";
+import { type Spell, spelling } from "./loom-sql.ts";
 import { postgresDialect, type PostgresOptions } from "./postgres.ts";
 import { type AuditLog, auditOf, eventsOf, type Log, type NewEvent, type StoredEvent } from "./records.ts";
 import { type Sandboxes, sandboxesOf } from "./sandboxes.ts";
 import { type Secrets, secretsOf } from "./secrets.ts";
 import { type Snapshots, snapshotsOf } from "./snapshots.ts";
 import { openSqlite, type SqliteOptions } from "./sqlite.ts";
-import type { Db, Tables } from "./tables.ts";
+import type { Db, StoreKind, Tables } from "./tables.ts";
 import { type Templates, templatesOf } from "./templates.ts";
 import { type Tokens, tokensOf } from "./tokens.ts";
 
@@ -29,6 +31,7 @@ export interface StoreTables {
   readonly idempotency: Idempotency;
   readonly events: Log<NewEvent, StoredEvent>;
   readonly audit: AuditLog;
+  readonly loom: LoomTables;
 }
 
 export interface Store extends StoreTables, AsyncDisposable {
@@ -48,6 +51,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
   const { dialect, settled } =
     options.kind === "sqlite" ? openSqlite(options) : { dialect: postgresDialect(options), settled: () => Promise.resolve() };
   const db: Db = new Kysely<Tables>({ dialect });
+  const spell = spelling(kind);
   try {
     await migrate(db, kind);
   } catch (error) {
@@ -56,8 +60,8 @@ export async function openStore(options: StoreOptions): Promise<Store> {
   }
   return {
     kind,
-    ...tablesOf(db),
-    transaction: (act) => db.transaction().execute((inside) => act(tablesOf(inside))),
+    ...tablesOf(db, spell),
+    transaction: (act) => db.transaction().execute((inside) => act(tablesOf(inside, spell))),
     settled,
     ping: async () => {
       await sql`select 1`.execute(db);
@@ -66,7 +70,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
   };
 }
 
-function tablesOf(db: Db): StoreTables {
+function tablesOf(db: Db, spell: Spell): StoreTables {
   return {
     tokens: tokensOf(db),
     sandboxes: sandboxesOf(db),
@@ -77,5 +81,6 @@ function tablesOf(db: Db): StoreTables {
     idempotency: idempotencyOf(db),
     events: eventsOf(db),
     audit: auditOf(db),
+    loom: loomOf(db, spell),
   };
 }

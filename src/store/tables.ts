@@ -4,6 +4,8 @@
 
 import type { Generated, Kysely } from "kysely";
 
+export type StoreKind = "sqlite" | "postgres";
+
 export interface Tables {
   tokens: {
     id: string;

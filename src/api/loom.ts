@@ -1,0 +1,88 @@
+// Words of Loom: worlds and their canon, sessions, branches, turns and what is told of them. Types alone.
+// Invariant: times are milliseconds since 1970, money is whole nano-dollars, and no type holds a word of any story.
+
+/** What a world is for: interactive fiction, or a working agent. */
+export type WorldKind = "story" | "agent";
+
+/** Something a canon breaks. `line` and `column` count from 1. */
+export interface CanonProblem {
+  readonly code: CanonProblemCode;
+  /** A canon with an error is never used. */
+  readonly severity: "error" | "warning";
+  /** Path below the world's folder. */
+  readonly file: string;
+  readonly line: number;
+  readonly column: number;
+  readonly message: string;
+}
+
+export type CanonProblemCode =
+  | "missing-section"
+  | "empty-section"
+  | "duplicate-section"
+  | "bad-front-matter"
+  | "missing-version"
+  | "unknown-reference"
+  | "include-missing"
+  | "include-cycle"
+  | "include-escape"
+  | "macro-unknown"
+  | "macro-cycle"
+  | "macro-arity"
+  | "macro-unclosed"
+  | "if-unclosed"
+  | "expr-bad"
+  | "var-unknown"
+  | "directive-bad"
+  | "rule-unclosed"
+  | "too-large";
+
+export type SessionStatus = "active" | "paused" | "completed" | "archived" | "error";
+
+/** `say`: a person's input; `aside`: answered, but no part of the story or task. */
+export type TurnKind = "say" | "continue" | "aside" | "edit" | "import";
+
+/** The last five are ends and never change. */
+export type TurnState = "queued" | "running" | "waiting" | "done" | "error" | "cancelled" | "interrupted" | "rolled-back";
+
+export type StopReason =
+  | "end"
+  | "length"
+  | "filter"
+  | "tool-limit"
+  | "error"
+  | "timeout"
+  | "budget"
+  | "cancelled"
+  | "interrupted"
+  | "unknown"
+  | "rolled-back";
+
+/** What a turn does that comes while another one of its session runs or waits. */
+export type OnBusy = "reject" | "enqueue" | "interrupt" | "rollback";
+
+/** What becomes of a model call that a crash cut off, whose outcome nobody knows. */
+export type OnUnknown = "stop" | "retry";
+
+/** One change of a session; `seq` counts up by one. */
+export interface LoomEvent {
+  readonly seq: number;
+  readonly at: number;
+  readonly kind: LoomEventKind;
+  readonly turnId?: string;
+  readonly actor?: string;
+  readonly data: Readonly<Record<string, unknown>>;
+}
+
+export type LoomEventKind =
+  | "session-create"
+  | "session-update"
+  | "session-archive"
+  | "branch-create"
+  | "head-move"
+  | "turn-queue"
+  | "turn-start"
+  | "step-start"
+  | "step-end"
+  | "attempt-drop"
+  | "turn-end";
