@@ -12,6 +12,7 @@ import type { NetworkPolicy, NetworkVerdict } from "../src/api/network.ts";
 import { systemClock } from "../src/base/clock.ts";
 import { type Authority, createAuthority, LeafMint } from "../src/egress/certificate.ts";
 import { ProxyCore, SOCKET_NAME } from "../src/egress/core.ts";
+import { DirectSocket } from "../src/egress/direct-socket.ts";
 import type { GateState } from "../src/egress/gate.ts";
 import { DEFAULT_GATE_LIMITS, type GateLimits } from "../src/egress/limits.ts";
 import type { Outside } from "../src/egress/outside.ts";
@@ -50,7 +51,7 @@ export class FakeOutside implements Outside {
         reject(Object.assign(new Error("nobody there"), { code: "ECONNREFUSED" }));
         return;
       }
-      const socket = connect({ host: "127.0.0.1", port: at, allowHalfOpen: true, noDelay: true });
+      const socket = new DirectSocket().connect({ host: "127.0.0.1", port: at });
       socket.once("error", reject).once("connect", () => resolve(socket));
     });
   }

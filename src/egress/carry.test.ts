@@ -1,6 +1,7 @@
 // The proxy before a network that is made up: plain http, tunnels, names and addresses, what is refused and how it looks.
 
 import { readFileSync } from "node:fs";
+import type { Socket } from "node:net";
 import { connect as tlsConnect } from "node:tls";
 import { afterAll, beforeAll, expect } from "vitest";
 import { EgressLab, rest, until } from "../../test/egress-lab.ts";
@@ -123,6 +124,30 @@ verifies("egress/allow-list", "raw bytes pass both ways, half-closed or not, whe
   expect(await ask(path, "x", "name echo.example 8 -")).toBe("");
   expect(await ask(path, "x", "address 198.51.100.1 7 -")).toBe("");
 });
+
+verifies("egress/in-order", "a reader that stops and goes on gets every byte in its place, and so does a server", async () => {
+  const sent = Buffer.from(Uint32Array.from({ length: 1 << 20 }, (_, index) => index).buffer);
+  const taken = Promise.withResolvers<Buffer>();
+  await lab.tcp("numbers.example", (socket) => {
+    socket.end(sent);
+    void slowly(socket).then(taken.resolve);
+  });
+  const path = await sandbox({ allow: [{ host: "numbers.example", tls: false }] });
+  const socket = lab.enter(path, "name numbers.example 443 -");
+  socket.end(sent);
+  expect((await slowly(socket)).equals(sent)).toBe(true);
+  expect((await taken.promise).equals(sent)).toBe(true);
+});
+
+/** All that comes, with a stop after each piece, in which the other side fills what lies between. */
+async function slowly(socket: Socket): Promise<Buffer> {
+  const pieces: Buffer[] = [];
+  for await (const piece of socket) {
+    pieces.push(piece as Buffer);
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  return Buffer.concat(pieces);
+}
 
 verifies("egress/never", "no rule reaches a forbidden address, by no way", async () => {
   const path = await sandbox({

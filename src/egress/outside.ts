@@ -2,8 +2,9 @@
 // Invariant: a connection that is handed out stands with the very address that was asked for.
 
 import { Resolver } from "node:dns/promises";
-import { connect, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import { type Address, parseAddress, type Range } from "./address.ts";
+import { DirectSocket } from "./direct-socket.ts";
 import { ownRanges } from "./never.ts";
 
 export interface Resolved {
@@ -62,7 +63,7 @@ function isEmpty(reason: unknown): boolean {
 
 function dialTcp({ address, port, timeoutMs }: Dial): Promise<Socket> {
   return new Promise((resolve, reject) => {
-    const socket = connect({ host: address.text, port, family: address.family, allowHalfOpen: true, noDelay: true });
+    const socket = new DirectSocket().connect({ host: address.text, port, family: address.family });
     const late = setTimeout(() => socket.destroy(Object.assign(new Error("no answer in time"), { code: "ETIMEDOUT" })), timeoutMs);
     socket.once("error", (error) => {
       clearTimeout(late);

@@ -2,6 +2,7 @@
 // Invariant: a slow reader or an empty bucket stops the reading of the other side; nothing piles up.
 
 import type { Duplex } from "node:stream";
+import { DirectSocket } from "./direct-socket.ts";
 
 export interface RelayHooks {
   /** Bytes passed; answers how long to wait, ms. */
@@ -41,6 +42,7 @@ interface OneWay {
 
 function carry(from: Duplex, to: Duplex, { moved, guard }: OneWay): void {
   let waits = 0;
+  let isFull = false;
   const hold = (): void => {
     waits += 1;
     from.pause();
@@ -49,24 +51,36 @@ function carry(from: Duplex, to: Duplex, { moved, guard }: OneWay): void {
     waits -= 1;
     if (waits === 0) from.resume();
   };
-  from.on("data", (chunk: Buffer) => {
+  const onWritten = (): void => {
+    if (!isFull || to.writableLength > 0) return;
+    isFull = false;
+    goOn();
+  };
+  const take = (chunk: Buffer): boolean => {
     const bytes = guard === undefined ? chunk : guard(chunk);
     if (bytes === undefined) {
       from.destroy();
       to.destroy();
-      return;
+      return false;
     }
     const wait = moved(chunk.length);
-    if (!to.destroyed && bytes.length > 0 && !to.write(bytes)) {
-      hold();
-      to.once("drain", goOn);
+    if (!to.destroyed && bytes.length > 0) {
+      to.write(bytes, onWritten);
+      // SAFETY: what the kernel did not take at once still lies where the next piece would be read to.
+      if (to.writableLength > 0 && !isFull) {
+        isFull = true;
+        hold();
+      }
     }
     if (wait > 0) {
       hold();
       setTimeout(goOn, wait);
     }
-  });
+    return waits === 0;
+  };
+  if (from instanceof DirectSocket) from.direct(take);
+  else from.on("data", take);
   from.once("end", () => to.end());
   if (from.readableEnded) to.end();
-  from.resume();
+  if (waits === 0) from.resume();
 }
