@@ -20,6 +20,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   egress: ["api", "base"],
   attack: ["api", "base", "runtime", "sandbox"],
   config: ["api", "base"],
+  loom: ["api", "base", "store"],
   service: ["api", "base", "policy", "store", "codebases", "sandbox", "egress"],
   server: ["api", "base", "policy", "config", "store", "service"],
   sdk: ["api"],
@@ -39,6 +40,7 @@ const MAY_USE: Readonly<Record<string, readonly string[]>> = {
   egress: ["node:*"],
   attack: ["node:*"],
   config: ["node:*", "yaml", "zod"],
+  loom: ["node:*", "yaml"],
   service: ["node:*"],
   server: [
     "node:*",
