@@ -100,6 +100,14 @@ const HOW: Readonly<Record<string, string | { readonly none: string }>> = {
   "handle.shells.run": { none: "as `open`" },
   "handle.shells.interrupt": { none: "as `open`" },
   "handle.shells.close": { none: "as `open`" },
+  "handle.contexts.create": { none: "contexts are for programs; a person types into an interpreter that `shell SB -- python3` starts" },
+  "handle.contexts.list": { none: "as `create`" },
+  "handle.contexts.get": { none: "as `create`" },
+  "handle.contexts.run": { none: "as `create`" },
+  "handle.contexts.runAlone": { none: "as `create`" },
+  "handle.contexts.interrupt": { none: "as `create`" },
+  "handle.contexts.restart": { none: "as `create`" },
+  "handle.contexts.delete": { none: "as `create`" },
 };
 
 /** Paths of the methods of `thing`, nouns in it included. */

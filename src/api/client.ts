@@ -6,6 +6,7 @@ import type { AuditCalls } from "./audit.ts";
 import type { CallOptions, PageOptions } from "./calls.ts";
 import type { TemplateCalls } from "./templates.ts";
 import type { CodebaseCalls } from "./codebases.ts";
+import type { ContextCalls } from "./contexts.ts";
 import type { DeltaCalls, KeptDeltaCalls } from "./deltas.ts";
 import type { CorralError } from "./errors.ts";
 import type { EventCalls } from "./events.ts";
@@ -59,6 +60,7 @@ export interface SandboxHandle extends AsyncDisposable {
   readonly delta: DeltaCalls;
   readonly processes: ProcessCalls;
   readonly shells: ShellCalls;
+  readonly contexts: ContextCalls;
   readonly network: NetworkCalls;
   /** Moves its end to `timeoutMs` from now; `null` never ends by itself. */
   renew(timeoutMs: number | null, options?: CallOptions): Promise<SandboxResource>;

@@ -236,6 +236,18 @@ export const ERROR_KINDS = {
   },
   shell_closed: { status: 409, fault: "state", retry: "never", meaning: "The shell has ended and runs nothing more; open another one." },
   shell_unavailable: { status: 422, fault: "node", retry: "never", meaning: "The sandbox has no bash that a shell could be made of." },
+  context_not_found: {
+    status: 404,
+    fault: "caller",
+    retry: "never",
+    meaning: "The sandbox has no such context: it never was, was deleted, or ended with the server or the processes that it lived in.",
+  },
+  context_unavailable: {
+    status: 422,
+    fault: "node",
+    retry: "never",
+    meaning: "The sandbox has no interpreter for that language, or it does not start; the message says which.",
+  },
   egress_unavailable: {
     status: 503,
     fault: "node",

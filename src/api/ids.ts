@@ -10,6 +10,7 @@ export const ID_PREFIX = {
   snapshot: "snap",
   layer: "ly",
   shell: "sh",
+  context: "ctx",
   process: "proc",
   session: "ses",
   turn: "turn",

@@ -46,6 +46,27 @@ export const MAX_SHELL_BODY_BYTES = 8 * 1024 * 1024;
 export const MAX_SHELL_QUEUE = 64;
 /** How long a shell may take to be there, ms. */
 export const SHELL_START_MS = 20_000;
+/** Contexts of one sandbox, and calls of code without one that are under way. */
+export const MAX_CONTEXTS = 64;
+/** Calls that wait for their turn in one context. */
+export const MAX_CONTEXT_QUEUE = 64;
+/** How long an interpreter may take to be there, ms. */
+export const CONTEXT_START_MS = 30_000;
+/** Time between the interruption of code and the end of its interpreter, ms. */
+export const INTERRUPT_GRACE_MS = 1_000;
+/** Code and input of one call, bytes. */
+export const MAX_CODE_BYTES = 4 * 1024 ** 2;
+/** Body of a request that runs code, bytes. */
+export const MAX_CODE_BODY_BYTES = 16 * 1024 ** 2;
+/** Results of one call, and one of them, bytes. */
+export const MAX_CODE_RESULT_BYTES = 16 * 1024 ** 2;
+export const MAX_CODE_MESSAGE_BYTES = 16 * 1024 ** 2;
+/** What may be written to a control channel during one call that no driver wrote, bytes. */
+export const MAX_CODE_STRAY_BYTES = 64 * 1024 ** 2;
+/** MIME types of one result. */
+export const MAX_MIME_TYPES = 32;
+/** Each text of an error. */
+export const MAX_CODE_ERROR_CHARACTERS = 128 * 1024;
 /** Rules of one policy. */
 export const MAX_RULES = 100_000;
 /** Bytes of one pattern. */

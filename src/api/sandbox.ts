@@ -1,5 +1,6 @@
 // The sandbox as clients see it: what is asked for, what is told. Types alone; `Sandbox` has a local and a remote implementation.
 
+import type { SandboxContexts } from "./contexts.ts";
 import type { NetworkPolicy } from "./network.ts";
 import type { FileCalls } from "./files.ts";
 import type { LimitHit } from "./limit-hit.ts";
@@ -172,6 +173,7 @@ export interface Sandbox extends AsyncDisposable {
   start(request: ExecRequest): Promise<Process>;
   readonly processes: SandboxProcesses;
   readonly shells: SandboxShells;
+  readonly contexts: SandboxContexts;
   /** To a port that a program listens on, on the loopback inside. That nothing listens there is told by the connection's error. */
   connect(port: number): Promise<PortConnection>;
   /**

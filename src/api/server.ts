@@ -97,9 +97,9 @@ export interface ExecBody {
 
 /**
  * Kinds of the frames of an exec or output stream: 1 byte kind, 4 bytes length (big-endian), payload. `gap`, JSON `{offset}`: output of a
- * process before that offset can no longer be read.
+ * process before that offset can no longer be read. `result`, JSON: a CodeResult of a call of code.
  */
-export const EXEC_FRAME = { start: 1, stdout: 2, stderr: 3, end: 4, error: 5, gap: 6 } as const;
+export const EXEC_FRAME = { start: 1, stdout: 2, stderr: 3, end: 4, error: 5, gap: 6, result: 7 } as const;
 export const EXEC_FRAME_HEADER_BYTES = 5;
 
 /** Payload of `end`, JSON: output travels in its own frames. */

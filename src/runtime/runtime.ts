@@ -104,6 +104,8 @@ export interface GuestExec extends GuestSinks {
   /** Descriptors 3 (in) and 4 (out) of the command are its control channel. Not with a terminal. */
   readonly control?: boolean;
   readonly argv: readonly string[];
+  /** It is killed when the connection to the guest ends: with this process. Not with `key`. */
+  readonly tied?: boolean;
   /** A built-in of the guest instead of a program (guest/PROTOCOL.md, Workers). */
   readonly worker?: boolean;
   readonly env: Readonly<Record<string, string>>;

@@ -14,6 +14,7 @@ import type { Container } from "../runtime/runtime.ts";
 import { dialPort } from "./dial.ts";
 import { startExec } from "./exec.ts";
 import { LocalFiles } from "./files/files.ts";
+import { Contexts } from "./interpreters/contexts.ts";
 import type { KeptContext } from "./kept-set.ts";
 import type { HeldLimits } from "./limits.ts";
 import { Metrics } from "./metrics.ts";
@@ -45,6 +46,7 @@ export class LocalSandbox implements Sandbox {
   readonly files: FileCalls;
   readonly processes: Processes;
   readonly shells: Shells;
+  readonly contexts: Contexts;
   /** As it was made. */
   readonly request: CreateRequest;
   readonly #parts: SandboxParts;
@@ -85,6 +87,7 @@ export class LocalSandbox implements Sandbox {
     };
     this.processes = new Processes(context);
     this.shells = new Shells(context);
+    this.contexts = new Contexts(context);
     void parts.container.lost.then((reason) => this.#lose(reason));
   }
 

@@ -4,6 +4,7 @@ import type { ClientExecRequest, SandboxHandle } from "../api/client.ts";
 import { CorralError, errorCode } from "../api/errors.ts";
 import type { ExecResult } from "../api/sandbox.ts";
 import { type BatchItem, EXEC_FRAME, type ExecBody, type ExecEnd, type WireError } from "../api/server.ts";
+import { remoteContexts } from "./contexts.ts";
 import { remoteDelta } from "./deltas.ts";
 import { remoteFiles } from "./files.ts";
 import { asError, type Http, streamError } from "./http.ts";
@@ -32,6 +33,7 @@ export function remoteSandbox(http: Http, id: string): SandboxHandle {
     delta: remoteDelta(http, path),
     processes: remoteProcesses(http, path),
     shells: remoteShells(http, path),
+    contexts: remoteContexts(http, path),
     network: remoteNetwork(http, path),
     renew: (timeoutMs, options) => http.get(`${path}/renew`, { method: "POST", body: { timeoutMs }, ...options }),
     pause: ({ signal, ...body } = {}) => http.get(`${path}/pause`, { method: "POST", body, signal }),

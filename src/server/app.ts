@@ -27,6 +27,7 @@ import { docsRoute } from "./routes/docs.ts";
 import { eventRoutes } from "./routes/events.ts";
 import { fileRoutes } from "./routes/files.ts";
 import { metricsRoute } from "./routes/metrics.ts";
+import { contextRoutes } from "./routes/contexts.ts";
 import { codebaseRoutes } from "./routes/codebases.ts";
 import { isPortHost, leadPortHosts, portHostRoutes } from "./routes/port-hosts.ts";
 import { networkRoutes } from "./routes/networks.ts";
@@ -156,6 +157,7 @@ function keyedRoutes(keyed: ZodApp, { service, metrics, config }: AppParts, prox
       secretRoutes(v1, service);
       processRoutes(v1, service);
       shellRoutes(v1, service);
+      contextRoutes(v1, service);
       fileRoutes(v1, service);
       deltaRoutes(v1, service);
       policyRoutes(v1, service);

@@ -102,6 +102,7 @@ function localSandbox(service: Service, token: Token, id: string): SandboxHandle
     delta: localDelta(service, token, id),
     processes: service.processes.processes(token, id),
     shells: service.processes.shells(token, id),
+    contexts: service.processes.contexts(token, id),
     network: localNetwork(service, token, id),
     renew: (timeoutMs) => sandboxes.renew(token, id, timeoutMs),
     pause: (body) => sandboxes.pause(token, id, body),

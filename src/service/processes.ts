@@ -1,7 +1,8 @@
-// Processes and shells of many owners' sandboxes: who may reach a sandbox may start and hear what runs in it. One that is paused is resumed.
+// Processes, shells and contexts of many owners' sandboxes: who may reach a sandbox may start and hear what runs in it. One that is paused is resumed.
 // Not what a process is: that is sandbox/'s. Invariant: every call asks anew whether the token reaches the sandbox.
 
 import type { CallOptions } from "../api/calls.ts";
+import type { ContextCalls, SandboxContexts } from "../api/contexts.ts";
 import { ID_BODY_LENGTH, ID_PREFIX } from "../api/ids.ts";
 import type { OutputOptions, ProcessCalls, ProcessOutput, SandboxProcesses } from "../api/processes.ts";
 import type { SandboxShells, ShellCalls } from "../api/shells.ts";
@@ -43,6 +44,30 @@ export class Processes {
       resize: async (id, size, { signal } = {}) => await (await open(signal)).resize(id, size),
       wait: async (id, options = {}) => await (await open(options.signal)).wait(id, options),
       stop: async (id, options = {}) => await (await open(options.signal)).stop(id, options),
+    };
+  }
+
+  contexts(token: Token, sandboxId: string): ContextCalls {
+    const open = async (signal?: AbortSignal): Promise<SandboxContexts> => {
+      demandWanted(signal);
+      return (await this.#sandboxes.open(token, sandboxId)).contexts;
+    };
+    return {
+      create: async (body = {}, { idempotencyKey, signal } = {}) => {
+        const contexts = await open(signal);
+        const id = `${ID_PREFIX.context}${randomText(ID_BODY_LENGTH)}`;
+        const make = () => contexts.create({ ...body, id });
+        const what = { sandboxId, context: body };
+        const { ownerId } = token;
+        return await createOnce(this.#parts, { ownerId, key: idempotencyKey, body: what, id, make, made: (first) => contexts.get(first) });
+      },
+      list: async ({ signal } = {}) => await (await open(signal)).list(),
+      get: async (id, { signal } = {}) => await (await open(signal)).get(id),
+      run: async (id, request) => await (await open(request.signal)).run(id, request),
+      runAlone: async (request) => await (await open(request.signal)).runAlone(request),
+      interrupt: async (id, { signal } = {}) => await (await open(signal)).interrupt(id),
+      restart: async (id, { signal } = {}) => await (await open(signal)).restart(id),
+      delete: async (id, { signal } = {}) => await (await open(signal)).delete(id),
     };
   }
 

@@ -10,6 +10,7 @@ import { Inlet } from "./inlet.ts";
 
 const FLAG_PTY = 1;
 const FLAG_STDIN = 2;
+const FLAG_TIED = 8;
 const FLAG_ROOT = 16;
 const FLAG_WORKER = 128;
 const FLAG_KEEP = 32;
@@ -258,6 +259,7 @@ function sendExec(writer: FrameWriter, id: number, request: GuestExec): void {
   const { pty } = request;
   let flags = (pty === null ? 0 : FLAG_PTY) | (request.stdin ? FLAG_STDIN : 0);
   if (request.root === true) flags |= FLAG_ROOT;
+  if (request.tied === true) flags |= FLAG_TIED;
   if (request.worker === true) flags |= FLAG_WORKER;
   if (key !== undefined) flags |= FLAG_KEEP;
   if (request.control === true) flags |= FLAG_CONTROL;
