@@ -3,6 +3,7 @@
 import { describe } from "vitest";
 import type { RuntimeName } from "../../../src/api/sandbox.ts";
 import { codebaseRows } from "./codebases.ts";
+import { contextRows } from "./contexts.ts";
 import { deltaRows } from "./deltas.ts";
 import { eventRows } from "./events.ts";
 import { fileTreeRows } from "./file-trees.ts";
@@ -30,6 +31,7 @@ export function clientRows(place: ClientPlace, runtime: RuntimeName): void {
     deltaRows(lab);
     processRows(lab);
     shellRows(lab);
+    contextRows(lab);
     pauseRows(lab);
     metricRows(lab);
     snapshotRows(lab);
