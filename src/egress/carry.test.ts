@@ -149,6 +149,15 @@ async function slowly(socket: Socket): Promise<Buffer> {
   return Buffer.concat(pieces);
 }
 
+verifies("server/egress-metrics", "what moved is told once, before anybody asks", async () => {
+  const path = await sandbox({ allow: [{ host: "echo.example", ports: [7], tls: false }] });
+  const news = (): unknown => lab.core.news().find(({ id }) => path.includes(`/${id}/`));
+  expect(news()).toBeUndefined();
+  expect(await ask(path, "ping", "name other.example 7 -")).toBe("");
+  expect(news()).toMatchObject({ connections: 1, refused: 1 });
+  expect(news()).toBeUndefined();
+});
+
 verifies("egress/never", "no rule reaches a forbidden address, by no way", async () => {
   const path = await sandbox({
     open: true,

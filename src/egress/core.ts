@@ -42,6 +42,8 @@ export interface GateMetrics {
 }
 
 interface Door {
+  /** Connections and bytes that were told by `news`. */
+  told: number;
   readonly gate: Gate;
   readonly server: Server;
   readonly dir: string;
@@ -75,7 +77,7 @@ export class ProxyCore implements AsyncDisposable {
     rmSync(path, { force: true });
     const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) => void carryConnection(gate, socket, this.#carry));
     server.maxConnections = gate.limits.connections + 2 * TOLD_CONNECTIONS;
-    this.#doors.set(id, { gate, server, dir });
+    this.#doors.set(id, { told: 0, gate, server, dir });
     try {
       await listen(server, path);
     } catch (error) {
@@ -106,7 +108,18 @@ export class ProxyCore implements AsyncDisposable {
   }
 
   metrics(): GateMetrics[] {
-    return [...this.#doors.values()].map(({ gate }) => ({ id: gate.id, open: gate.flows.size, ...gate.counters }));
+    return [...this.#doors.values()].map(metricsOf);
+  }
+
+  /** Of those that moved since it was asked last. */
+  news(): GateMetrics[] {
+    const moved = [...this.#doors.values()].filter((door) => {
+      const { connections, sentBytes, receivedBytes, refused } = door.gate.counters;
+      const before = door.told;
+      door.told = connections + sentBytes + receivedBytes + refused;
+      return door.told !== before;
+    });
+    return moved.map(metricsOf);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -114,6 +127,10 @@ export class ProxyCore implements AsyncDisposable {
     await Promise.all([...this.#doors.keys()].map((id) => this.close(id)));
     this.#audit.flush();
   }
+}
+
+function metricsOf({ gate }: Pick<Door, "gate">): GateMetrics {
+  return { id: gate.id, open: gate.flows.size, ...gate.counters };
 }
 
 function listen(server: Server, path: string): Promise<void> {

@@ -5,8 +5,8 @@ import { chmodSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { NetworkPolicy, NetworkVerdict } from "../api/network.ts";
 import { writeFileAtomic } from "../base/atomic-file.ts";
-import type { GateMetrics } from "./core.ts";
 import { type Authority, createAuthority } from "./certificate.ts";
+import { type EgressTotals, NO_FIGURES, sum } from "./figures.ts";
 import { EgressProxy, type ProxyProcess, type SandboxNetwork } from "./proxy.ts";
 
 export interface DoorsOptions {
@@ -36,8 +36,6 @@ interface ShownDir {
   readonly exec: false;
 }
 
-export type EgressTotals = Omit<GateMetrics, "id" | "open">;
-
 interface Opened {
   readonly socket: string;
   readonly env: Readonly<Record<string, string>>;
@@ -66,7 +64,7 @@ export class EgressDoors implements AsyncDisposable {
   readonly #proxy: EgressProxy;
   readonly #shown: ShownDir;
   readonly #open = new Set<string>();
-  #ended: EgressTotals = { connections: 0, refused: 0, limited: 0, slowedMs: 0, sentBytes: 0, receivedBytes: 0 };
+  #ended = NO_FIGURES;
 
   constructor(options: DoorsOptions) {
     this.#options = options;
@@ -106,30 +104,19 @@ export class EgressDoors implements AsyncDisposable {
 
   async close(sandboxId: string): Promise<void> {
     if (!this.#open.delete(sandboxId)) return;
-    const last = (await this.#proxy.metrics().catch(() => [])).find(({ id }) => id === sandboxId);
+    const last = (await this.#proxy.metrics()).find(({ id }) => id === sandboxId);
     if (last !== undefined) this.#ended = sum(this.#ended, last);
     await this.#proxy.close(sandboxId);
   }
 
-  /** Of all sandboxes together, ended ones too. A proxy that died takes the figures of its open doors along. */
+  /** Of all sandboxes together, ended ones too. */
   async totals(): Promise<EgressTotals> {
-    return (await this.#proxy.metrics().catch(() => [])).reduce<EgressTotals>(sum, this.#ended);
+    return (await this.#proxy.metrics()).reduce<EgressTotals>(sum, this.#ended);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#proxy[Symbol.asyncDispose]();
   }
-}
-
-function sum(one: EgressTotals, other: EgressTotals): EgressTotals {
-  return {
-    connections: one.connections + other.connections,
-    refused: one.refused + other.refused,
-    limited: one.limited + other.limited,
-    slowedMs: one.slowedMs + other.slowedMs,
-    sentBytes: one.sentBytes + other.sentBytes,
-    receivedBytes: one.receivedBytes + other.receivedBytes,
-  };
 }
 
 /** One for the life of a data directory: sandboxes that live on trust it. */

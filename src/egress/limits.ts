@@ -34,6 +34,8 @@ export const MAX_PINS = 1_024;
 export const MAX_TRIED = 4;
 /** How often idle connections are looked for, ms. */
 export const SWEEP_MS = 1_000;
+/** How often the parent is told what was counted, which is what it knows when this process is killed, ms. */
+export const NEWS_MS = 1_000;
 /** Different verdicts of one sandbox that are told in one second; the rest is told as one. */
 export const MAX_TOLD = 50;
 /** How long verdicts alike are gathered, ms. */

@@ -100,6 +100,9 @@ verifies("egress/process", "when the process dies all is refused, and the next o
   tunnel.on("error", () => tunnel.destroy());
   tunnel.write(`name three.example ${port} -\nhello`);
   await until(tunnel, "hello");
+  const figures = async () => (await proxy.metrics()).find(({ id }) => id === "sb-two");
+  const before = await figures();
+  expect(before?.connections).toBe(3);
   const pid = (await proxy.pid()) ?? 0;
   process.kill(pid, "SIGKILL");
   expect(await rest(tunnel)).toBe("");
@@ -108,6 +111,7 @@ verifies("egress/process", "when the process dies all is refused, and the next o
   expect(await proxy.pid()).not.toBe(pid);
   expect([await talk(socket, "two.example"), await talk(socket, "three.example")]).toEqual(["", "hello"]);
   expect((await proxy.metrics()).map(({ id }) => id).toSorted()).toEqual(["sb-one", "sb-two"]);
+  expect(await figures(), "what was counted before stands").toMatchObject({ connections: 5, receivedBytes: (before?.receivedBytes ?? 0) + 5 });
 });
 
 verifies(

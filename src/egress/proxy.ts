@@ -12,6 +12,7 @@ import type { Authority } from "./certificate.ts";
 import { compileNetwork, secretNames } from "./compile.ts";
 import { type GateMetrics, SOCKET_DIR_MODE, SOCKET_NAME } from "./core.ts";
 import type { GateState } from "./gate.ts";
+import { Figures } from "./figures.ts";
 import { DEFAULT_GATE_LIMITS, type GateLimits } from "./limits.ts";
 import { isPlaceholder, isSecretValue, type SandboxSecret } from "./secrets.ts";
 import { lines, type Order, type Told } from "./wire.ts";
@@ -70,6 +71,7 @@ const SAID_LENGTH = 2_000;
 export class EgressProxy implements AsyncDisposable {
   readonly #options: EgressProxyOptions;
   readonly #states = new Map<string, GateState>();
+  readonly #figures = new Figures();
   #live: Promise<Live> | undefined;
   #pauseMs = FIRST_PAUSE_MS;
   #isClosed = false;
@@ -118,14 +120,20 @@ export class EgressProxy implements AsyncDisposable {
       // A process that dies meanwhile knows it no more.
       await (await this.#live)?.ask({ do: "close", sandbox: sandboxId }).catch(() => undefined);
     } finally {
+      this.#figures.forget(sandboxId);
       rmSync(join(this.#options.socketsDir, sandboxId), { recursive: true, force: true });
     }
   }
 
-  /** Of each sandbox, since its process began. */
+  /** Of each open sandbox; where the process died, of it as it was a second before. */
   async metrics(): Promise<readonly GateMetrics[]> {
-    if (this.#states.size === 0) return [];
-    return (await (await this.#process()).ask({ do: "metrics" })).metrics ?? [];
+    try {
+      const told = this.#states.size === 0 ? undefined : await (await this.#process()).ask({ do: "metrics" });
+      this.#hear(told?.metrics ?? []);
+    } catch {
+      // What was told before stands.
+    }
+    return [...this.#states.keys()].map((id) => this.#figures.of(id));
   }
 
   #demandOpen(sandboxId: string): void {
@@ -153,7 +161,7 @@ export class EgressProxy implements AsyncDisposable {
   async #begin(): Promise<Live> {
     const { socketsDir, authority, upstreamCa = [], resolvers, id, onVerdict } = this.#options;
     makeSocketsDir(socketsDir);
-    const live = new Live(this.#options.start(socketsDir), onVerdict);
+    const live = new Live(this.#options.start(socketsDir), { onVerdict, onNews: (news) => this.#hear(news) });
     void live.lost.then((said) => this.#onLost(said));
     try {
       await live.ask({
@@ -172,8 +180,13 @@ export class EgressProxy implements AsyncDisposable {
     }
   }
 
+  #hear(told: readonly GateMetrics[]): void {
+    this.#figures.hear(told.filter(({ id }) => this.#states.has(id)));
+  }
+
   #onLost(said: string): void {
     if (this.#isClosed) return;
+    this.#figures.lost();
     this.#options.onLost?.(said);
     const pause = this.#pauseMs;
     this.#pauseMs = Math.min(LONGEST_PAUSE_MS, 2 * pause);
@@ -205,6 +218,11 @@ class LostError extends Error {
   override readonly name = "LostError";
 }
 
+interface Ears {
+  readonly onVerdict: (verdict: NetworkVerdict) => void;
+  readonly onNews: (news: readonly GateMetrics[]) => void;
+}
+
 /** One process and what it was asked. */
 class Live {
   readonly #process: ProxyProcess;
@@ -214,7 +232,7 @@ class Live {
   #isLost = false;
   #seq = 0;
 
-  constructor(child: ProxyProcess, onVerdict: (verdict: NetworkVerdict) => void) {
+  constructor(child: ProxyProcess, ears: Ears) {
     this.#process = child;
     let said = "";
     child.stderr.setEncoding("utf8").on("data", (piece: string) => (said = `${said}${piece}`.slice(-SAID_LENGTH)));
@@ -232,17 +250,18 @@ class Live {
       });
     });
     // A process that says what it must not is ended, and so is what it carried.
-    this.#listen(onVerdict).catch(() => this.kill());
+    this.#listen(ears).catch(() => this.kill());
   }
 
   get pid(): number | undefined {
     return this.#process.pid;
   }
 
-  async #listen(onVerdict: (verdict: NetworkVerdict) => void): Promise<void> {
+  async #listen({ onVerdict, onNews }: Ears): Promise<void> {
     for await (const line of lines(this.#process.stdout)) {
       const told = JSON.parse(line) as Told;
       if ("verdict" in told) onVerdict(told.verdict);
+      else if ("news" in told) onNews(told.news);
       else this.#asked.get(told.done)?.resolve(told);
     }
   }

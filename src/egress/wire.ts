@@ -27,7 +27,9 @@ export type Numbered = Order & { readonly seq: number };
 
 export type Told =
   | { readonly done: number; readonly metrics?: readonly GateMetrics[]; readonly error?: string }
-  | { readonly verdict: NetworkVerdict };
+  | { readonly verdict: NetworkVerdict }
+  /** Of sandboxes that moved something. */
+  | { readonly news: readonly GateMetrics[] };
 
 /** Longest line: a policy with all that it may hold. */
 const MAX_LINE_CHARS = 64 * 1024 * 1024;

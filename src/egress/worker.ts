@@ -4,6 +4,7 @@
 import { systemClock } from "../base/clock.ts";
 import { ProxyCore } from "./core.ts";
 import type { Outside } from "./outside.ts";
+import { NEWS_MS } from "./limits.ts";
 import { lines, type Numbered, type StartOrder, type Told } from "./wire.ts";
 
 /** Resolves when stdin has ended. `outsideOf`: tests hand over another network; `undefined` are the machine's own resolvers. */
@@ -24,7 +25,12 @@ export async function runWorker(outsideOf: (resolvers: readonly string[] | undef
 
 function start({ authority, upstreamCa, id }: StartOrder, outside: Outside): ProxyCore {
   if (id !== undefined) giveUp(id);
-  return new ProxyCore({ authority, upstreamCa, outside, clock: systemClock, onVerdict: (verdict) => tell({ verdict }) });
+  const core = new ProxyCore({ authority, upstreamCa, outside, clock: systemClock, onVerdict: (verdict) => tell({ verdict }) });
+  setInterval(() => {
+    const news = core.news();
+    if (news.length > 0) tell({ news });
+  }, NEWS_MS);
+  return core;
 }
 
 /** SAFETY: from root to an id that owns nothing; with the ids go the rights that were kept to change them. */

@@ -16,14 +16,10 @@ import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { expect, vi } from "vitest";
-import { systemClock } from "../../src/base/clock.ts";
 import { createAuthority, LeafMint } from "../../src/egress/certificate.ts";
-import { EgressDoors } from "../../src/egress/doors.ts";
-import { CONFINED_ID } from "../../src/runtime/confined-node.ts";
-import { egressSockets } from "../../src/sandbox/data-dir.ts";
 import { startServerHere } from "../fixtures/server-here.ts";
 import { startServiceHere } from "../fixtures/service-here.ts";
-import { startEgressWorker } from "../fixtures/egress-process.ts";
+import { madeUpDoors } from "../fixtures/egress-process.ts";
 import { verifies } from "../verifies.ts";
 import { run, scratch } from "./command-line.ts";
 
@@ -128,16 +124,7 @@ verifies(
     const { port } = upstream.address() as AddressInfo;
     const service = parts.use(
       await startServiceHere(dir, {
-        openDoors: (data, calls) =>
-          new EgressDoors({
-            dir: join(data.root, "egress"),
-            socketsDir: egressSockets(data),
-            publicBundle: join(dir, "public.pem"),
-            id: CONFINED_ID,
-            nowMs: systemClock.wallMs(),
-            start: startEgressWorker,
-            ...calls,
-          }),
+        openDoors: madeUpDoors(join(dir, "public.pem")),
       }),
     );
     const { client } = service;
