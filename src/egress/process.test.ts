@@ -111,7 +111,10 @@ verifies("egress/process", "when the process dies all is refused, and the next o
   expect(await proxy.pid()).not.toBe(pid);
   expect([await talk(socket, "two.example"), await talk(socket, "three.example")]).toEqual(["", "hello"]);
   expect((await proxy.metrics()).map(({ id }) => id).toSorted()).toEqual(["sb-one", "sb-two"]);
-  expect(await figures(), "what was counted before stands").toMatchObject({ connections: 5, receivedBytes: (before?.receivedBytes ?? 0) + 5 });
+  expect(await figures(), "what was counted before stands").toMatchObject({
+    connections: 5,
+    receivedBytes: (before?.receivedBytes ?? 0) + 5,
+  });
 });
 
 verifies(

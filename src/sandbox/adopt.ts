@@ -57,6 +57,7 @@ async function adoptOne(
     await sandbox.takeUp().catch(() => undefined);
     return isPaused(shop.data.deltas, id) ? await stoodStill(sandbox) : sandbox;
   } catch {
+    await shop.doors?.close(id).catch(() => undefined);
     return undefined;
   }
 }
