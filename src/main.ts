@@ -2,7 +2,8 @@
 // Not a place for decisions: what a command does is cli/'s, how a sandbox is made is sandbox/'s.
 // Invariant: a start that only prints help builds nothing; the process ends with the command's exit code after its output is out.
 
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import type { PoolPlan } from "./api/corral.ts";
 import { CorralError } from "./api/errors.ts";
@@ -13,7 +14,7 @@ import type { CodebaseStore } from "./codebases/store.ts";
 import type { Store } from "./store/store.ts";
 import type { HostTools } from "./service/parts.ts";
 import type { StoredCodebases } from "./view/stored.ts";
-import type { CliHost, LocalServer, OpenOptions, RunningServer, ServeRequest } from "./cli/host.ts";
+import type { CliHost, ClientHere, LocalServer, OpenOptions, RunningServer, ServeRequest } from "./cli/host.ts";
 import type { DataDir } from "./sandbox/data-dir.ts";
 import type { NodeNetworksParts } from "./service/node-networks.ts";
 import type { SandboxDoors } from "./sandbox/doors.ts";
@@ -27,6 +28,11 @@ const HERE = { env: process.env, uid: process.getuid?.() ?? 0 };
 const host: CliHost = {
   version: (JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { readonly version: string }).version,
   open: openHere,
+  openClient: openClientHere,
+  mcp: async ({ sandbox, mayCommit, ...request }) => {
+    const { serveMcpStdio } = await import("./mcp/stdio.ts");
+    await serveMcpStdio({ ...request, settings: { sandbox, mayCommit }, version: host.version });
+  },
   localServer: findServer,
   serve: serveHere,
   serverConfig: describeConfigHere,
@@ -151,6 +157,37 @@ function hostTools(buildDir: string, { templates: { mirror }, git }: ServerConfi
       await debootstrap({ ...request, ...(mirror === null ? {} : { mirror }) });
     },
   };
+}
+
+/** A client over a data directory that no server has: what it is told lies in a database that goes when this process ends. */
+async function openClientHere({ dataDir }: Pick<OpenOptions, "dataDir">): Promise<ClientHere> {
+  demandLinux();
+  const [{ openDataDir, nodeIdOf }, { openStore }, { openService }, { localClient }, { ServerMetrics }, { systemClock: clock }, { config }] =
+    await Promise.all([
+      import("./sandbox/data-dir.ts"),
+      import("./store/store.ts"),
+      import("./service/service.ts"),
+      import("./service/local-client.ts"),
+      import("./server/metrics.ts"),
+      import("./base/clock.ts"),
+      readConfigHere({ flags: [], ...(dataDir === undefined ? {} : { dataDir }) }),
+    ]);
+  await using parts = new AsyncDisposableStack();
+  const data = openDataDir({ ...HERE, ...(dataDir === undefined ? {} : { path: dataDir }) });
+  const own = mkdtempSync(join(tmpdir(), "corral-client-"));
+  parts.defer(() => rmSync(own, { recursive: true, force: true }));
+  const store = parts.use(await openStore({ kind: "sqlite", file: join(own, "corral.db"), ...config.store.sqlite }));
+  const { codebases, stored } = await codebasesHere(join(own, "codebases"), config.quotas.codebaseBytes, { store, clock });
+  const nodeId = nodeIdOf(data);
+  const { box, networks } = await networksHere(data, { store, nodeId, clock, ceiling: config.network.ceiling as NetworkPolicy });
+  parts.use(networks);
+  const corral = parts.use(await openHere({ dataDir: data.root, stored, doors: networks.doors }));
+  const [{ quotas }, meter] = [config, new ServerMetrics(data.root)];
+  const tools = hostTools(join(own, "building"), config);
+  const service = parts.use(await openService({ corral, store, clock, nodeId, codebases, host: tools, quotas, meter, box, networks }));
+  const { token } = await store.tokens.issue({ ownerId: "admin", scope: "admin", name: "this process", now: clock.wallMs() });
+  const owned = parts.move();
+  return { client: localClient(service, token), policies: corral.policies, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
 /** A server over a data directory, with every part that it owns; they end in the other order. */

@@ -24,7 +24,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   service: ["api", "base", "policy", "store", "codebases", "sandbox", "egress"],
   server: ["api", "base", "policy", "config", "store", "service"],
   sdk: ["api"],
-  cli: ["api", "sdk"],
+  mcp: ["api", "base"],
+  cli: ["api", "base", "sdk"],
 };
 
 /** Packages and parts of Node.js that a room may use; `node:*` is all of Node.js but what `ONLY` keeps back. */
@@ -55,6 +56,7 @@ const MAY_USE: Readonly<Record<string, readonly string[]>> = {
     "zod",
   ],
   sdk: [],
+  mcp: ["node:*", "@modelcontextprotocol/server", "@modelcontextprotocol/node", "zod"],
   cli: ["node:*", "commander", "@clack/prompts"],
 };
 

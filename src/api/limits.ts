@@ -282,3 +282,18 @@ export const EGRESS_RATES: readonly { readonly upToBytes: number; readonly bytes
 export const EGRESS_FASTEST = { bytesPerSecond: 100_000_000 };
 /** One text of a session or a canon: an input, a reply, a receipt, bytes. */
 export const LOOM_MAX_BLOB_BYTES = 32 * 1024 ** 2;
+
+
+/** Calls of one MCP session that run at once. */
+export const MAX_MCP_CALLS = 64;
+/** Life of an MCP session's sandbox after its last call, and of a session over HTTP after its last request. */
+export const MCP_IDLE_MS = 30 * 60 * 1000;
+/** Sessions over HTTP: of one key, and of all. */
+export const MAX_MCP_SESSIONS_OF_KEY = 32;
+export const MAX_MCP_SESSIONS = 1_000;
+/** One message of an MCP client. */
+export const MAX_MCP_BODY_BYTES = 4 * 1024 ** 2;
+/** Of a program's output, or of a file, in one answer of a tool: what a model can read, with room to spare. */
+export const MCP_TEXT_BYTES = 256 * 1024;
+/** An image in one answer of a tool. */
+export const MCP_IMAGE_BYTES = 4 * 1024 ** 2;

@@ -5,12 +5,13 @@ import { type Argument, Command, CommanderError, Option } from "commander";
 import type { Corral } from "../api/corral.ts";
 import { errorCode } from "../api/errors.ts";
 import { DEFAULT_PORT } from "../api/limits.ts";
+import type { McpOptions } from "./commands/mcp.ts";
 import type { ServeOptions } from "./commands/serve.ts";
 import type { DeltaHolder } from "./delta-id.ts";
 import { addContent } from "./content-commands.ts";
 import { EXIT_CORRAL, EXIT_FAILED, EXIT_OK, EXIT_USAGE } from "./exit-codes.ts";
 import type { BenchRequest, CliHost } from "./host.ts";
-import { inert } from "./inert.ts";
+import { inert } from "../base/inert.ts";
 import { addNouns } from "./noun-commands.ts";
 import type { RawRunOptions } from "./run-options.ts";
 import { repeatable } from "./repeatable.ts";
@@ -70,6 +71,7 @@ function program(session: Session): Command {
   addPolicy(corral, session);
   addNouns(corral, session);
   addContent(corral, session);
+  addMcp(corral, session);
   addDoctor(corral, session);
   addRest(corral, session);
   return corral;
@@ -279,6 +281,33 @@ function addDoctor(corral: Command, session: Session): void {
       }
       const { doctor } = await import("./commands/doctor.ts");
       session.exitCode = await withCorral(session, options, (client) => doctor(client, options));
+    });
+}
+
+function addMcp(corral: Command, session: Session): void {
+  corral
+    .command("mcp")
+    .summary("give an MCP client tools over a sandbox of its own")
+    .description(
+      "Speak the Model Context Protocol on stdin and stdout. The client gets one sandbox, made when it first needs it and gone when it leaves.",
+    )
+    .argument("[DIR]", "directory that the tools see at /workspace (default: an empty one)")
+    .option("--codebase <id>", "a stored codebase of the server instead, ID or ID@VERSION")
+    .option("--template <id>", "its root file system, as `template list` tells it (default: this machine's programs)")
+    .option("--policy <policy>", "preset or policy file (default: agent-safe over a directory, else full-access)")
+    .option("--allow-write <glob>", "also allow writing here; repeat it for more (hidden paths stay hidden)", repeatable)
+    .option("--hide <glob>", "hide these paths; repeat it for more", repeatable)
+    .addOption(new Option("--runtime <runtime>", "what contains the processes").choices(["native", "bwrap"]))
+    .option("--memory <size>", "memory limit: 512M, 2G")
+    .option("--env <pair>", "NAME=VALUE for every command in it; repeat it for more", repeatable)
+    .option("--net <presets>", "what it may reach outside, by preset: npm,pypi (default: nothing)")
+    .option("--allow <host>", "HOST, HOST:PORT or RANGE:PORT that it may reach; repeat it for more", repeatable)
+    .option("--allow-commit", "let the client write its changes into the codebase (else they end with its sandbox)")
+    .option("--server <url>", "the server (default: CORRAL_URL, else the one over the data directory, else none); its key is in CORRAL_KEY")
+    .addOption(dataOption())
+    .action(async (dir: string | undefined, options: McpOptions) => {
+      const { mcp } = await import("./commands/mcp.ts");
+      session.exitCode = await mcp(dir, options, session.host);
     });
 }
 

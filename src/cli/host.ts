@@ -2,8 +2,10 @@
 // Types alone. Invariant: commands see a `Corral`, never how it is built.
 
 import type { AttackReport, AttackRequest } from "../api/attack.ts";
+import type { Client } from "../api/client.ts";
 import type { Corral } from "../api/corral.ts";
 import type { NetworkVerdict } from "../api/network.ts";
+import type { CreateSandboxBody } from "../api/server.ts";
 
 export interface OpenOptions {
   /** As given with `--data`; absent = the default place. */
@@ -50,9 +52,29 @@ export interface LocalServer {
   readonly key: string;
 }
 
+/** A client of this process alone; its sandboxes end with it, and so does all that it was told. */
+export interface ClientHere extends AsyncDisposable {
+  readonly client: Client;
+  readonly policies: Pick<Corral["policies"], "load">;
+}
+
+export interface McpRequest {
+  readonly client: Client;
+  /** What the client's sandbox is made with. */
+  readonly sandbox: CreateSandboxBody;
+  readonly mayCommit: boolean;
+  /** This process was asked to end. */
+  readonly signal: AbortSignal;
+  readonly onError: (error: Error) => void;
+}
+
 export interface CliHost {
   readonly version: string;
   open(options: OpenOptions): Promise<Corral>;
+  /** Only where no server runs. */
+  openClient(options: Pick<OpenOptions, "dataDir">): Promise<ClientHere>;
+  /** Speaks MCP on stdin and stdout until the client is gone. */
+  mcp(request: McpRequest): Promise<void>;
   /** `undefined` when none runs. */
   localServer(options: OpenOptions): Promise<LocalServer | undefined>;
   serve(request: ServeRequest): Promise<RunningServer>;

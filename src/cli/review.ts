@@ -4,7 +4,7 @@
 import { isCancel, select } from "@clack/prompts";
 import type { Corral } from "../api/corral.ts";
 import type { Change, Refusal } from "../api/sandbox.ts";
-import { inert, inertLines } from "./inert.ts";
+import { inert, inertLines } from "../base/inert.ts";
 import { changeLines, coloured, paint } from "./summary.ts";
 
 export type Decision = { readonly kind: "accept"; readonly paths?: readonly string[] } | { readonly kind: "keep" | "discard" | "left" };

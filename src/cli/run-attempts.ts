@@ -2,7 +2,7 @@
 // Invariant: what it keeps is bounded, and what came from inside is inert.
 
 import type { NetworkVerdict } from "../api/network.ts";
-import { inert } from "./inert.ts";
+import { inert } from "../base/inert.ts";
 
 const MOST = 20;
 const TLS_PORT = 443;

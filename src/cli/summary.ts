@@ -2,7 +2,7 @@
 // Invariant: every line is inert and its own; a long list is cut and says so.
 
 import type { Change, CommitResult, Refusal } from "../api/sandbox.ts";
-import { inert } from "./inert.ts";
+import { inert } from "../base/inert.ts";
 import { formatCount } from "./units.ts";
 
 const LINES_SHOWN = 60;

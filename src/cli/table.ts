@@ -1,6 +1,6 @@
 // Columns of text for people. Invariant: every cell is inert and on one line; widths are counted in characters.
 
-import { inert } from "./inert.ts";
+import { inert } from "../base/inert.ts";
 
 /** Lines of left-aligned columns, two spaces between, the last one not padded. Ends with a newline unless there is nothing. */
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {

@@ -3,7 +3,7 @@
 
 import { errorCode } from "../api/errors.ts";
 import type { PolicyProblem } from "../api/policy.ts";
-import { inert } from "./inert.ts";
+import { inert } from "../base/inert.ts";
 
 /** Problems of a policy file that are shown with the error; `corral policy lint` shows all. */
 const PROBLEMS_SHOWN = 5;

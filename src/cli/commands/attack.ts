@@ -4,7 +4,7 @@
 import { ATTACK_CLASSES, ATTACK_RESULTS, type AttackReport, type AttackRow } from "../../api/attack.ts";
 import { EXIT_FAILED, EXIT_OK, EXIT_SIGNAL } from "../exit-codes.ts";
 import type { CliHost } from "../host.ts";
-import { inert } from "../inert.ts";
+import { inert } from "../../base/inert.ts";
 import { interruption } from "../interrupt.ts";
 import { print } from "../streams.ts";
 import { coloured, paint } from "../summary.ts";

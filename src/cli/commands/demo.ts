@@ -8,7 +8,7 @@ import type { Change, ExecResult } from "../../api/sandbox.ts";
 import { copyProject, fingerprint, makeHistory, secretsOf } from "../demo-project.ts";
 import { EXIT_CORRAL, EXIT_FAILED, EXIT_OK } from "../exit-codes.ts";
 import type { CliHost, DemoRequest } from "../host.ts";
-import { inertLines } from "../inert.ts";
+import { inertLines } from "../../base/inert.ts";
 import { coloured, paint } from "../summary.ts";
 import { tellError } from "../tell.ts";
 

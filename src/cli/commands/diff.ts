@@ -3,7 +3,7 @@
 
 import { type DeltaHolder, deltaId, deltaPaths, describeKept } from "../delta-id.ts";
 import { EXIT_OK } from "../exit-codes.ts";
-import { inert, inertLines } from "../inert.ts";
+import { inert, inertLines } from "../../base/inert.ts";
 import { colourDiff } from "../review.ts";
 import { print } from "../streams.ts";
 import { changeLines, coloured, tally } from "../summary.ts";

@@ -3,7 +3,7 @@
 
 import type { CensusEntry, Corral, DoctorFinding, DoctorReport } from "../../api/corral.ts";
 import { EXIT_FAILED, EXIT_OK } from "../exit-codes.ts";
-import { inert } from "../inert.ts";
+import { inert } from "../../base/inert.ts";
 import { print } from "../streams.ts";
 import { coloured, paint } from "../summary.ts";
 

@@ -4,7 +4,7 @@
 import type { Corral } from "../../api/corral.ts";
 import type { Policy, PolicyProblem } from "../../api/policy.ts";
 import { EXIT_FAILED, EXIT_OK } from "../exit-codes.ts";
-import { inert, inertLines } from "../inert.ts";
+import { inert, inertLines } from "../../base/inert.ts";
 import { print } from "../streams.ts";
 
 export interface PolicyOptions {

@@ -2,7 +2,7 @@
 
 import type { Client } from "../../api/client.ts";
 import { EXIT_OK } from "../exit-codes.ts";
-import { inertLines } from "../inert.ts";
+import { inertLines } from "../../base/inert.ts";
 import { print } from "../streams.ts";
 import { sandboxId } from "./sandboxes.ts";
 

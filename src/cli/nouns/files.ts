@@ -5,7 +5,7 @@ import type { Client } from "../../api/client.ts";
 import { CorralError } from "../../api/errors.ts";
 import type { FileEntry } from "../../api/files.ts";
 import { EXIT_OK } from "../exit-codes.ts";
-import { inert } from "../inert.ts";
+import { inert } from "../../base/inert.ts";
 import { everyItem } from "../pages.ts";
 import { print, sinkOf } from "../streams.ts";
 import { table } from "../table.ts";

@@ -6,7 +6,7 @@ import type { Client } from "../../api/client.ts";
 import { CorralError } from "../../api/errors.ts";
 import type { EgressResource, NetworkPolicy } from "../../api/network.ts";
 import { EXIT_OK } from "../exit-codes.ts";
-import { inert } from "../inert.ts";
+import { inert } from "../../base/inert.ts";
 import { readNetwork, wordOf } from "../network-words.ts";
 import { everyItem } from "../pages.ts";
 import { print } from "../streams.ts";

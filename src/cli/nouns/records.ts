@@ -4,7 +4,7 @@ import type { AuditResource } from "../../api/audit.ts";
 import type { Client } from "../../api/client.ts";
 import type { EventResource } from "../../api/events.ts";
 import { EXIT_OK } from "../exit-codes.ts";
-import { inert } from "../inert.ts";
+import { inert } from "../../base/inert.ts";
 import { interruption } from "../interrupt.ts";
 import { everyItem } from "../pages.ts";
 import { print } from "../streams.ts";

@@ -16,6 +16,14 @@ export function inertLines(text: string): string {
   return text.replace(ACTIVE, (character) => (character === "\n" || character === "\t" ? character : spell(character)));
 }
 
+/** JSON of a value: still JSON, and no character of any string in it acts. */
+export function inertJson(value: unknown): string {
+  return JSON.stringify(value).replace(ACTIVE, (character) => {
+    const units = Array.from({ length: character.length }, (_unused, at) => character.charCodeAt(at).toString(16).padStart(4, "0"));
+    return units.map((unit) => `\\u${unit}`).join("");
+  });
+}
+
 function spell(character: string): string {
   const code = character.codePointAt(0) ?? 0;
   if (code < 0x100) return `\\x${code.toString(16).padStart(2, "0")}`;
