@@ -162,16 +162,23 @@ function hostTools(buildDir: string, { templates: { mirror }, git }: ServerConfi
 /** A client over a data directory that no server has: what it is told lies in a database that goes when this process ends. */
 async function openClientHere({ dataDir }: Pick<OpenOptions, "dataDir">): Promise<ClientHere> {
   demandLinux();
-  const [{ openDataDir, nodeIdOf }, { openStore }, { openService }, { localClient }, { ServerMetrics }, { systemClock: clock }, { config }] =
-    await Promise.all([
-      import("./sandbox/data-dir.ts"),
-      import("./store/store.ts"),
-      import("./service/service.ts"),
-      import("./service/local-client.ts"),
-      import("./server/metrics.ts"),
-      import("./base/clock.ts"),
-      readConfigHere({ flags: [], ...(dataDir === undefined ? {} : { dataDir }) }),
-    ]);
+  const [
+    { openDataDir, nodeIdOf },
+    { openStore },
+    { openService },
+    { localClient },
+    { ServerMetrics },
+    { systemClock: clock },
+    { config },
+  ] = await Promise.all([
+    import("./sandbox/data-dir.ts"),
+    import("./store/store.ts"),
+    import("./service/service.ts"),
+    import("./service/local-client.ts"),
+    import("./server/metrics.ts"),
+    import("./base/clock.ts"),
+    readConfigHere({ flags: [], ...(dataDir === undefined ? {} : { dataDir }) }),
+  ]);
   await using parts = new AsyncDisposableStack();
   const data = openDataDir({ ...HERE, ...(dataDir === undefined ? {} : { path: dataDir }) });
   const own = mkdtempSync(join(tmpdir(), "corral-client-"));
@@ -205,6 +212,7 @@ async function serveHere(request: ServeRequest): Promise<RunningServer> {
     { openLog },
     { ServerMetrics },
     { systemClock: clock },
+    { mcpEndpoint },
   ] = await Promise.all([
     import("./sandbox/data-dir.ts"),
     import("./store/owner-lock.ts"),
@@ -215,6 +223,7 @@ async function serveHere(request: ServeRequest): Promise<RunningServer> {
     import("./server/log.ts"),
     import("./server/metrics.ts"),
     import("./base/clock.ts"),
+    import("./mcp/http.ts"),
   ]);
   await using parts = new AsyncDisposableStack();
   const data = openDataDir({ ...HERE, ...(dataDir === undefined ? {} : { path: dataDir }) });
@@ -240,7 +249,8 @@ async function serveHere(request: ServeRequest): Promise<RunningServer> {
   const tools = hostTools(join(root, "building"), config);
   const { quotas } = config;
   const service = use(await openService({ corral, store, clock, nodeId, codebases, host: tools, quotas, meter: metrics, box, networks }));
-  const { url, localUrl, key } = parts.use(await startServer({ store, service, clock, version: host.version, log, metrics, config }));
+  const mcp = mcpEndpoint(host.version, config);
+  const { url, localUrl, key } = parts.use(await startServer({ store, service, clock, version: host.version, log, metrics, config, mcp }));
   parts.use(await openLocalDoor(localUrl, { root, store, clock, nodeId }));
   answers();
   const owned = parts.move();

@@ -138,6 +138,14 @@ export const serverConfig = z.strictObject({
       snapshotBytes: z.int().min(1).max(Number.MAX_SAFE_INTEGER).default(MAX_SNAPSHOT_BYTES_PER_OWNER),
     })
     .prefault({}),
+  mcp: z
+    .strictObject({
+      /** Names, beside those of the loopback and `listen.host`, that MCP clients may call this server by. */
+      hosts: z.array(z.string().min(1).max(253).toLowerCase()).max(100).default([]),
+      /** Offers clients to write what they changed into the codebase. */
+      commit: z.boolean().default(false),
+    })
+    .prefault({}),
   proxy: z
     .strictObject({
       /** Where ports of sandboxes have hosts of their own: `https://sandboxes.example.com` means `https://3000-sb….sandboxes.example.com`. */

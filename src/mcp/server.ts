@@ -37,7 +37,8 @@ function offerFiles(server: McpServer, session: McpSession): void {
     if (typeof path !== "string") throw new CorralError("request_invalid", "corral://sandbox/… wants the path of one file");
     const at = `/${decodeURIComponent(path).replace(/^\/+/, "")}`;
     const bytes = await session.call(({ sandbox }) => sandbox.files.read(at, { length: MCP_TEXT_BYTES + 1 }));
-    if (bytes.length > MCP_TEXT_BYTES) throw new CorralError("request_too_large", `${at} has over ${MCP_TEXT_BYTES} bytes; read_file reads it in parts`);
+    if (bytes.length > MCP_TEXT_BYTES)
+      throw new CorralError("request_too_large", `${at} has over ${MCP_TEXT_BYTES} bytes; read_file reads it in parts`);
     if (bytes.includes(0)) return { contents: [{ uri: uri.href, blob: Buffer.from(bytes).toString("base64") }] };
     return { contents: [{ uri: uri.href, mimeType: "text/plain", text: decode(bytes) }] };
   });

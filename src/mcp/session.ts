@@ -63,7 +63,10 @@ export class McpSession implements AsyncDisposable {
       if (errorCode(error) !== "sandbox_not_found") throw error;
       // Whoever sees it first takes it down; the next call makes another.
       if (this.#sandbox === making) this.#sandbox = undefined;
-      throw new CorralError("sandbox_not_found", "the sandbox of this session has ended, with all that was in it; the next call begins in a new one");
+      throw new CorralError(
+        "sandbox_not_found",
+        "the sandbox of this session has ended, with all that was in it; the next call begins in a new one",
+      );
     }
   }
 

@@ -23,11 +23,12 @@ export async function serveMcpStdio({ client, settings, version, signal, onError
   // One for the connection, or two where the client first asks what is spoken here: both stand over the one session.
   const handle = serveStdio(() => mcpServerOf(session, version), { onerror: onError });
   const gone = new AbortController();
+  // A client that reads no more is told in the race below; every further answer would fail again.
+  process.stdout.on("error", () => undefined);
   try {
     await Promise.race([
       once(process.stdin, "end", { signal: gone.signal }),
       once(process.stdin, "close", { signal: gone.signal }),
-      // A client that reads no more.
       once(process.stdout, "error", { signal: gone.signal }),
       aborted(signal, gone.signal),
     ]);

@@ -55,7 +55,7 @@ export function offer<Input extends z.ZodObject, Output extends z.ZodObject>(
   server.registerTool(name, { title, description, inputSchema, outputSchema, annotations }, async (given, context) => {
     const { signal } = context.mcpReq;
     const progress = { message: "" };
-    using _telling = tellProgress(context, progress);
+    using _ = tellProgress(context, progress);
     try {
       // The SDK has checked the arguments against `input`; its types do not follow a generic schema.
       const wanted = given as z.output<Input>;
@@ -76,7 +76,8 @@ function told(error: unknown): { readonly code: string; readonly message: string
 }
 
 function tellProgress({ mcpReq }: ServerContext, progress: { readonly message: string }): Disposable {
-  const token = mcpReq._meta?.progressToken;
+  const { _meta: meta } = mcpReq;
+  const token = meta?.progressToken;
   if (token === undefined) return { [Symbol.dispose]: () => undefined };
   let seconds = 0;
   const timer = setInterval(() => {

@@ -29,6 +29,7 @@ import { fileRoutes } from "./routes/files.ts";
 import { metricsRoute } from "./routes/metrics.ts";
 import { contextRoutes } from "./routes/contexts.ts";
 import { codebaseRoutes } from "./routes/codebases.ts";
+import { type McpDoor, mcpRoute } from "./routes/mcp.ts";
 import { isPortHost, leadPortHosts, portHostRoutes } from "./routes/port-hosts.ts";
 import { networkRoutes } from "./routes/networks.ts";
 import { policyRoutes } from "./routes/policies.ts";
@@ -53,6 +54,7 @@ export interface AppParts {
   readonly log: Logger;
   readonly metrics: ServerMetrics;
   readonly upgrades: Upgrades;
+  readonly mcp: McpDoor;
   readonly config: ServerConfig;
   /** Absent: plain HTTP. */
   readonly certificate?: Certificate | undefined;
@@ -143,7 +145,8 @@ function openRoutes(app: ZodApp, parts: AppParts, limits: RateLimits): void {
   });
 }
 
-function keyedRoutes(keyed: ZodApp, { service, metrics, config }: AppParts, proxy: PortProxy): void {
+function keyedRoutes(keyed: ZodApp, { service, metrics, config, mcp }: AppParts, proxy: PortProxy): void {
+  mcpRoute(keyed, service, mcp);
   if (config.metrics.port === null) metricsRoute(keyed, metrics);
   void keyed.register(
     (plain, _options, done) => {

@@ -13,6 +13,7 @@ import type { Service } from "../service/service.ts";
 import type { Store } from "../store/store.ts";
 import { buildApp } from "./app.ts";
 import { answerMetrics } from "./routes/metrics.ts";
+import type { McpDoor } from "./routes/mcp.ts";
 import { answerBroken, createListener, readCertificate } from "./listener.ts";
 import type { ServerMetrics } from "./metrics.ts";
 import { Upgrades } from "./upgrade.ts";
@@ -39,6 +40,7 @@ export interface ServeParts {
   readonly log: Logger;
   /** That the service counts in. */
   readonly metrics: ServerMetrics;
+  readonly mcp: McpDoor;
 }
 
 export async function startServer(parts: ServeParts): Promise<Serving> {

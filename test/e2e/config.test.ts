@@ -16,6 +16,7 @@ import { postgresMissing } from "../fixtures/postgres.ts";
 import { gitHere, importedFrom } from "../fixtures/git-here.ts";
 import { keyed, waiting } from "../fixtures/numbers-here.ts";
 import { listenInside } from "../fixtures/inside.ts";
+import { MCP_EFFECTS } from "../fixtures/mcp-effects.ts";
 import { QUOTA_EFFECTS } from "../fixtures/quota-effects.ts";
 import { type ServerHere, startServerHere } from "../fixtures/server-here.ts";
 import { endPostgres, STORE_EFFECTS } from "../fixtures/store-effects.ts";
@@ -125,6 +126,7 @@ const EFFECTS: Readonly<Record<string, () => Promise<void>>> = {
     ]);
   },
   ...STORE_EFFECTS,
+  ...MCP_EFFECTS,
   ...QUOTA_EFFECTS,
   "proxy.origin": async () => {
     await using server = await startServerHere({ "proxy.origin": "http://boxes.example" });

@@ -36,7 +36,10 @@ export async function mcp(dir: string | undefined, options: McpOptions, host: Cl
   const call = { mayCommit: options.allowCommit === true, signal: asked.signal, onError: tellError };
   if (await isElsewhere(options, host)) {
     if (options.policy?.includes("/") === true || (options.allowWrite ?? options.hide) !== undefined)
-      throw new CorralError("request_invalid", "a server takes the name of a preset; policy files, --allow-write and --hide are for runs without one");
+      throw new CorralError(
+        "request_invalid",
+        "a server takes the name of a preset; policy files, --allow-write and --hide are for runs without one",
+      );
     await host.mcp({ ...call, sandbox: { ...sandbox, ...policyName(options) }, client: await chooseServer(options, host) });
     return EXIT_OK;
   }
@@ -80,6 +83,7 @@ function bodyOf(dir: string | undefined, { codebase, template, runtime, memory, 
 function codebaseOf(word: string): NonNullable<CreateSandboxBody["codebase"]> {
   const [id = "", version] = word.split("@", 2);
   if (version === undefined) return { id };
-  if (!/^[1-9]\d{0,8}$/.test(version)) throw new CorralError("request_invalid", `--codebase: expected ID or ID@VERSION, got ${JSON.stringify(word)}`);
+  if (!/^[1-9]\d{0,8}$/.test(version))
+    throw new CorralError("request_invalid", `--codebase: expected ID or ID@VERSION, got ${JSON.stringify(word)}`);
   return { id, version: Number(version) };
 }

@@ -47,7 +47,15 @@ export const sandboxDiff: Tool<typeof diffInput, typeof diffOutput> = {
   },
 };
 
-function toldChange({ path, kind, flag }: { readonly path: string; readonly kind: string; readonly flag?: string }): z.input<typeof change> {
+function toldChange({
+  path,
+  kind,
+  flag,
+}: {
+  readonly path: string;
+  readonly kind: string;
+  readonly flag?: string;
+}): z.input<typeof change> {
   return { path, kind, ...(flag === undefined ? {} : { flag }) };
 }
 
@@ -84,7 +92,11 @@ export const sandboxCommit: Tool<typeof commitInput, typeof commitOutput> = {
   hints: { readOnly: false, destructive: true },
   run: async ({ paths: only, partial }, { sandbox, signal }) => {
     // SAFETY: `acceptFlagged` stays off: a model cannot accept for a person what will run outside of the sandbox.
-    const { committed, refused, conflicts, counts } = await sandbox.delta.commit({ partial, signal, ...(only === undefined ? {} : { paths: only }) });
+    const { committed, refused, conflicts, counts } = await sandbox.delta.commit({
+      partial,
+      signal,
+      ...(only === undefined ? {} : { paths: only }),
+    });
     return {
       data: {
         committed: committed.slice(0, MAX_TOLD).map(toldChange),

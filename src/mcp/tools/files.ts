@@ -104,14 +104,16 @@ const editOutput = z.strictObject({ path: z.string(), size, replaced: z.number()
 export const editFile: Tool<typeof editInput, typeof editOutput> = {
   name: "edit_file",
   title: "Replace text in a file",
-  description: "Replaces one text in a file of the sandbox by another, exactly. Nothing is changed when it is not there, or more than once.",
+  description:
+    "Replaces one text in a file of the sandbox by another, exactly. Nothing is changed when it is not there, or more than once.",
   input: editInput,
   output: editOutput,
   hints: { readOnly: false, destructive: true },
   run: async ({ path: wanted, old_text, new_text, replace_all }, { sandbox, signal }) => {
     const at = insidePath(wanted);
     const before = await sandbox.files.read(at, { length: MAX_MCP_BODY_BYTES + 1, signal });
-    if (before.length > MAX_MCP_BODY_BYTES) throw new CorralError("request_too_large", `a file of over ${MAX_MCP_BODY_BYTES} bytes takes shell_execute to edit`);
+    if (before.length > MAX_MCP_BODY_BYTES)
+      throw new CorralError("request_too_large", `a file of over ${MAX_MCP_BODY_BYTES} bytes takes shell_execute to edit`);
     // Bytes, not characters: what is no UTF-8 elsewhere in the file stays what it is.
     const parts = split(Buffer.from(before), Buffer.from(old_text));
     const places = parts.length - 1;
@@ -141,7 +143,13 @@ const listInput = z.strictObject({
 });
 const listOutput = z.strictObject({
   entries: z.array(
-    z.strictObject({ name: z.string(), type: z.enum(["file", "dir", "link", "other"]), size: z.number(), modifiedAt: z.string(), target: z.string().optional() }),
+    z.strictObject({
+      name: z.string(),
+      type: z.enum(["file", "dir", "link", "other"]),
+      size: z.number(),
+      modifiedAt: z.string(),
+      target: z.string().optional(),
+    }),
   ),
   next: z.string().optional().describe("There are more: ask again with this cursor"),
 });

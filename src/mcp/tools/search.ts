@@ -29,20 +29,33 @@ type Match = z.output<typeof output>["matches"][number];
 export const searchFiles: Tool<typeof input, typeof output> = {
   name: "search_files",
   title: "Search in files",
-  description: "Finds the lines of text files in the sandbox that fit a pattern. Version control's own files and installed packages are left out.",
+  description:
+    "Finds the lines of text files in the sandbox that fit a pattern. Version control's own files and installed packages are left out.",
   input,
   output,
   hints: { readOnly: true },
   run: async (request, { sandbox, signal }) => {
     const flags = ["-rnIHZ", request.literal ? "-F" : "-E", ...(request.ignoreCase ? ["-i"] : [])];
     const only = request.include === undefined ? [] : [`--include=${request.include}`];
-    const command = ["grep", ...flags, ...only, "--exclude-dir=.git", "--exclude-dir=node_modules", "-e", request.pattern, "--", insidePath(request.path)];
+    const command = [
+      "grep",
+      ...flags,
+      ...only,
+      "--exclude-dir=.git",
+      "--exclude-dir=node_modules",
+      "-e",
+      request.pattern,
+      "--",
+      insidePath(request.path),
+    ];
     const result = await sandbox.exec({ command, timeoutMs: SEARCH_MS, outputBytes: MCP_TEXT_BYTES, signal });
     // 1: nothing was found. A part that could not be read makes it 2, also where other parts have matches.
     if (result.exitCode === 2 && result.stdout.length === 0)
       throw new CorralError("request_invalid", `grep: ${outputText(result.stderr).split("\n", 1)[0] ?? "failed"}`);
     const found = parse(result.stdout);
-    return { data: { matches: found.slice(0, request.limit), truncated: result.timedOut || result.truncated || found.length > request.limit } };
+    return {
+      data: { matches: found.slice(0, request.limit), truncated: result.timedOut || result.truncated || found.length > request.limit },
+    };
   },
 };
 
