@@ -283,7 +283,6 @@ export const EGRESS_FASTEST = { bytesPerSecond: 100_000_000 };
 /** One text of a session or a canon: an input, a reply, a receipt, bytes. */
 export const LOOM_MAX_BLOB_BYTES = 32 * 1024 ** 2;
 
-
 /** Calls of one MCP session that run at once. */
 export const MAX_MCP_CALLS = 64;
 /** Life of an MCP session's sandbox after its last call, and of a session over HTTP after its last request. */
