@@ -18,7 +18,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   runtime: ["api", "base", "policy", "view"],
   sandbox: ["api", "base", "policy", "view", "runtime", "egress"],
   egress: ["api", "base"],
-  attack: ["api", "base", "runtime", "sandbox"],
+  attack: ["api", "base", "egress", "runtime", "sandbox"],
   config: ["api", "base"],
   loom: ["api", "base", "store"],
   service: ["api", "base", "policy", "store", "codebases", "sandbox", "egress"],

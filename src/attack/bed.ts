@@ -22,7 +22,8 @@ import { openNativeRuntime } from "../runtime/native/runtime.ts";
 import { filterArch, seccompProgram } from "../runtime/seccomp/filter.ts";
 import { runUnconfined } from "../runtime/unconfined.ts";
 import { type HostCorral, openLocalCorral } from "../sandbox/corral.ts";
-import type { Bed } from "./row.ts";
+import { EgressLab } from "./egress-lab.ts";
+import { type Bed, NET_SECRET } from "./row.ts";
 
 const PROGRAMS = ["calls", "doors", "resource"] as const;
 /** First id of the sandboxes of attempts as root: nobody else's, neither those of other sandboxes nor of what fetches for them. */
@@ -56,19 +57,22 @@ export async function openBed(place: BedPlace): Promise<OpenBed> {
   const codebase = makeCodebase(join(top, "codebase"), built);
   const flag = join(top, "flag");
   writeFileSync(flag, randomBytes(16).toString("hex"), { mode: 0o600 });
+  const net = new EgressLab();
+  const doors = net.doors({ [NET_SECRET.name]: NET_SECRET.value });
   const corrals = new Map<string, Promise<HostCorral>>();
   const corralFor = (weaken: readonly number[]): Promise<HostCorral> => {
     const key = weaken.join(",");
     const { env, uid } = place;
     const dataDir = join(top, `data-${key || "whole"}`);
-    const open =
-      corrals.get(key) ?? openLocalCorral({ guestFile: join(place.buildDir, "corral-guest"), env, uid, dataDir, weaken, idBase: ID_BASE });
+    const guestFile = join(place.buildDir, "corral-guest");
+    const open = corrals.get(key) ?? openLocalCorral({ guestFile, env, uid, dataDir, weaken, doors, idBase: ID_BASE });
     corrals.set(key, open);
     return open;
   };
   const dispose = async (): Promise<void> => {
     for (const corral of await Promise.allSettled(corrals.values()))
       if (corral.status === "fulfilled") await corral.value[Symbol.asyncDispose]();
+    await net[Symbol.asyncDispose]();
     await remove(top, join(place.buildDir, "corral-guest"));
   };
   const corral = await corralFor([]).catch(async (error: unknown) => {
@@ -77,7 +81,7 @@ export async function openBed(place: BedPlace): Promise<OpenBed> {
   });
   return {
     corral,
-    forRow: (id, runtime) => bedOf({ runtime, scratch: scratchOf(top, `${id}-${runtime}`), codebase, programs: built, corralFor }),
+    forRow: (id, runtime) => bedOf({ runtime, scratch: scratchOf(top, `${id}-${runtime}`), codebase, programs: built, corralFor, net }),
     flags: () => flagsOf(flag, codebase),
     [Symbol.asyncDispose]: dispose,
   };
@@ -89,12 +93,14 @@ interface BedFacts {
   readonly codebase: string;
   readonly programs: string;
   readonly corralFor: (weaken: readonly number[]) => Promise<HostCorral>;
+  readonly net: EgressLab;
 }
 
 function bedOf(facts: BedFacts): Bed {
   return {
     runtime: facts.runtime,
     scratch: facts.scratch,
+    net: facts.net,
     program: (name) => join(facts.programs, name),
     async open(options = {}) {
       const corral = await facts.corralFor(options.weaken ?? []);
@@ -108,6 +114,7 @@ function bedOf(facts: BedFacts): Bed {
         },
         runtime: facts.runtime,
         ...(options.limits === undefined ? {} : { limits: options.limits }),
+        ...(options.network === undefined ? {} : { network: options.network }),
       });
     },
     outside: runUnconfined,

@@ -5,6 +5,10 @@ import { strict as assert } from "node:assert";
 import type { Bed, CallRow, SecurityRow } from "./row.ts";
 import { isCallRow } from "./row.ts";
 import { DOOR_STORIES } from "./rows/door-stories.ts";
+import { EGRESS_INSIDE } from "./rows/egress-inside.ts";
+import { EGRESS_RULES } from "./rows/egress-rules.ts";
+import { EGRESS_SECRETS } from "./rows/egress-secrets.ts";
+import { EGRESS_WIRE } from "./rows/egress-wire.ts";
 import { FILE_STORIES } from "./rows/file-stories.ts";
 import { KERNEL_ROWS } from "./rows/kernel.ts";
 import { NETWORK_STORIES } from "./rows/network-stories.ts";
@@ -21,6 +25,10 @@ export const CATALOGUE: readonly SecurityRow[] = [
   ...KERNEL_ROWS,
   ...FILE_STORIES,
   ...NETWORK_STORIES,
+  ...EGRESS_RULES,
+  ...EGRESS_WIRE,
+  ...EGRESS_SECRETS,
+  ...EGRESS_INSIDE,
 ];
 
 /** The inside half. Throws when the attempt reached something, naming it. Returns the distinct answers of a list of calls. */

@@ -12,12 +12,14 @@ import type { SecurityRow } from "./row.ts";
 export type Control = (row: SecurityRow) => Promise<string | undefined>;
 
 const TOLD_LENGTH = 300;
+/** Of an attempt, and of a control. */
+const LONGEST_MS = 120_000;
 
 /** Each control is proved once, on `runtime`, and remembered: it tells of the attempt, not of a runtime. */
 export function controls(bed: OpenBed, runtime: RuntimeName): Control {
   const known = new Map<string, Promise<string | undefined>>();
   return (row) => {
-    const asked = known.get(row.id) ?? demandControl(row, bed.forRow(`control-${row.id}`, runtime)).then(() => undefined, told);
+    const asked = known.get(row.id) ?? inTime(demandControl(row, bed.forRow(`control-${row.id}`, runtime))).then(() => undefined, told);
     known.set(row.id, asked);
     return asked;
   };
@@ -35,7 +37,7 @@ export async function judge(row: SecurityRow, runtime: RuntimeName, { bed, contr
   const facts = rowFacts(row, runtime);
   if (row.runtimes !== undefined && !row.runtimes.includes(runtime)) return skipped(row, runtime, `does not apply to ${runtime}`);
   const before = bed.flags();
-  const tried = await demandHeld(row, bed.forRow(row.id, runtime)).then(
+  const tried = await inTime(demandHeld(row, bed.forRow(row.id, runtime))).then(
     (met) => ({ met }),
     (error: unknown) => ({ error }),
   );
@@ -82,7 +84,19 @@ export function skipped(row: SecurityRow, runtime: RuntimeName, reason: string):
 
 function rowFacts(row: SecurityRow, runtime: RuntimeName): Pick<AttackRow, "id" | "class" | "runtime" | "engine" | "door" | "user"> {
   const kind = row.id.slice(0, row.id.indexOf("/")) as AttackRow["class"];
-  return { id: row.id, class: kind, runtime, engine: "kernel", door: row.door ?? "exec", user: "user" };
+  const door = row.onServer === true ? "-" : (row.door ?? "exec");
+  return { id: row.id, class: kind, runtime: row.onServer === true ? "server" : runtime, engine: "kernel", door, user: "user" };
+}
+
+/** Throws when it takes too long: whoever waits for ever has not been refused. */
+async function inTime<T>(act: Promise<T>): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new Error(`no end after ${LONGEST_MS / 1_000} s`)), LONGEST_MS);
+  try {
+    return await Promise.race([act, promise]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** What was thrown, on one line. */

@@ -42,13 +42,6 @@ export const PLANNED: readonly Planned[] = [
   ),
   ...planned("transfer", "no row yet", "inside-lists"),
   ...planned(
-    "egress",
-    `${SUITE} (src/egress, test/e2e)`,
-    `metadata host-spellings rebinding request-smuggle sni-mismatch connect-other path-tricks redirect-away secret-seen secret-elsewhere
-     flood-out live-cut`,
-  ),
-  ...planned("egress", `${SUITE} (test/conformance)`, "relay-from-outside ignore-proxy"),
-  ...planned(
     "control",
     `${SUITE} (test/e2e, test/conformance/client, src/runtime)`,
     `no-token silent-fallback foreign-id token-scope signed-url idempotent-create races quota-parallel injection pattern-bomb outbound-url

@@ -2,8 +2,10 @@
 // Invariant: a row holds only when the attempt met its result inside AND its control shows that the attempt works where nothing protects.
 
 import type { AttackClass } from "../api/attack.ts";
+import type { NetworkPolicy } from "../api/network.ts";
 import type { Policy } from "../api/policy.ts";
 import type { RuntimeName, Sandbox, SandboxLimits } from "../api/sandbox.ts";
+import type { EgressLab } from "./egress-lab.ts";
 
 /**
  * How a control proves that the attempt can succeed: `plain` unsandboxed; `gate` a harmless call past the same permission check answers
@@ -12,12 +14,26 @@ import type { RuntimeName, Sandbox, SandboxLimits } from "../api/sandbox.ts";
  */
 export type ControlKind = "plain" | "gate" | `weak:${number}` | "twin" | "planted" | "naive" | "accept";
 
+export interface BedOptions {
+  readonly dir?: string;
+  readonly policy?: Policy;
+  readonly limits?: SandboxLimits;
+  /** With it every sandbox holds a placeholder of `NET_SECRET`. */
+  readonly network?: NetworkPolicy;
+  readonly weaken?: readonly number[];
+}
+
+/** The secret of sandboxes with a network. */
+export const NET_SECRET = { name: "API_TOKEN", value: "s3cr3t/canary+value==0123456789" } as const;
+
 /** Where attempts are made: sandboxes of one runtime, and the programs of src/attack/programs. */
 export interface Bed {
   readonly runtime: RuntimeName;
   /** A directory of the host that this row alone uses. */
   readonly scratch: string;
-  open(options?: { dir?: string; policy?: Policy; limits?: SandboxLimits; weaken?: readonly number[] }): Promise<Sandbox>;
+  open(options?: BedOptions): Promise<Sandbox>;
+  /** What sandboxes with a `network` have outside, and what the proxy told of them. */
+  readonly net: EgressLab;
   /** Absolute path on the host of a compiled attempt; it is also in /workspace/.attempts of sandboxes that `open` made without `dir`. */
   program(name: string): string;
   /** Runs argv outside any sandbox, in throwaway namespaces, so that an attempt which succeeds changes nothing that stays. */
@@ -29,6 +45,10 @@ interface RowFacts {
   readonly id: `${AttackClass}/${string}`;
   readonly what: string;
   readonly runtimes?: readonly RuntimeName[];
+  /** Of no runtime: tried once, in no sandbox. */
+  readonly onServer?: true;
+  /** Of SPEC.md, what it proves; absent: that attempts are held. */
+  readonly promise?: string;
   /** Ways in that the attempt tries; default `exec`. */
   readonly door?: string;
   /** What SECURITY.md does not promise and this row shows: the attempt is expected to get through. */

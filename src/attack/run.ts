@@ -42,19 +42,21 @@ export async function attack(place: AttackPlace, request: AttackRequest): Promis
   const machine = await describeMachine(place, bed);
   const [first] = runtimes.filter((name) => machine.runtimes[name]?.startsWith("ok"));
   const control = controls(bed, first ?? "native");
-  const all = runtimes.length * rows.length;
+  const inside = rows.filter(({ onServer }) => onServer !== true);
+  const turns: (readonly [SecurityRow, RuntimeName | undefined])[] = [
+    ...runtimes.flatMap((runtime) => inside.map((row) => [row, runtime] as const)),
+    ...rows.filter(({ onServer }) => onServer === true).map((row) => [row, undefined] as const),
+  ];
   const done: AttackRow[] = [];
   const tell = async (row: AttackRow): Promise<void> => {
     done.push(row);
-    await request.onRow?.(row, done.length, all);
+    await request.onRow?.(row, done.length, turns.length);
   };
-  for (const runtime of runtimes) {
-    for (const row of rows) {
-      const why = request.signal?.aborted === true ? "interrupted" : missing(machine, runtime);
-      await tell(
-        why === undefined ? await judge(row, runtime, { bed, control, weakenings: machine.weakenings }) : skipped(row, runtime, why),
-      );
-    }
+  const court = { bed, control, weakenings: machine.weakenings };
+  for (const [row, on] of turns) {
+    const why = request.signal?.aborted === true ? "interrupted" : on && missing(machine, on);
+    const runtime = on ?? first ?? "native";
+    await tell(why === undefined ? await judge(row, runtime, court) : skipped(row, runtime, why));
   }
   const unbuilt = later.flatMap((one) => (one.onServer ? runtimes.slice(0, 1) : runtimes).map((runtime) => plannedRow(one, runtime)));
   return report(machine, [...done, ...unbuilt]);

@@ -1,15 +1,13 @@
 // The proxy before a network that is made up: plain http, tunnels, names and addresses, what is refused and how it looks.
 
-import { readFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { connect as tlsConnect } from "node:tls";
 import { afterAll, beforeAll, expect } from "vitest";
-import { EgressLab, rest, until } from "../../test/egress-lab.ts";
+import { EgressLab, get, rest, until } from "../attack/egress-lab.ts";
 import { verifies } from "../../test/verifies.ts";
 import type { NetworkPolicy } from "../api/network.ts";
 
 let lab: EgressLab;
-let nextId = 1;
 
 beforeAll(async () => {
   lab = new EgressLab();
@@ -25,17 +23,8 @@ afterAll(async () => {
   await lab[Symbol.asyncDispose]();
 });
 
-async function sandbox(policy: NetworkPolicy): Promise<string> {
-  return await lab.open(`sb-${nextId++}`, lab.state(policy));
-}
-
-async function ask(path: string, request: string, line = "proxy -"): Promise<string> {
-  const socket = lab.enter(path, line);
-  socket.write(Buffer.from(request, "latin1"));
-  return await rest(socket);
-}
-
-const get = (url: string, host: string, more = ""): string => `GET ${url} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n${more}\r\n`;
+const sandbox = (policy: NetworkPolicy): Promise<string> => lab.sandbox(policy);
+const ask = (path: string, request: string, line?: string): Promise<string> => lab.ask(path, request, line);
 
 verifies("egress/allow-list", "plain http goes through the proxy where a rule says so, and is told", async () => {
   const path = await sandbox({ allow: [{ host: "plain.example", ports: [80], tls: false }] });
@@ -93,20 +82,6 @@ verifies("egress/tunnel", "a tunnel carries TLS whose name is the one that was a
   expect(await rest(direct)).toContain("secure /direct");
 });
 
-verifies("egress/fronting", "TLS for another host, for none or for an encrypted one breaks the connection", async () => {
-  const path = await sandbox({ allow: [{ host: "secure.example" }, { host: "plain.example", methods: ["GET"] }] });
-  for (const servername of ["other.example", ""]) {
-    const socket = lab.enter(path, "name secure.example 443 -");
-    const inner = tlsConnect({ socket, servername, rejectUnauthorized: false });
-    inner.on("error", () => inner.destroy());
-    inner.write(get("/", "secure.example"));
-    expect(await rest(inner)).toBe("");
-  }
-  expect(await ask(path, "SSH-2.0-x\r\n", "name secure.example 443 -"), "no TLS where TLS is demanded").toBe("");
-  const told = await lab.told(path, 2);
-  expect(told.map(({ reason }) => reason)).toEqual(expect.arrayContaining(["sni", "tls"]));
-});
-
 verifies("egress/allow-list", "raw bytes pass both ways, half-closed or not, where a rule wants no TLS", async () => {
   const path = await sandbox({
     allow: [
@@ -156,85 +131,6 @@ verifies("server/egress-metrics", "what moved is told once, before anybody asks"
   expect(await ask(path, "ping", "name other.example 7 -")).toBe("");
   expect(news()).toMatchObject({ connections: 1, refused: 1 });
   expect(news()).toBeUndefined();
-});
-
-verifies("egress/never", "no rule reaches a forbidden address, by no way", async () => {
-  const path = await sandbox({
-    open: true,
-    allow: [
-      { cidr: "0.0.0.0/0", ports: "any" },
-      { cidr: "::/0", ports: "any" },
-      { host: "evil.example", ports: "any", tls: false },
-    ],
-  });
-  const before = lab.outside.dialled.length;
-  for (const address of [
-    "127.0.0.1",
-    "169.254.169.254",
-    "168.63.129.16",
-    "224.0.0.1",
-    "::1",
-    "::ffff:7f00:1",
-    "fd00:ec2::254",
-    "64:ff9b::7f00:1",
-  ]) {
-    const host = address.includes(":") ? `[${address}]` : address;
-    expect(await ask(path, `CONNECT ${host}:80 HTTP/1.1\r\nHost: ${host}:80\r\n\r\n`), address).toMatch(
-      /^HTTP\/1\.1 403 [^]*Corral-Refused: address/,
-    );
-    expect(await ask(path, get(`http://${host}/`, host))).toMatch(/^HTTP\/1\.1 403 [^]*Corral-Refused: address/);
-    expect(await ask(path, "x", `address ${address} 80 -`)).toBe("");
-    lab.outside.names.set("evil.example", [["203.0.113.1", address]]);
-    const mixed = await sandbox({
-      allow: [
-        { host: "evil.example", ports: [80], tls: false },
-        { cidr: "::/0", ports: "any" },
-      ],
-    });
-    expect(await ask(mixed, get("http://evil.example/", "evil.example")), `mixed ${address}`).toMatch(/Corral-Refused: address/);
-  }
-  for (const name of ["localhost", "metadata.google.internal"])
-    expect(await ask(path, get(`http://${name}/`, name))).toMatch(/Corral-Refused: address/);
-  for (const spelling of [
-    "2130706433",
-    "0x7f000001",
-    "0177.0.0.1",
-    "127.1",
-    "localhost.",
-    "plain.example%00.evil.example",
-    "plain.example:80@evil.example",
-    "::1",
-  ])
-    expect(await ask(path, get(`http://${spelling}/`, spelling)), spelling).toMatch(/^HTTP\/1\.1 400 /);
-  expect(lab.outside.dialled.length, "nothing was dialled").toBe(before);
-});
-
-verifies("egress/pinned", "a name that answers a public address first and a private one then is dialled where it was judged", async () => {
-  const path = await sandbox({ allow: [{ host: "rebind.example", ports: [80], tls: false }] });
-  const [[address = ""] = []] = lab.outside.names.get("plain.example") ?? [];
-  lab.outside.names.set("rebind.example", [[address], ["127.0.0.1"], ["10.0.0.1"]]);
-  const before = lab.outside.dialled.length;
-  for (let i = 0; i < 3; i++) expect(await ask(path, get("http://rebind.example/", "rebind.example"))).toMatch(/^HTTP\/1\.1 200 /);
-  expect(lab.outside.dialled.slice(before)).toEqual([`${address} 80`, `${address} 80`, `${address} 80`]);
-  expect(lab.outside.resolved.filter((name) => name === "rebind.example")).toHaveLength(1);
-  const other = await sandbox({ allow: [{ host: "rebind.example", ports: [80], tls: false }] });
-  expect(await ask(other, get("http://rebind.example/", "rebind.example")), "another sandbox asks itself").toMatch(
-    /Corral-Refused: address/,
-  );
-});
-
-verifies("egress/strict-heads", "a request that two parsers read in two ways is refused and sent nowhere", async () => {
-  const path = await sandbox({ open: true });
-  const before = lab.outside.dialled.length;
-  const corpus = readFileSync(new URL("../../test/fixtures/egress/smuggling.txt", import.meta.url), "latin1")
-    .split("\n")
-    .filter((line) => line !== "" && !line.startsWith("#"));
-  for (const line of corpus) {
-    const request = JSON.parse(`"${line}"`) as string;
-    expect(await ask(path, request), line).toMatch(/^HTTP\/1\.1 400 [^]*Connection: close/);
-  }
-  expect(corpus.length).toBeGreaterThan(30);
-  expect(lab.outside.dialled.length).toBe(before);
 });
 
 verifies(

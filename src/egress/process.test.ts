@@ -5,7 +5,7 @@ import { type AddressInfo, connect, createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect } from "vitest";
-import { rest, until } from "../../test/egress-lab.ts";
+import { rest, until } from "../attack/egress-lab.ts";
 import { startEgressWorker } from "../../test/fixtures/egress-process.ts";
 import { verifies } from "../../test/verifies.ts";
 import { errorCode } from "../api/errors.ts";

@@ -1,21 +1,11 @@
 // Egress end to end: real registries under their presets, and a secret that a server gets and a sandbox never holds.
 
-import {
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  closeSync,
-  readFileSync,
-  readdirSync,
-  readlinkSync,
-  readSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { expect, vi } from "vitest";
+import { isInMemory } from "../../src/attack/memory.ts";
 import { createAuthority, LeafMint } from "../../src/egress/certificate.ts";
 import { startServerHere } from "../fixtures/server-here.ts";
 import { startServiceHere } from "../fixtures/service-here.ts";
@@ -69,39 +59,6 @@ verifies(
     expect(stderr).not.toMatch(/tried to reach (registry|pypi|files)/);
   },
 );
-
-/** Whether some process of the namespace has the bytes in its memory. */
-function isInMemory(namespace: string, bytes: string): boolean {
-  const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
-  const own = pids.filter((pid) => {
-    try {
-      return readlinkSync(`/proc/${pid}/ns/pid`) === namespace;
-    } catch {
-      return false; // it ended
-    }
-  });
-  expect(own.length).toBeGreaterThan(1);
-  return own.some((pid) => holds(pid, bytes));
-}
-
-function holds(pid: string, bytes: string): boolean {
-  const mem = openSync(`/proc/${pid}/mem`, "r");
-  try {
-    return readFileSync(`/proc/${pid}/maps`, "utf8")
-      .split("\n")
-      .some((line) => {
-        const [, from = "0", to = "0"] = /^([0-9a-f]+)-([0-9a-f]+) r/.exec(line) ?? [];
-        const chunk = Buffer.alloc(Math.min(Number.parseInt(to, 16) - Number.parseInt(from, 16), 32 * 1024 * 1024));
-        try {
-          return readSync(mem, chunk, 0, chunk.length, Number.parseInt(from, 16)) > 0 && chunk.includes(bytes);
-        } catch {
-          return false; // pages that cannot be read
-        }
-      });
-  } finally {
-    closeSync(mem);
-  }
-}
 
 verifies(
   "egress/secret-outside",

@@ -8,15 +8,18 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { tmpdir } from "node:os";
 import type { Duplex } from "node:stream";
 import { basename, dirname, join } from "node:path";
-import type { NetworkPolicy, NetworkVerdict } from "../src/api/network.ts";
-import { systemClock } from "../src/base/clock.ts";
-import { type Authority, createAuthority, LeafMint } from "../src/egress/certificate.ts";
-import { ProxyCore, SOCKET_NAME } from "../src/egress/core.ts";
-import { DirectSocket } from "../src/egress/direct-socket.ts";
-import type { GateState } from "../src/egress/gate.ts";
-import { DEFAULT_GATE_LIMITS, type GateLimits } from "../src/egress/limits.ts";
-import type { Outside } from "../src/egress/outside.ts";
-import type { SandboxSecret } from "../src/egress/secrets.ts";
+import { connect as tlsConnect, type TLSSocket } from "node:tls";
+import type { NetworkPolicy, NetworkVerdict } from "../api/network.ts";
+import { systemClock } from "../base/clock.ts";
+import { type Authority, createAuthority, LeafMint } from "../egress/certificate.ts";
+import { ProxyCore, SOCKET_NAME } from "../egress/core.ts";
+import { DirectSocket } from "../egress/direct-socket.ts";
+import type { GateState } from "../egress/gate.ts";
+import { DEFAULT_GATE_LIMITS, type GateLimits } from "../egress/limits.ts";
+import type { Range } from "../egress/address.ts";
+import type { Outside } from "../egress/outside.ts";
+import { newPlaceholder, type SandboxSecret } from "../egress/secrets.ts";
+import type { Door, SandboxDoors } from "../sandbox/doors.ts";
 
 /** All that is public, and every range by `cidr`. */
 export const NO_CEILING: NetworkPolicy = {
@@ -34,6 +37,8 @@ export class FakeOutside implements Outside {
   readonly places = new Map<string, number>();
   readonly dialled: string[] = [];
   readonly resolved: string[] = [];
+  /** Addresses that stand for this node's. */
+  readonly ownRanges: Range[] = [];
   ttlMs = 0;
 
   resolve(name: string): Promise<{ addresses: string[]; ttlMs: number }> {
@@ -56,8 +61,8 @@ export class FakeOutside implements Outside {
     });
   }
 
-  own(): [] {
-    return [];
+  own(): readonly Range[] {
+    return this.ownRanges;
   }
 }
 
@@ -79,6 +84,7 @@ export class EgressLab implements AsyncDisposable {
   readonly #clients = new Set<Socket>();
   readonly #secure = new Map<string, HttpServer>();
   #next = 1;
+  #sandboxes = 1;
 
   constructor() {
     this.core = new ProxyCore({
@@ -103,6 +109,23 @@ export class EgressLab implements AsyncDisposable {
     mkdirSync(dir);
     await this.core.open(id, dir, state);
     return join(dir, SOCKET_NAME);
+  }
+
+  /** The same, of a sandbox whose id is nobody's concern. */
+  async sandbox(...state: Parameters<EgressLab["state"]>): Promise<string> {
+    return await this.open(`sb-${this.#sandboxes++}`, this.state(...state));
+  }
+
+  /** For real sandboxes: with `secrets` for every one, under placeholders of its own; authorities are not put in. */
+  doors(secrets: Readonly<Record<string, string>>): SandboxDoors {
+    return {
+      open: async (id, policy): Promise<Door> => {
+        const own = Object.entries(secrets).map(([name, value]) => ({ name, value, placeholder: newPlaceholder() }));
+        const socket = await this.open(id, this.state(policy, { secrets: own }));
+        return { socket, env: Object.fromEntries(own.map(({ name, placeholder }) => [name, placeholder])), mounts: [] };
+      },
+      close: (id) => this.core.close(id),
+    };
   }
 
   async #listen(server: Server | HttpServer, name: string, port: number): Promise<Place> {
@@ -150,6 +173,34 @@ export class EgressLab implements AsyncDisposable {
     return socket;
   }
 
+  /** All that comes back when a sandbox sends this (latin1) behind its first line. */
+  async ask(path: string, request: string, line = "proxy -"): Promise<string> {
+    const socket = this.enter(path, line);
+    socket.write(Buffer.from(request, "latin1"));
+    return await rest(socket);
+  }
+
+  /** TLS of a program inside, which trusts the proxy's authority, to a name. */
+  tls(path: string, host: string): TLSSocket {
+    const inner = tlsConnect({ socket: this.enter(path, `name ${host} 443 -`), servername: host, ca: [this.authority.certificate] });
+    return inner.on("error", () => inner.destroy());
+  }
+
+  async askTls(path: string, host: string, request: string): Promise<string> {
+    const inner = this.tls(path, host);
+    inner.write(request);
+    return await rest(inner);
+  }
+
+  /** Ends a sandbox whose connections are ending. Every verdict of it. */
+  async close(path: string): Promise<readonly NetworkVerdict[]> {
+    const id = basename(dirname(path));
+    const isOpen = (): boolean => this.core.metrics().some((gate) => gate.id === id && gate.open > 0);
+    while (isOpen()) await new Promise((resolve) => setTimeout(resolve, 5));
+    await this.core.close(id);
+    return this.verdicts.filter(({ sandboxId }) => sandboxId === id);
+  }
+
   /** Verdicts of the sandbox with this socket, as soon as there are `count` lines. */
   async told(path: string, count = 1): Promise<readonly NetworkVerdict[]> {
     const id = basename(dirname(path));
@@ -169,6 +220,11 @@ export class EgressLab implements AsyncDisposable {
     }
     rmSync(this.dir, { recursive: true, force: true });
   }
+}
+
+/** A request, after which the connection ends. `more`: lines with their ends. */
+export function get(url: string, host: string, more = "", method = "GET"): string {
+  return `${method} ${url} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n${more}\r\n`;
 }
 
 /** All that comes until the other side is done, as latin1. */
