@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, sy
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { isDraft, writeFileAtomic } from "./atomic-file.ts";
+import { createFileAtomic, isDraft, writeFileAtomic } from "./atomic-file.ts";
 
 let scratch = "";
 beforeEach(() => {
@@ -24,6 +24,13 @@ it("a link at the name is replaced, its target is not written", () => {
   symlinkSync(join(scratch, "target"), join(scratch, "f"));
   writeFileAtomic(join(scratch, "f"), "new");
   expect(readFileSync(join(scratch, "target"), "utf8")).toBe("precious");
+});
+
+it("of two that create a file the first one stands, and no draft is left", () => {
+  const file = join(scratch, "f");
+  expect([createFileAtomic(file, "one"), createFileAtomic(file, "two", { sync: true })]).toEqual([true, false]);
+  expect(readFileSync(file, "utf8")).toBe("one");
+  expect(readdirSync(scratch)).toEqual(["f"]);
 });
 
 it("a failed write leaves no draft and the old content", () => {

@@ -1,7 +1,8 @@
-// Writes a file so that a reader sees the old content or the new, never a part. Not a lock: two writers are told apart by nothing.
+// Writes a file so that a reader sees the old content or the new, never a part. Not a lock: of two writers the later one wins, or with
+// `createFileAtomic` the first one.
 // Invariant: the name points to complete content at every moment, also after a kill; after a power loss only with `sync`.
 
-import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
+import { closeSync, fsyncSync, linkSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { randomText } from "./random-text.ts";
 
@@ -12,6 +13,25 @@ export interface AtomicOptions {
 }
 
 export function writeFileAtomic(file: string, content: string | Uint8Array, options: AtomicOptions = {}): void {
+  viaDraft(file, content, { ...options, put: (draft) => renameSync(draft, file) });
+}
+
+/** False: the name is there already, and what it holds stays. */
+export function createFileAtomic(file: string, content: string | Uint8Array, options: AtomicOptions = {}): boolean {
+  try {
+    const put = (draft: string): void => {
+      linkSync(draft, file);
+      rmSync(draft);
+    };
+    viaDraft(file, content, { ...options, put });
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
+    throw error;
+  }
+}
+
+function viaDraft(file: string, content: string | Uint8Array, options: AtomicOptions & { readonly put: (draft: string) => void }): void {
   const draft = `${file}.${randomText(8)}.tmp`;
   const bytes = typeof content === "string" ? Buffer.from(content) : content;
   try {
@@ -24,7 +44,7 @@ export function writeFileAtomic(file: string, content: string | Uint8Array, opti
     } finally {
       closeSync(fd);
     }
-    renameSync(draft, file);
+    options.put(draft);
   } catch (error) {
     rmSync(draft, { force: true });
     throw error;

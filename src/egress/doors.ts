@@ -4,7 +4,7 @@
 import { chmodSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { NetworkPolicy, NetworkVerdict } from "../api/network.ts";
-import { writeFileAtomic } from "../base/atomic-file.ts";
+import { createFileAtomic, writeFileAtomic } from "../base/atomic-file.ts";
 import { type Authority, createAuthority } from "./certificate.ts";
 import { type EgressTotals, NO_FIGURES, sum } from "./figures.ts";
 import { EgressProxy, type ProxyProcess, type SandboxNetwork } from "./proxy.ts";
@@ -77,7 +77,9 @@ export class EgressDoors implements AsyncDisposable {
     }
     this.#shown = { kind: "overlay", target: INSIDE, lowers: [shown, empty], options: [], exec: false };
     const bundle = publicBundle === undefined ? "" : readFileSync(publicBundle, "utf8");
-    writeFileAtomic(join(shown, BUNDLE), `${bundle}\n${authority.certificate}`, { mode: 0o644 });
+    const trusted = `${bundle}\n${authority.certificate}`;
+    // Not below the mounts of others without need.
+    if (textOf(join(shown, BUNDLE)) !== trusted) writeFileAtomic(join(shown, BUNDLE), trusted, { mode: 0o644 });
     this.#proxy = new EgressProxy({
       ...{ socketsDir, authority, start, onVerdict },
       ...(bundle === "" ? {} : { upstreamCa: [bundle] }),
@@ -93,6 +95,11 @@ export class EgressDoors implements AsyncDisposable {
     this.#open.add(sandboxId);
     const placeholders = Object.fromEntries(network.secrets.map(({ name, placeholder }) => [name, placeholder]));
     return { socket, env: { ...BUNDLE_ENV, ...placeholders }, mounts: [this.#shown] };
+  }
+
+  /** Of sandboxes with a door. */
+  get ids(): readonly string[] {
+    return [...this.#open];
   }
 
   /** False: it has no door. Holds for the next request; what it no longer carries is cut. */
@@ -123,12 +130,18 @@ export class EgressDoors implements AsyncDisposable {
 function authorityIn(dir: string, nowMs: number): Authority {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const file = join(dir, "authority.json");
-  try {
-    return JSON.parse(readFileSync(file, "utf8")) as Authority;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-  }
+  const known = textOf(file);
+  if (known !== undefined) return JSON.parse(known) as Authority;
   const made = createAuthority(nowMs);
-  writeFileAtomic(file, JSON.stringify(made), { sync: true });
-  return made;
+  // Two runs may begin at once: one's stands, and the other takes it.
+  return createFileAtomic(file, JSON.stringify(made), { sync: true }) ? made : authorityIn(dir, nowMs);
+}
+
+function textOf(file: string): string | undefined {
+  try {
+    return readFileSync(file, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
+  }
 }

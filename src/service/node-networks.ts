@@ -38,8 +38,6 @@ export class NodeNetworks implements AsyncDisposable {
   onVerdict: (verdict: NetworkVerdict) => void = () => undefined;
   readonly #parts: NodeNetworksParts;
   readonly #ceiling: CompiledPolicy;
-  /** Owners of sandboxes with a door. */
-  readonly #owners = new Map<string, string>();
 
   /** Throws `network_policy_invalid` for the ceiling. */
   constructor(parts: NodeNetworksParts, open: OpenDoors) {
@@ -77,12 +75,12 @@ export class NodeNetworks implements AsyncDisposable {
 
   /** The row of a sandbox changed: its door, if it has one, follows at once. */
   async refresh(sandboxId: string): Promise<void> {
-    if (this.#owners.has(sandboxId)) await this.doors.update(sandboxId, await this.#networkOf(sandboxId, "none"));
+    if (this.doors.ids.includes(sandboxId)) await this.doors.update(sandboxId, await this.#networkOf(sandboxId, "none"));
   }
 
   /** Secrets of an owner changed. */
   async refreshOwner(ownerId: string): Promise<void> {
-    for (const [id, owner] of this.#owners) if (owner === ownerId) await this.refresh(id);
+    for (const id of (await this.#parts.store.sandboxes.some(this.doors.ids, ownerId)).keys()) await this.refresh(id);
   }
 
   async #networkOf(sandboxId: string, given: NetworkPolicy): Promise<SandboxNetwork> {
@@ -90,7 +88,6 @@ export class NodeNetworks implements AsyncDisposable {
     const record = await store.sandboxes.get(sandboxId);
     const { network = given, networkVersion: version = 1 } = (record?.request ?? {}) as KeptNetwork;
     const ownerId = record?.ownerId ?? "";
-    if (record !== undefined) this.#owners.set(sandboxId, ownerId);
     const rows = await store.secrets.named({ nodeId, ownerId }, [...secretNames(compileNetwork(network))]);
     const secrets = rows.map((row) => ({
       name: row.name,

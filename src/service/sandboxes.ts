@@ -374,6 +374,6 @@ export class Sandboxes implements AsyncDisposable {
 }
 
 /** What a sandbox may be started ahead as, before anybody asks for it so. */
-function poolKind({ template = HOST_TEMPLATE, limits, runtime, snapshot, network }: CreateSandboxBody): string | undefined {
-  return (limits ?? runtime ?? snapshot ?? network) === undefined ? template : undefined;
+function poolKind({ template = HOST_TEMPLATE, limits, runtime, snapshot, network = "none" }: CreateSandboxBody): string | undefined {
+  return (limits ?? runtime ?? snapshot) === undefined && network === "none" ? template : undefined;
 }

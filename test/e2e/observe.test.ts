@@ -76,7 +76,7 @@ describe("numbers", () => {
       };
       const cold = await server.admin.create({});
       await expect.poll(numbers).toEqual([1, 0, 1, undefined]);
-      const warm = await server.admin.create({ env: { WHO: "ann" } });
+      const warm = await server.admin.create({ env: { WHO: "ann" }, network: "none" });
       expect([(await cold.info()).info?.source, (await warm.info()).info?.source]).toEqual([undefined, "pool"]);
       expect(Buffer.from((await warm.exec({ command: "echo $WHO; pwd; touch here && ls" })).stdout).toString()).toBe(
         "ann\n/workspace\nhere\n",

@@ -5,12 +5,11 @@ import { readFileSync } from "node:fs";
 import type { Client } from "../../api/client.ts";
 import { CorralError } from "../../api/errors.ts";
 import type { EgressResource, NetworkPolicy } from "../../api/network.ts";
+import { egressTable } from "../egress-table.ts";
 import { EXIT_OK } from "../exit-codes.ts";
-import { inert } from "../../base/inert.ts";
-import { readNetwork, wordOf } from "../network-words.ts";
+import { readNetwork } from "../network-words.ts";
 import { everyItem } from "../pages.ts";
 import { print } from "../streams.ts";
-import { table } from "../table.ts";
 import { tell } from "../tell.ts";
 import { sandboxId } from "./sandboxes.ts";
 
@@ -55,18 +54,6 @@ export async function egress(client: Client, id: string, { json }: { readonly js
   const all: EgressResource[] = [];
   for await (const one of everyItem((page) => client.sandbox(sandbox).network.egress(page))) all.push(one);
   if (json === true) await print(`${JSON.stringify(all)}\n`);
-  else
-    await print(
-      table(
-        ["AT", "HOST", "PORT", "PROGRAM", "TIMES", "WHY", "TO ALLOW IT"],
-        all.map((one) => row(sandbox, one)),
-      ),
-    );
+  else await print(egressTable(sandbox, all));
   return EXIT_OK;
-}
-
-function row(sandbox: string, { at, host, port, process, count, outcome, reason, allow }: EgressResource): string[] {
-  const word = allow === undefined ? undefined : wordOf(allow);
-  const how = word !== undefined ? `corral network ${sandbox} --allow ${word}` : allow === undefined ? "" : JSON.stringify(allow);
-  return [at, host ?? "", String(port ?? ""), process ?? "", String(count), reason ?? outcome, how].map((text) => inert(text));
 }
