@@ -7,6 +7,7 @@ import { CorralError } from "../api/errors.ts";
 import type { McpSession } from "./session.ts";
 import { decode } from "./text.ts";
 import { offer } from "./tool.ts";
+import { javascriptExecute, pythonExecute } from "./tools/code.ts";
 import { sandboxCommit, sandboxDiff } from "./tools/delta.ts";
 import { editFile, listFiles, readFile, writeFile } from "./tools/files.ts";
 import { searchFiles } from "./tools/search.ts";
@@ -18,6 +19,8 @@ const INSTRUCTIONS =
 
 export function mcpServerOf(session: McpSession, version: string): McpServer {
   const server = new McpServer({ name: "corral", title: "Corral", version }, { instructions: INSTRUCTIONS });
+  offer(server, session, pythonExecute);
+  offer(server, session, javascriptExecute);
   offer(server, session, shellExecute);
   offer(server, session, readFile);
   offer(server, session, writeFile);

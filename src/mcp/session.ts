@@ -1,7 +1,8 @@
-// What one MCP client has: a sandbox that is made when a tool first needs it, with a shell in it, and taken away with the client.
+// What one MCP client has: a sandbox that is made when a tool first needs it, with a shell and interpreters in it, and taken away with the client.
 // Not the protocol: server.ts. Invariant: at any time one session has at most one sandbox, and after its disposal none.
 
 import type { Client, SandboxHandle } from "../api/client.ts";
+import type { ContextLanguage } from "../api/contexts.ts";
 import { CorralError, errorCode } from "../api/errors.ts";
 import { MAX_MCP_CALLS, MCP_IDLE_MS } from "../api/limits.ts";
 import type { CreateSandboxBody } from "../api/server.ts";
@@ -25,6 +26,8 @@ export class McpSession implements AsyncDisposable {
   readonly #clock: () => number;
   #sandbox: Promise<SandboxHandle> | undefined;
   #shell: { readonly sandboxId: string; readonly id: Promise<string> } | undefined;
+  /** By language and name. */
+  readonly #contexts = new Map<string, { readonly sandboxId: string; readonly id: Promise<string> }>();
   #renewedAt = 0;
   #hadOne = false;
   #calls = 0;
@@ -110,6 +113,24 @@ export class McpSession implements AsyncDisposable {
       return { id: await id, isNew: known !== undefined };
     } catch (error) {
       this.#shell = undefined;
+      throw error;
+    }
+  }
+
+  /** Id of the interpreter of that name. `isNew`: there was one in an earlier sandbox, with what is gone now. */
+  async context(
+    sandbox: SandboxHandle,
+    { language, name }: { readonly language: ContextLanguage; readonly name: string },
+  ): Promise<{ readonly id: string; readonly isNew: boolean }> {
+    const key = `${language}/${name}`;
+    const known = this.#contexts.get(key);
+    if (known?.sandboxId === sandbox.id) return { id: await known.id, isNew: false };
+    const id = sandbox.contexts.create({ language }).then((context) => context.id);
+    this.#contexts.set(key, { sandboxId: sandbox.id, id });
+    try {
+      return { id: await id, isNew: known !== undefined };
+    } catch (error) {
+      this.#contexts.delete(key);
       throw error;
     }
   }

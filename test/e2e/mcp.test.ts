@@ -11,7 +11,17 @@ import { verifies } from "../verifies.ts";
 
 /** The smallest PNG there is. */
 const PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
-const TOOLS = ["edit_file", "list_files", "read_file", "sandbox_diff", "search_files", "shell_execute", "write_file"];
+const TOOLS = [
+  "edit_file",
+  "javascript_execute",
+  "list_files",
+  "python_execute",
+  "read_file",
+  "sandbox_diff",
+  "search_files",
+  "shell_execute",
+  "write_file",
+];
 
 let dir: string;
 beforeAll(() => {
@@ -92,6 +102,31 @@ describe("over HTTP", () => {
     const read = await client.readResource({ uri: "corral://sandbox/workspace/sp%20ace.txt" });
     expect(read.contents).toEqual([{ uri: "corral://sandbox/workspace/sp%20ace.txt", mimeType: "text/plain", text: "text\n" }]);
     await expect(client.readResource({ uri: "file:///etc/passwd" })).rejects.toThrow(/not found/i);
+  });
+
+  verifies("mcp/python", "Python keeps its state, tells result, output and error apart, and says when its state is gone", async () => {
+    const { call } = await mcpOverHttp(server.url, key);
+    const python = async (code: string, more: Record<string, unknown> = {}) => (await call("python_execute", { code, ...more })).data;
+    expect(await python("x = 20\nprint('out')\nx + 1")).toMatchObject({
+      status: "success",
+      stdout: "out\n",
+      stderr: "",
+      result: "21",
+      stateLost: false,
+    });
+    expect(await python("x * 2")).toMatchObject({ result: "40", stateLost: false });
+    expect(await python("x", { context: "other" })).toMatchObject({ status: "error", error: { name: "NameError" }, stateLost: false });
+    expect(await python("input()", { input: "fed\n" })).toMatchObject({ result: "'fed'" });
+    expect(await python("1/0")).toMatchObject({ status: "error", error: { name: "ZeroDivisionError", message: "division by zero" } });
+    expect(await python("while True: pass", { timeout: 0.3 })).toMatchObject({ status: "timeout", stateLost: false });
+    expect(await python("x")).toMatchObject({ result: "20" });
+    expect(await python("import os; os._exit(3)")).toMatchObject({ status: "error", stateLost: true });
+    expect(await python("'x' in globals()")).toMatchObject({ result: "False", stateLost: true });
+    expect(await python("1")).toMatchObject({ result: "1", stateLost: false });
+    const png = await call("python_execute", {
+      code: `class P:\n  def _repr_png_(self):\n    import base64; return base64.b64decode("${PIXEL}")\nP()`,
+    });
+    expect(png.blocks[1]).toEqual({ type: "image", mimeType: "image/png", data: PIXEL });
   });
 
   verifies("mcp/progress", "a long call tells a client that asks how long it has run, and a call taken back ends its command", async () => {
