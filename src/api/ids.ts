@@ -17,6 +17,7 @@ export const ID_PREFIX = {
   world: "wld",
   canon: "can",
   branch: "br",
+  ledger: "led",
   deployment: "dep",
   node: "node",
   token: "tok",

@@ -86,3 +86,17 @@ export type LoomEventKind =
   | "step-end"
   | "attempt-drop"
   | "turn-end";
+
+/** One piece of a turn as it is followed. `cursor`: give it back as `after` to go on behind this piece. */
+export type TurnFrame =
+  | { readonly kind: "text-chunk" | "reasoning-chunk"; readonly cursor: string; readonly text: string }
+  /** What was told of this attempt does not hold; another one follows. */
+  | { readonly kind: "attempt-drop"; readonly cursor: string; readonly attempt: number }
+  | {
+      readonly kind: "turn-end";
+      readonly cursor: string;
+      readonly state: TurnState;
+      readonly stopReason: StopReason;
+      readonly at: number;
+      readonly error?: { readonly code: string; readonly message: string };
+    };

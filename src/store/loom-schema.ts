@@ -40,6 +40,17 @@ const TABLES = [
   `create table loom_purge (session_id text primary key)`,
 ];
 
+const MONEY_TABLES = [
+  `create table loom_budget (scope text not null, scope_id text not null, limit_nano bigint not null, held_nano bigint not null,
+    spent_nano bigint not null, primary key (scope, scope_id))`,
+  `create table loom_hold (turn_id text not null, n integer not null, attempt integer not null, scope text not null, scope_id text not null,
+    nano_usd bigint not null, primary key (turn_id, n, attempt, scope, scope_id))`,
+  `create table loom_ledger (id text primary key, session_id text not null, turn_id text not null, n integer not null,
+    attempt integer not null, provider text not null, model text not null, input_tokens bigint, cached_tokens bigint, output_tokens bigint,
+    reasoning_tokens bigint, nano_usd bigint, certainty text not null, at bigint not null, unique (turn_id, n, attempt))`,
+  `create index loom_ledger_session on loom_ledger (session_id, at)`,
+];
+
 /** Rows of these tables never change; `key`: the column that names the session, where a purge may take them. */
 const CONTENT = [
   { table: "loom_event", key: "session_id" },
@@ -59,6 +70,10 @@ const ONCE = [
 
 export function loomTables(kind: StoreKind): readonly string[] {
   return [...TABLES, ...CONTENT.flatMap(({ table, key }) => refused(kind, table, key)), ...ONCE.flatMap((row) => once(kind, row))];
+}
+
+export function loomMoneyTables(kind: StoreKind): readonly string[] {
+  return [...MONEY_TABLES, ...refused(kind, "loom_ledger", "session_id")];
 }
 
 function refused(kind: StoreKind, table: string, key: string | undefined): readonly string[] {

@@ -2,6 +2,7 @@
 // or not at all, as everywhere in the store.
 
 import { type Blobs, blobsOf } from "./loom-blobs.ts";
+import { type Money, moneyOf } from "./loom-money.ts";
 import { type Sessions, sessionsOf } from "./loom-sessions.ts";
 import { type Spell, sqlOf } from "./loom-sql.ts";
 import { type Tree, treeOf } from "./loom-tree.ts";
@@ -15,9 +16,11 @@ export interface LoomTables {
   readonly sessions: Sessions;
   readonly tree: Tree;
   readonly turns: Turns;
+  readonly money: Money;
 }
 
 export function loomOf(db: Db, spell: Spell): LoomTables {
   const sql = sqlOf(db, spell);
-  return { worlds: worldsOf(sql), blobs: blobsOf(sql), sessions: sessionsOf(sql), tree: treeOf(sql), turns: turnsOf(sql) };
+  const said = { worlds: worldsOf(sql), blobs: blobsOf(sql), sessions: sessionsOf(sql) };
+  return { ...said, tree: treeOf(sql), turns: turnsOf(sql), money: moneyOf(sql) };
 }

@@ -4,7 +4,7 @@
 import { type Kysely, sql } from "kysely";
 import { type Migration, Migrator } from "kysely/migration";
 import { CorralError } from "../api/errors.ts";
-import { loomTables } from "./loom-schema.ts";
+import { loomMoneyTables, loomTables } from "./loom-schema.ts";
 import type { Db, StoreKind } from "./tables.ts";
 
 /** Brings the tables up to date. Several processes may do it at once: one does the work, the others wait for it. */
@@ -31,7 +31,8 @@ function migrations(kind: StoreKind): Record<string, Migration> {
     "007-templates": templates(),
     "008-snapshots": snapshots(),
     "009-secrets": secrets(),
-    "010-loom": loom(kind),
+    "010-loom": statements(loomTables(kind)),
+    "011-loom-money": statements(loomMoneyTables(kind)),
   };
 }
 
@@ -258,10 +259,10 @@ function secrets(): Migration {
   };
 }
 
-function loom(kind: StoreKind): Migration {
+function statements(texts: readonly string[]): Migration {
   return {
     up: async (db: Schema) => {
-      for (const text of loomTables(kind)) await sql.raw(text).execute(db);
+      for (const text of texts) await sql.raw(text).execute(db);
     },
   };
 }
