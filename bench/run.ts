@@ -36,6 +36,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   "density-http": async () => ({ bench: (await import("./http.ts")).densityBench }),
   "egress-relay": () => import("./egress-relay.ts"),
   egress: () => import("./egress.ts"),
+  "mcp-call": () => import("./mcp-call.ts"),
   soak: () => import("./soak.ts"),
 };
 
