@@ -16,11 +16,25 @@ interface Target {
 
 const GUEST = "guest/test/fuzz.test.ts";
 
+const PARSERS = "src/egress/parsers.test.ts";
+
 const TARGETS: Readonly<Record<string, Target>> = {
   frames: { file: GUEST, only: /fuzzing frames/, parts: 1, what: "frames that a host sends to PID 1 (libFuzzer)" },
   records: { file: GUEST, only: /fuzzing records/, parts: 1, what: "requests to the spawner (libFuzzer)" },
   clients: { file: GUEST, only: /fuzzing clients/, parts: 1, what: "hosts that come and go at PID 1 (libFuzzer)" },
   files: { file: GUEST, only: /fuzzing files/, parts: 1, what: "requests to the worker for files (libFuzzer)" },
+  dns: { file: GUEST, only: /fuzzing dns/, parts: 1, what: "questions to the stub for names, and what the proxy tells it (libFuzzer)" },
+  heads: { file: PARSERS, only: /as a head, llhttp/, parts: 1, what: "request heads that reach the egress proxy, against llhttp" },
+  bodies: { file: PARSERS, only: /a body of chunks/, parts: 1, what: "bodies of requests at the egress proxy, against llhttp" },
+  answers: { file: PARSERS, only: /an answer that is taken/, parts: 1, what: "answers of servers to the egress proxy, against llhttp" },
+  hello: { file: "src/egress/hello.test.ts", only: /the name of a hello/, parts: 1, what: "first messages of TLS, against OpenSSL" },
+  preface: { file: "src/egress/entry.property.test.ts", parts: 2, what: "what a sandbox writes to its socket of the egress proxy" },
+  masker: {
+    file: "src/egress/inspected.test.ts",
+    only: /a stream is masked/,
+    parts: 1,
+    what: "values of secrets in answers, however they are cut",
+  },
   guest: { file: "src/runtime/native/hostile-guest.property.test.ts", parts: 1, what: "a guest that lies to its host" },
   policy: { file: "src/policy/policy.property.test.ts", parts: 1, what: "the matcher against a slow reading of the rules" },
   plan: { file: "src/view/plan.property.test.ts", parts: 4, what: "what of a tree a policy shows, against a model" },
