@@ -12,6 +12,7 @@
 
 #include "count.h"
 #include "env.h"
+#include "fork.h"
 #include "guest.h"
 #include "kept.h"
 #include "pipes.h"
@@ -193,6 +194,7 @@ void exec_reaped(struct guest *guest, pid_t pid, int status, const struct rusage
     exec->exit_flags |= hits(exec);
     if (exec->slot) slot_release(&guest->trees, exec->slot);
     exec->slot = NULL;
+    forker_end(exec);
     input_close(&exec->in);
     input_close(&exec->control_in);
     if (exec->again >= 0) close(exec->again);
@@ -229,6 +231,7 @@ void exec_release(struct guest *guest) {
 }
 
 void exec_client_gone(struct client *client) {
+    fork_client_gone(client);
     for (int i = 0; i < EXEC_BUCKETS; i++) {
         struct exec *next;
         for (struct exec *exec = client->guest->by_id[i]; exec; exec = next) {
@@ -250,13 +253,6 @@ void exec_heard_by(struct exec *exec, struct client *client, uint32_t id) {
     exec->client = client;
     exec->id = id;
     enter_id(exec);
-}
-
-void exec_stdin_again(struct exec *exec) {
-    if (exec->again < 0 || exec->phase != EXEC_RUNNING) return;
-    input_close(&exec->in);
-    int fd = pipe_open_again(&exec->guest->facts, exec->uid, exec->gid, exec->again);
-    if (fd >= 0) input_open(&exec->in, exec, fd, ANSWER_STDIN_CREDIT, false);
 }
 
 static void describe(struct start *start, const struct guest *guest, const struct exec_request *request) {
@@ -288,9 +284,9 @@ static struct exec *make(struct client *client, uint32_t id, const struct exec_r
     return exec;
 }
 
-static void enter(struct exec *exec, const struct exec_request *request, struct ends *ends) {
+void exec_enter(struct exec *exec, uint32_t timeout_ms, struct ends *ends) {
     struct guest *guest = exec->guest;
-    bool terminal = (request->flags & EXEC_PTY) != 0;
+    bool terminal = (exec->flags & EXEC_PTY) != 0;
     struct exec **by_pid = bucket_of(guest->by_pid, (uint32_t)exec->pid);
     exec->next_by_pid = *by_pid;
     *by_pid = exec;
@@ -308,14 +304,21 @@ static void enter(struct exec *exec, const struct exec_request *request, struct 
     input_open(&exec->control_in, exec, ends->control_in[0], ANSWER_CONTROL_CREDIT, false);
     exec->again = ends->again;
     exec->last_output = now_ns();
-    if (request->timeout_ms) loop_timer(&guest->loop, &exec->deadline, exec->last_output + (uint64_t)request->timeout_ms * 1000000u);
+    if (timeout_ms) loop_timer(&guest->loop, &exec->deadline, exec->last_output + (uint64_t)timeout_ms * 1000000u);
     if (exec->idle_ms) loop_timer(&guest->loop, &exec->idle, exec->last_output + (uint64_t)exec->idle_ms * 1000000u);
     stream_resume(&exec->out);
     stream_resume(&exec->err);
     stream_resume(&exec->control);
 }
 
-/* errno; on success the command runs and `exec` is in the tables. */
+static void undo(struct exec *exec, struct ends *ends) {
+    forker_end(exec);
+    if (exec->slot) slot_release(&exec->guest->trees, exec->slot);
+    kept_unmake(exec->kept);
+    ends_close(ends);
+}
+
+/* errno; on success the command runs and `exec` is in the tables, or a forker was asked for it. */
 static int try_begin(struct exec *exec, const struct exec_request *request, struct start *start) {
     struct guest *guest = exec->guest;
     struct arguments arguments;
@@ -338,18 +341,24 @@ static int try_begin(struct exec *exec, const struct exec_request *request, stru
         exec->gid = start->gid;
         ends_point(&ends, start, request->flags, guest->null_fd);
         oom_raise(&guest->oom);
+        if (request->flags & EXEC_FORKER) error = forker_make(exec, start);
+    }
+    if (error == 0 && request->flags & EXEC_FORKED) {
+        error = fork_ask(exec, request, start, &ends);
+        arguments_free(&arguments);
+        if (error == 0) return 0;
+        undo(exec, &ends);
+        return error;
+    }
+    if (error == 0) {
         exec->pid = request->flags & EXEC_WORKER ? worker_start(start, guest) : start_command(start);
         error = start->error;
     }
     arguments_free(&arguments);
     ends_given(&ends);
-    if (error == 0) {
-        enter(exec, request, &ends);
-        return 0;
-    }
-    if (exec->slot) slot_release(&guest->trees, exec->slot);
-    kept_unmake(exec->kept);
-    ends_close(&ends);
+    forker_given(exec);
+    if (error == 0) exec_enter(exec, request->timeout_ms, &ends);
+    else undo(exec, &ends);
     return error;
 }
 
@@ -358,6 +367,12 @@ static void refuse(struct client *client, uint32_t id, int error, uint32_t flags
     uint8_t body[EXIT_BYTES];
     put_exit(body, NULL, (uint32_t)error, flags);
     conn_send(&client->conn, ANSWER_EXIT, id, body, sizeof body);
+}
+
+void exec_unmake(struct exec *exec, struct ends *ends, int error) {
+    undo(exec, ends);
+    if (exec->client) refuse(exec->client, exec->id, error, hits(exec));
+    free(exec);
 }
 
 bool exec_begin(struct client *client, uint32_t id, const struct exec_request *request) {

@@ -14,6 +14,8 @@ struct guest;
 struct client;
 struct kept;
 struct slot;
+struct forker;
+struct ends;
 
 enum exit_flag {
     EXIT_TIMED_OUT = 1, EXIT_IDLE = 2, EXIT_TRUNCATED = 4, EXIT_MEMORY_HIT = 8, EXIT_PIDS_HIT = 16, EXIT_CWD = 32,
@@ -29,6 +31,7 @@ struct exec {
     struct exec *next_by_pid, *next_by_id;
     struct exec *older, *newer; /* while lingering */
     struct slot *slot;
+    struct forker *forker; /* NULL: it forks no others */
     uint32_t id;
     pid_t pid;
     enum exec_phase phase;
@@ -52,6 +55,10 @@ struct exec {
 
 /* Starts the command or answers EXIT with startErrno. False: the id is in use, the connection is to be closed. */
 bool exec_begin(struct client *client, uint32_t id, const struct exec_request *request);
+/* It runs: enters the tables and takes over `ends`. */
+void exec_enter(struct exec *exec, uint32_t timeout_ms, struct ends *ends);
+/* It never ran: answers so, and frees it. */
+void exec_unmake(struct exec *exec, struct ends *ends, int error);
 struct exec *exec_find(const struct client *client, uint32_t id);
 /* wait4 has returned this pid; unknown ones were orphans. */
 void exec_reaped(struct guest *guest, pid_t pid, int status, const struct rusage *usage);

@@ -12,7 +12,7 @@
 #include "pty.h"
 
 /* The control pipes must not lie on the numbers that the command gets them by. */
-enum { ABOVE_CONTROL = 5, DRAIN_READS = 64 };
+enum { ABOVE_CONTROL = 6, DRAIN_READS = 64 };
 
 void ends_none(struct ends *ends) { *ends = (struct ends){{-1, -1}, {-1, -1}, {-1, -1}, {-1, -1}, {-1, -1}, -1}; }
 

@@ -14,6 +14,9 @@ static const char *parse_key(struct record_walk *walk) {
 /* A kept command cannot be tied to its connection, and a terminal has no order of its own streams that control bytes could keep. */
 static bool flags_agree(uint32_t flags) {
     if (flags & ~(uint32_t)EXEC_ALL_FLAGS) return false;
+    const uint32_t never = EXEC_PTY | EXEC_MERGE | EXEC_ROOT | EXEC_KEEP | EXEC_WORKER;
+    bool forks = (flags & (EXEC_FORKER | EXEC_FORKED)) != 0;
+    if (forks && (flags & never || !(flags & EXEC_CONTROL) || (flags & (EXEC_FORKER | EXEC_FORKED)) == (EXEC_FORKER | EXEC_FORKED))) return false;
     return (flags & (EXEC_KEEP | EXEC_TIED)) != (EXEC_KEEP | EXEC_TIED) && (flags & (EXEC_PTY | EXEC_CONTROL)) != (EXEC_PTY | EXEC_CONTROL);
 }
 

@@ -16,7 +16,7 @@ struct start {
     char **envp;
     const char *path;
     const char *cwd;
-    int given[5]; /* what becomes its descriptors 0 to given_count - 1; those of 3 and 4 lie above them */
+    int given[6]; /* what becomes its descriptors 0 to given_count - 1; those from 3 on lie above them */
     int given_count;
     bool terminal; /* given[0] is to be the controlling terminal */
     bool change_ids;

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "guest.h"
+#include "pipes.h"
 #include "kept.h"
 
 /* TERMINAL_TAIL: more than a pty can hold (4 KiB read buffer, 64 KiB in flight). TAIL_RESERVE: that and one read, or two full pipes.
@@ -305,4 +306,11 @@ void input_end(struct input *input) {
     if (input->watch.fd < 0) return;
     input->ended = true;
     drain_input(input);
+}
+
+void exec_stdin_again(struct exec *exec) {
+    if (exec->again < 0 || exec->phase != EXEC_RUNNING) return;
+    input_close(&exec->in);
+    int fd = pipe_open_again(&exec->guest->facts, exec->uid, exec->gid, exec->again);
+    if (fd >= 0) input_open(&exec->in, exec, fd, ANSWER_STDIN_CREDIT, false);
 }

@@ -52,6 +52,8 @@ export const MAX_CONTEXTS = 64;
 export const MAX_CONTEXT_QUEUE = 64;
 /** How long an interpreter may take to be there, ms. */
 export const CONTEXT_START_MS = 30_000;
+/** How long what interpreters are forked from waits for the next one, ms. */
+export const FORKER_IDLE_MS = 5 * 60_000;
 /** Time between the interruption of code and the end of its interpreter, ms. */
 export const INTERRUPT_GRACE_MS = 1_000;
 /** Code and input of one call, bytes. */

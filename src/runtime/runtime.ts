@@ -104,6 +104,13 @@ export interface GuestExec extends GuestSinks {
   /** Descriptors 3 (in) and 4 (out) of the command are its control channel. Not with a terminal. */
   readonly control?: boolean;
   readonly argv: readonly string[];
+  /** It answers on descriptor 5 to whoever forks from it (`forkOf`); with `control`. */
+  readonly forks?: boolean;
+  /**
+   * Instead of being executed it is a child of this command, which `forks`: argv, env and cwd are not used. startErrno ESRCH: that has ended;
+   * ETIMEDOUT: it did not answer; ECHILD: not with a child of its own.
+   */
+  readonly forkOf?: GuestProcess;
   /** It is killed when the connection to the guest ends: with this process. Not with `key`. */
   readonly tied?: boolean;
   /** A built-in of the guest instead of a program (guest/PROTOCOL.md, Workers). */
@@ -160,6 +167,8 @@ export interface GuestExit {
 }
 
 export interface GuestProcess {
+  /** Of its connection. */
+  readonly id: number;
   write(chunk: Uint8Array): Promise<void>;
   closeStdin(): void;
   /** Throws away what of stdin was not read, also what still waits here, and opens it again. With `control` alone. */

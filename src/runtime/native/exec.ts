@@ -15,6 +15,8 @@ const FLAG_ROOT = 16;
 const FLAG_WORKER = 128;
 const FLAG_KEEP = 32;
 const FLAG_CONTROL = 64;
+const FLAG_FORKER = 256;
+const FLAG_FORKED = 512;
 const HEAD_BYTES = 32;
 const EXIT_BYTES = 40;
 const ATTACHED_BYTES = 28;
@@ -243,8 +245,9 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
 
 function sendExec(writer: FrameWriter, id: number, request: GuestExec): void {
   const env: string[] = [];
-  for (const key in request.env) env.push(`${key}=${request.env[key]}`);
-  const { argv, cwd, key, note = "" } = request;
+  const { forkOf, key, note = "" } = request;
+  const { argv, cwd } = forkOf === undefined ? request : { argv: [String(forkOf.id)], cwd: "/" };
+  if (forkOf === undefined) for (const name in request.env) env.push(`${name}=${request.env[name]}`);
   if (argv.length === 0 || argv.length > 0xffff || env.length > 0xffff)
     throw new CorralError("request_invalid", "a command needs 1 to 65,535 arguments");
   const strings = [cwd, ...argv, ...env, ...(key === undefined ? [] : [checkKey(key), note])];
@@ -263,6 +266,8 @@ function sendExec(writer: FrameWriter, id: number, request: GuestExec): void {
   if (request.worker === true) flags |= FLAG_WORKER;
   if (key !== undefined) flags |= FLAG_KEEP;
   if (request.control === true) flags |= FLAG_CONTROL;
+  if (request.forks === true) flags |= FLAG_FORKER;
+  if (forkOf !== undefined) flags |= FLAG_FORKED;
   page.writeUInt32LE(flags, at);
   page.writeUInt32LE(request.timeoutMs, at + 4);
   page.writeUInt32LE(request.idleTimeoutMs, at + 8);

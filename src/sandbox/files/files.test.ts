@@ -20,6 +20,7 @@ function lying(lie: (id: number, op: number) => readonly Buffer[]): {
     const worker = { killed: false };
     workers.push(worker);
     return {
+      id: 1,
       write: (chunk) => {
         const bytes = Buffer.from(chunk);
         const answers = lie(bytes.readUInt32LE(4), bytes.readUInt32LE(8));

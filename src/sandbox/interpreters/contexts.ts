@@ -17,8 +17,7 @@ import { randomText } from "../../base/random-text.ts";
 import { checkExec } from "../exec-request.ts";
 import type { KeptContext } from "../kept-set.ts";
 import { Context, type Runner } from "./context.ts";
-import { Interpreter } from "./interpreter.ts";
-import { pythonProgram } from "./programs.ts";
+import { Pythons } from "./pythons.ts";
 
 const DEFAULT_CWD = "/workspace";
 /** Imported before the first call, where they are there. */
@@ -28,12 +27,14 @@ type Place = Required<Omit<CreateContextBody, "language">> & { readonly language
 
 export class Contexts implements SandboxContexts {
   readonly #kept: KeptContext;
+  readonly #pythons: Pythons;
   readonly #contexts = new Map<string, Context>();
   /** Contexts, those that are being created, and code without one. */
   #places = 0;
 
   constructor(kept: KeptContext) {
     this.#kept = kept;
+    this.#pythons = new Pythons(kept, MODULES);
   }
 
   async create({ id: given, ...request }: CreateContextBody & { readonly id?: string } = {}): Promise<ContextInfo> {
@@ -113,9 +114,8 @@ export class Contexts implements SandboxContexts {
   }
 
   async #runner({ env, cwd }: Place): Promise<Runner> {
-    const { container, guard, demand } = this.#kept;
-    demand();
-    return await Interpreter.begin({ container, env, cwd, guard, program: pythonProgram(MODULES) });
+    this.#kept.demand();
+    return await this.#pythons.begin({ env, cwd });
   }
 
   #find(id: string): Context {

@@ -8,18 +8,20 @@ import { CorralError } from "../../api/errors.ts";
 import { CONTEXT_START_MS, INTERRUPT_GRACE_MS, KILL_GRACE_MS } from "../../api/limits.ts";
 import type { LimitHit } from "../../api/limit-hit.ts";
 import { randomText } from "../../base/random-text.ts";
-import type { Container, GuestExit, GuestProcess } from "../../runtime/runtime.ts";
+import type { Container, GuestExec, GuestExit, GuestProcess } from "../../runtime/runtime.ts";
+import { cwdError } from "../exit-words.ts";
 import { Pace } from "../pace.ts";
 import { signalName } from "../signals.ts";
 import type { Call, InterpreterEnd } from "./call.ts";
-import { encoded, MessageReader, WORD_LENGTH } from "./wire.ts";
+import { encoded, type EndMessage, framed, MessageReader, WORD_LENGTH } from "./wire.ts";
 
 const { SIGINT, SIGKILL } = constants.signals;
 
 /** What is started, and the code that it is sent first. */
 export interface Program {
-  readonly argv: readonly string[];
-  readonly source: Uint8Array;
+  readonly exec: Pick<GuestExec, "argv" | "forks" | "forkOf">;
+  /** Absent: what it is forked from has it. */
+  readonly source?: Uint8Array;
   readonly settings: object;
   readonly startError: (exit: GuestExit, cwd: string) => CorralError;
   readonly start: ContextInfo["start"];
@@ -83,6 +85,11 @@ export class Interpreter {
     return this.#isOver;
   }
 
+  /** For others to fork from. */
+  get guest(): GuestProcess | undefined {
+    return this.#guest;
+  }
+
   /** One at a time. What comes of it is told to `call`, its end too. */
   run(call: Call, executionCount: number): void {
     const { code, input, env, language } = call.request;
@@ -117,14 +124,13 @@ export class Interpreter {
     const word = randomText(WORD_LENGTH);
     this.#reader.expect(word);
     const guest = container.exec({
-      ...{ argv: program.argv, env, cwd, stdin: false, pty: null, control: true, tied: true },
+      ...program.exec,
+      ...{ env, cwd, stdin: false, pty: null, control: true, tied: true },
       ...{ timeoutMs: 0, idleTimeoutMs: 0, graceMs: KILL_GRACE_MS, outputBytes: 0 },
       onStarted: (pid) => {
         this.#guest = guest;
         this.pid = pid;
-        const head = Buffer.alloc(4);
-        head.writeUInt32LE(program.source.length);
-        void guest.control(Buffer.concat([head, program.source]));
+        if (program.source !== undefined) void guest.control(framed(program.source));
         this.#send({ word, ...program.settings });
       },
       onOutput: (stream, chunk) => this.#call?.take(stream, chunk) ?? this.#pace.take(chunk.length),
@@ -143,9 +149,14 @@ export class Interpreter {
     if (messages === undefined) return this.kill("it told what cannot be a result");
     for (const message of messages) {
       if (message.kind === "result") this.#call?.result(message.result);
-      else if (this.#call === undefined) this.#ready.resolve();
+      else if (this.#call === undefined) this.#begun(message);
       else this.#answered(this.#call, message);
     }
+  }
+
+  #begun({ status, error }: EndMessage): void {
+    if (status === "ok") this.#ready.resolve();
+    else this.#ready.reject(cwdError(this.#parts.cwd, Number(error?.value)));
   }
 
   #answered(call: Call, message: Parameters<Call["end"]>[0]): void {

@@ -4,7 +4,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { CorralError } from "../../api/errors.ts";
-import type { GuestExit } from "../../runtime/runtime.ts";
+import type { GuestExit, GuestProcess } from "../../runtime/runtime.ts";
 import { cwdError, notFound, startWords } from "../exit-words.ts";
 import type { Program } from "./interpreter.ts";
 
@@ -21,14 +21,38 @@ const PYTHON_BOOT = [
   "exec(compile(take(int.from_bytes(take(4),'little')),'<corral>','exec'),{'__name__':'corral'})",
 ].join("\n");
 
-export function pythonProgram(modules: readonly string[]): Program {
+export interface PythonStart {
+  /** Imported before the first call, where they are there. */
+  readonly modules: readonly string[];
+  /** Others are forked from it. */
+  readonly forks: boolean;
+  /** Why it is not forked itself. */
+  readonly reason?: string;
+}
+
+export function pythonProgram({ modules, forks, reason }: PythonStart): Program {
   return {
     name: "python3",
-    start: { kind: "cold" },
-    argv: ["python3", "-I", "-c", PYTHON_BOOT],
+    start: { kind: "cold", ...(reason === undefined ? {} : { reason }) },
+    exec: { argv: ["python3", "-I", "-c", PYTHON_BOOT], forks },
     source: driver("python-driver.py"),
-    settings: { modules },
+    settings: { modules, forks, env: {}, cwd: null },
     startError: startErrorOf("python3"),
+  };
+}
+
+/** A child of one that forks. */
+export function forkedProgram(
+  forkOf: GuestProcess,
+  place: { readonly env: Readonly<Record<string, string>>; readonly cwd: string },
+): Program {
+  return {
+    name: "python3",
+    start: { kind: "fork" },
+    exec: { argv: ["python3"], forkOf },
+    settings: { modules: [], forks: false, ...place },
+    startError: ({ startErrno }) =>
+      new CorralError("context_unavailable", `it could not be forked: ${startWords(startErrno)}`, { details: { startErrno } }),
   };
 }
 

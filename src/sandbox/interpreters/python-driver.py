@@ -360,20 +360,99 @@ def modules(names):
             pass
 
 
+def dumpable(on):
+    """Whether other processes of the sandbox's user may look into this one's memory."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(4, int(on), 0, 0, 0)  # PR_SET_DUMPABLE
+
+
+class Forker:
+    """Forks a context for whoever asks on descriptor 5. It runs no cell, and its children answer for themselves."""
+
+    def __init__(self):
+        import gc
+        import socket
+
+        self.receive = socket.recv_fds
+        self.socket = socket.socket(fileno=5)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        gc.collect()
+        gc.freeze()
+        # SAFETY: a context must not be able to write into what the next one is forked from.
+        dumpable(False)
+
+    def serve(self):
+        """Returns in each child."""
+        while True:
+            token, given, _, _ = self.receive(self.socket, 4, 5)
+            if not token:
+                os._exit(0)
+            child = os.fork()
+            if child == 0:
+                parent = os.getpid()
+                # Twice: an orphan is the child of PID 1, which alone can wait for it.
+                if os.fork():
+                    os._exit(0)
+                self.become(token, given, parent)
+                return
+            for fd in given:
+                os.close(fd)
+            os.waitpid(child, 0)
+
+    def become(self, token, given, parent):
+        while os.getppid() == parent:
+            os.sched_yield()
+        os.setsid()
+        high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 20) for fd in given]
+        answer = fcntl.fcntl(5, fcntl.F_DUPFD_CLOEXEC, 20)
+        for number, fd in enumerate(high):
+            os.dup2(fd, number)
+        dumpable(True)
+        os.write(answer, token)
+        self.socket.detach()
+        # SAFETY: the forker's own channel and socket are its; what stays open could be written to.
+        os.closerange(5, os.sysconf("SC_OPEN_MAX"))
+        reseed()
+
+
+def reseed():
+    """Python's own generators are seeded anew by each fork; the one of numpy is not."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and "numpy.random" in sys.modules:
+        numpy.random.seed()
+
+
 def begin(settings):
+    os.environ.update(settings["env"])
+    if settings["cwd"] is not None:
+        os.chdir(settings["cwd"])
     os.environ.setdefault("MPLBACKEND", f"module://{Figures.NAME}")
     # -I kept both out while nothing of the sandbox's owner was to be imported by chance.
     sys.path[:0] = ["", *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     sys.argv = [""]
 
 
+READY = {"status": "ok", "error": None}
+
+
 def main():
     channel = Channel()
     settings = channel.take()
     modules(settings["modules"])
-    begin(settings)
+    if settings["forks"]:
+        forker = Forker()
+        channel.tell(b"E", READY)
+        forker.serve()
+        channel = Channel()
+        settings = channel.take()
+    try:
+        begin(settings)
+    except OSError as error:
+        channel.tell(b"E", {"status": "error", "error": {"name": "cwd", "value": str(error.errno), "traceback": ""}})
+        os._exit(1)
     context = Context(channel)
-    channel.tell(b"E", {"status": "ok", "error": None})
+    channel.tell(b"E", READY)
     context.serve()
 
 

@@ -26,7 +26,10 @@ export interface EndMessage {
 export type Message = { readonly kind: "result"; readonly result: CodeResult } | ({ readonly kind: "end" } & EndMessage);
 
 export function encoded(message: object): Uint8Array {
-  const body = Buffer.from(JSON.stringify(message));
+  return framed(Buffer.from(JSON.stringify(message)));
+}
+
+export function framed(body: Uint8Array): Uint8Array {
   const head = Buffer.alloc(4);
   head.writeUInt32LE(body.length);
   return Buffer.concat([head, body]);

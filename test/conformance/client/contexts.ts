@@ -50,4 +50,34 @@ export function contextRows(lab: () => ClientLab): void {
     expect(await codeOf(contexts.get(id))).toBe("context_not_found");
     expect((await contexts.list()).items).toEqual([]);
   });
+
+  verifies(
+    "client/context-fork",
+    "a further context is forked from an interpreter inside that ran no code, shares nothing with others, and draws its own random numbers",
+    async () => {
+      const { contexts, run } = await opened(lab());
+      await run("secret = 'of the first'; import os; os.environ['LEFT'] = 'here'; import json; json.left = 1");
+      const code = "import os, json, random, uuid, secrets\nrandom.random(), str(uuid.uuid4()), secrets.token_hex(8)";
+      const places = [
+        { cwd: "/tmp", env: { A: "1" } },
+        { cwd: "/tmp", env: { A: "2" } },
+      ];
+      const others = await Promise.all(places.map(async (place) => over(contexts, (await contexts.create(place)).id)));
+      const drawn: unknown[] = [];
+      for (const [index, other] of others.entries()) {
+        expect(await contexts.get(other.id)).toMatchObject({ start: { kind: "fork" }, cwd: "/tmp" });
+        const own = await other.said(
+          "import os, json; os.getcwd(), os.environ['A'], os.getppid(), 'secret' in dir(), 'LEFT' in os.environ, hasattr(json, 'left')",
+        );
+        expect(own[1]).toBe(`('/tmp', '${index + 1}', 1, False, False, False)`);
+        expect((await other.said("import resource; sorted(int(n) for n in os.listdir('/proc/self/fd'))"))[1]).toMatch(
+          /^\[0, 1, 2, \d+, \d+, \d+\]$/,
+        );
+        drawn.push(...((await other.said(code))[1] ?? "").split(", "));
+      }
+      expect(new Set(drawn).size).toBe(6);
+      expect(await codeOf(contexts.create({ cwd: "/nowhere" }))).toBe("exec_failed");
+      expect(await codeOf(contexts.create({ env: { PATH: "/nowhere" } }))).toBe("context_unavailable");
+    },
+  );
 }
