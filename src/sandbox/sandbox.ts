@@ -87,7 +87,7 @@ export class LocalSandbox implements Sandbox {
     };
     this.processes = new Processes(context);
     this.shells = new Shells(context);
-    this.contexts = new Contexts(context);
+    this.contexts = new Contexts(context, this.shells);
     void parts.container.lost.then((reason) => this.#lose(reason));
   }
 

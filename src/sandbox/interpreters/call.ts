@@ -100,6 +100,11 @@ export class Call {
     return false;
   }
 
+  /** As `take`, for a giver who waits until it was taken. */
+  give(stream: StreamName, chunk: Uint8Array): Promise<void> | undefined {
+    return this.take(stream, chunk) ? undefined : this.#output.flushed();
+  }
+
   result(given: CodeResult): void {
     const result = this.#resultRoom.fit(given);
     const { onResult } = this.request;

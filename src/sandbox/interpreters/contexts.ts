@@ -17,7 +17,11 @@ import { randomText } from "../../base/random-text.ts";
 import { checkExec } from "../exec-request.ts";
 import type { KeptContext } from "../kept-set.ts";
 import { Context, type Runner } from "./context.ts";
+import { BashRunner } from "./bash-runner.ts";
+import { Interpreter } from "./interpreter.ts";
+import { nodeProgram } from "./programs.ts";
 import { Pythons } from "./pythons.ts";
+import type { Shells } from "../shells.ts";
 
 const DEFAULT_CWD = "/workspace";
 /** Imported before the first call, where they are there. */
@@ -28,12 +32,14 @@ type Place = Required<Omit<CreateContextBody, "language">> & { readonly language
 export class Contexts implements SandboxContexts {
   readonly #kept: KeptContext;
   readonly #pythons: Pythons;
+  readonly #shells: Shells;
   readonly #contexts = new Map<string, Context>();
   /** Contexts, those that are being created, and code without one. */
   #places = 0;
 
-  constructor(kept: KeptContext) {
+  constructor(kept: KeptContext, shells: Shells) {
     this.#kept = kept;
+    this.#shells = shells;
     this.#pythons = new Pythons(kept, MODULES);
   }
 
@@ -113,8 +119,11 @@ export class Contexts implements SandboxContexts {
     return context;
   }
 
-  async #runner({ env, cwd }: Place): Promise<Runner> {
-    this.#kept.demand();
+  async #runner({ language, env, cwd }: Place): Promise<Runner> {
+    const { container, guard, demand } = this.#kept;
+    demand();
+    if (language === "bash") return await BashRunner.begin(this.#shells, { env, cwd });
+    if (language !== "python") return await Interpreter.begin({ container, guard, env, cwd, program: nodeProgram() });
     return await this.#pythons.begin({ env, cwd });
   }
 

@@ -41,6 +41,23 @@ export function pythonProgram({ modules, forks, reason }: PythonStart): Program 
   };
 }
 
+const NODE_BOOT = [
+  "const fs=require('node:fs');",
+  "const take=(n)=>{const b=Buffer.alloc(n);for(let at=0;at<n;){const got=fs.readSync(3,b,at,n-at);if(got===0)process.exit(0);at+=got;}return b;};",
+  "new Function('require',take(take(4).readUInt32LE(0)).toString())(require);",
+].join("");
+
+export function nodeProgram(): Program {
+  return {
+    name: "node",
+    start: { kind: "cold" },
+    exec: { argv: ["node", "--input-type=commonjs", "-e", NODE_BOOT] },
+    source: driver("node-driver.cjs"),
+    settings: {},
+    startError: startErrorOf("node"),
+  };
+}
+
 /** A child of one that forks. */
 export function forkedProgram(
   forkOf: GuestProcess,

@@ -80,4 +80,167 @@ export function contextRows(lab: () => ClientLab): void {
       expect(await codeOf(contexts.create({ env: { PATH: "/nowhere" } }))).toBe("context_unavailable");
     },
   );
+
+  verifies("client/context-forge", "nothing that code writes to any descriptor is taken for an answer, or breaks one", async () => {
+    const { said, run } = await opened(lab());
+    const forge = String.raw`import os, re, threading, time, subprocess
+fake = b'\n' + b'a' * 20 + b'E.{"status":"ok","error":null}\n' + b'\n\x00\xff' * 50 + b'{"mime":{"text/plain":"forged"},"isMain":true}'
+def spray():
+  for fd in range(3, 1025):
+    try: os.write(fd, fake)
+    except OSError: pass
+spray()
+stop = False
+def always():
+  while not stop:
+    try: os.write(901, b'z' * 300); os.write(901, fake)
+    except OSError: pass
+    time.sleep(0.0005)
+thread = threading.Thread(target=always); thread.start()
+'x' * 200000`;
+    expect((await run(forge)).results).toMatchObject([{ isMain: true, mime: { "text/plain": `'${"x".repeat(200_000)}'` } }]);
+    expect(await said("21 * 2")).toEqual(["ok", "42", "", ""]);
+    expect(
+      await said(
+        "subprocess.run(['sh', '-c', 'for n in 3 4 200 201 900 901; do eval \"echo forged >&$n\"; done 2>/dev/null; ls /proc/self/fd | wc -l'], close_fds=False); 1",
+      ),
+    ).toEqual(["ok", "1", expect.any(String), ""]);
+    expect(await said("stop = True; thread.join(); 3")).toEqual(["ok", "3", "", ""]);
+    // A copy of the interpreter answers nothing, and takes no call.
+    expect((await said("pid = os.fork()\n'parent' if pid else 'child'"))[1]).toBe("'parent'");
+    for (let n = 0; n < 3; n++) expect(await said(`${n} + 1`)).toEqual(["ok", String(n + 1), "", ""]);
+  });
+
+  verifies(
+    "client/context-interrupt",
+    "out of time or asked to, code is interrupted and its state stays; what does not mind that is ended, and the next call says so",
+    async () => {
+      const { contexts, id, run, said } = await opened(lab());
+      await said("kept = 7");
+      expect(await run("while True: pass", { timeoutMs: 100 })).toMatchObject({
+        status: "timeout",
+        stateLost: false,
+        error: { name: "KeyboardInterrupt" },
+      });
+      const begun = Promise.withResolvers<void>();
+      const sleeping = run("import time; time.sleep(60)", { onStarted: () => begun.resolve() });
+      await begun.promise;
+      const waiting = said("kept");
+      await expect
+        .poll(async () => {
+          await contexts.interrupt(id);
+          return await Promise.race([sleeping.then(({ status }) => status), new Promise((later) => setTimeout(later, 50, "runs"))]);
+        })
+        .toBe("interrupted");
+      expect(await waiting).toEqual(["ok", "7", "", ""]);
+      const leave = new AbortController();
+      const left = run("import time; time.sleep(60)", { signal: leave.signal, onStarted: () => setTimeout(() => leave.abort(), 50) });
+      await left.catch(() => undefined);
+      expect(await said("kept")).toEqual(["ok", "7", "", ""]);
+      const deaf = await run("import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass", { timeoutMs: 100 });
+      expect(deaf).toMatchObject({ status: "timeout", stateLost: true, error: { name: "InterpreterEnded" } });
+      const next = await run("'kept' in dir()");
+      expect(next).toMatchObject({ status: "ok", stateLost: false, results: [{ mime: { "text/plain": "False" } }] });
+      expect(next.freshBecause).toMatch(/did not mind being interrupted/);
+      expect((await run("1")).freshBecause).toBeNull();
+    },
+  );
+
+  verifies(
+    "client/context-died",
+    "an interpreter that ends under its code is told as such, and the next call begins in a new one",
+    async () => {
+      const { contexts, id, run } = await opened(lab());
+      const ends = [
+        "import os; print('last', flush=True); os._exit(3)",
+        "import ctypes; ctypes.string_at(0)",
+        "import os, signal; os.kill(os.getpid(), 9)",
+      ];
+      for (const [index, code] of ends.entries()) {
+        const died = await run(code);
+        expect(died).toMatchObject({ status: "died", stateLost: true, error: { name: "InterpreterEnded" } });
+        if (index === 0) expect(text(died.stdout)).toBe("last\n");
+        expect((await contexts.get(id)).state).toBe("lost");
+        expect((await run("1")).freshBecause).toMatch([/exit 3/, /SIGSEGV/, /SIGKILL/][index] ?? /never/);
+      }
+      await run("x = 1");
+      await contexts.restart(id);
+      expect(await run("'x' in dir()")).toMatchObject({
+        freshBecause: "the context was restarted",
+        results: [{ mime: { "text/plain": "False" } }],
+      });
+    },
+  );
+
+  verifies(
+    "client/context-alone",
+    "code without a context runs in an interpreter of its own, beside others, with the input it is given",
+    async () => {
+      const { contexts } = await opened(lab());
+      const answers = await Promise.all(
+        [1, 2, 3, 4].map((n) =>
+          contexts.runAlone({
+            code: `import builtins; seen = getattr(builtins, 'seen', 0); builtins.seen = ${n}\nseen, input('? ')`,
+            input: `line ${n}\nmore`,
+            env: { N: "1" },
+          }),
+        ),
+      );
+      expect(answers.map(({ results }) => results[0]?.mime["text/plain"])).toEqual([1, 2, 3, 4].map((n) => `(0, 'line ${n}')`));
+      expect(answers.map(({ stdout }) => text(stdout))).toEqual(["? ", "? ", "? ", "? "]);
+      const none = await contexts.runAlone({ code: "input()" });
+      expect(none.error).toMatchObject({ name: "EOFError", value: expect.stringContaining("input") });
+      expect((await contexts.list()).items).toHaveLength(1);
+    },
+  );
+
+  verifies(
+    "client/context-results",
+    "values come as MIME bundles: pictures, tables and figures as they show themselves, each bounded",
+    async () => {
+      const { run } = await opened(lab());
+      const shown = await run(
+        "class A:\n  def _repr_html_(self): return '<b>a</b>'\n  def _repr_png_(self): return b'\\x89PNG'\n  def _repr_svg_(self): 1 / 0\n  def __repr__(self): return 'A'\ndisplay(A(), 5)\nprint('between')\n{'k': [1, None]}",
+      );
+      expect(shown.results).toEqual([
+        {
+          isMain: false,
+          mime: { "text/html": "<b>a</b>", "image/png": Buffer.from("\x89PNG", "latin1").toString("base64"), "text/plain": "A" },
+        },
+        { isMain: false, mime: { "text/plain": "5" } },
+        { isMain: true, mime: { "text/plain": "{'k': [1, None]}", "application/json": { k: [1, null] } } },
+      ]);
+      const large = await run("class B:\n  def _repr_html_(self): return 'x' * 9_000_000\nB()");
+      expect(Object.keys(large.results[0]?.mime ?? {})).toEqual(["text/plain"]);
+      expect(large.results[0]?.mime["text/plain"]).toMatch(/text\/html is left out/);
+      expect((await run("class C:\n  def __repr__(self): raise ValueError('no repr')\nC()")).error).toMatchObject({ name: "ValueError" });
+      expect((await run("def deep(n): return deep(n + 1)\ndeep(0)")).error).toMatchObject({ name: "RecursionError" });
+    },
+  );
+
+  verifies(
+    "client/context-languages",
+    "JavaScript and bash contexts keep their state, tell errors, and survive an interruption",
+    async () => {
+      const { contexts } = await lab().make();
+      const js = over(contexts, (await contexts.create({ language: "javascript" })).id);
+      expect(await js.said("const x = 20; console.log('out'); await Promise.resolve(x + 1)")).toEqual(["ok", "21", "out\n", ""]);
+      expect(await js.said("const x = 1; [x]")).toEqual(["ok", "[ 1 ]", "", ""]);
+      expect((await js.run("(() => { null.y })()")).error).toMatchObject({
+        name: "TypeError",
+        traceback: expect.stringMatching(/at cell-3:1:\d+\n/),
+      });
+      for (const code of ["while (true) {}", "await new Promise(() => {})"])
+        expect(await js.run(code, { timeoutMs: 100 })).toMatchObject({ status: "timeout", stateLost: false });
+      expect((await js.run("process.exit(5)")).error?.value).toMatch(/exit 5/);
+      expect(await js.run("typeof x")).toMatchObject({
+        freshBecause: "it ended by exit 5",
+        results: [{ mime: { "text/plain": "'undefined'" } }],
+      });
+      const bash = over(contexts, (await contexts.create({ language: "bash", cwd: "/tmp" })).id);
+      expect(await bash.said("x=5; echo $x $V", { env: { V: "it's" } })).toEqual(["ok", undefined, "5 it's\n", ""]);
+      expect(await bash.said("echo $x $PWD [$V]; cat; false", { input: "in" })).toEqual(["error", undefined, "5 /tmp []\nin", ""]);
+      expect((await contexts.list()).items.map(({ language }) => language)).toEqual(["javascript", "bash"]);
+    },
+  );
 }
