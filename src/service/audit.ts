@@ -93,7 +93,10 @@ export class Audit implements AsyncDisposable {
   }
 }
 
+type Details = { readonly requestId?: string } & Pick<AuditResource, "count" | "egress">;
+
 function resource({ seq, at, details, ...row }: StoredAudit): AuditResource {
-  const { requestId = "", count } = details as { readonly requestId?: string; readonly count?: number };
-  return { id: String(seq), at: new Date(at).toISOString(), ...row, requestId, ...(count === undefined ? {} : { count }) };
+  const { requestId = "", count, egress } = details as Details;
+  const more = { ...(count === undefined ? {} : { count }), ...(egress === undefined ? {} : { egress }) };
+  return { id: String(seq), at: new Date(at).toISOString(), ...row, requestId, ...more };
 }

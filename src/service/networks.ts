@@ -5,10 +5,11 @@ import { CorralError } from "../api/errors.ts";
 import { MAX_PAGE_ITEMS } from "../api/limits.ts";
 import type { EgressResource, NetworkPolicy, NetworkResource, NetworkRule, NetworkVerdict } from "../api/network.ts";
 import type { ListOf } from "../api/server.ts";
-import { Bucket } from "../base/bucket.ts";
 import type { StoredEvent } from "../store/records.ts";
 import type { SandboxRecord } from "../store/sandboxes.ts";
 import type { Token } from "../store/tokens.ts";
+import { Allowances } from "./allowances.ts";
+import type { Audit } from "./audit.ts";
 import type { KeptNetwork } from "./node-networks.ts";
 import type { ServiceParts } from "./parts.ts";
 import type { Sandboxes } from "./sandboxes.ts";
@@ -16,23 +17,24 @@ import { tell } from "./tell.ts";
 
 const KIND = "sandbox-egress";
 /** Of one sandbox: events at once, and one more in so many ms. SAFETY: a program that tries in a loop fills no disk. */
-const MOST = 100;
-const REFILL_MS = 1_000;
+const EVENTS = [100, 1_000] as const;
+/** Likewise rows of the audit log, which are kept for longer. */
+const ROWS = [20, 10_000] as const;
 const TLS_PORT = 443;
-
-interface Budget {
-  readonly bucket: Bucket;
-  missed: number;
-}
 
 export class Networks implements Disposable {
   readonly #parts: ServiceParts;
   readonly #sandboxes: Sandboxes;
-  readonly #budgets = new Map<string, Budget>();
+  readonly #audit: Audit;
+  readonly #events: Allowances;
+  readonly #rows: Allowances;
 
-  constructor(parts: ServiceParts, sandboxes: Sandboxes) {
+  constructor(parts: ServiceParts, sandboxes: Sandboxes, audit: Audit) {
     this.#parts = parts;
     this.#sandboxes = sandboxes;
+    this.#audit = audit;
+    this.#events = new Allowances(parts.clock, ...EVENTS);
+    this.#rows = new Allowances(parts.clock, ...ROWS);
     // What cannot be written now is not told; the proxy's own counters have it.
     parts.networks.onVerdict = (verdict) => void this.#hear(verdict).catch(() => undefined);
   }
@@ -98,25 +100,20 @@ export class Networks implements Disposable {
 
   async #hear(verdict: NetworkVerdict): Promise<void> {
     const { sandboxId: id, ...told } = verdict;
-    const missed = this.#spend(id);
-    if (missed === undefined) return;
+    const missed = this.#events.spend(id);
+    const unrecorded = verdict.outcome === "refused" ? this.#rows.spend(id, verdict.count) : undefined;
+    if (missed === undefined && unrecorded === undefined) return;
     const record = (await this.#parts.store.sandboxes.some([id])).get(id);
-    if (record !== undefined) await tell(this.#parts, record, KIND, { ...told, ...(missed === 0 ? {} : { missed }) });
+    if (record === undefined) return;
+    if (unrecorded !== undefined) this.#record(record, verdict, unrecorded);
+    if (missed !== undefined) await tell(this.#parts, record, KIND, { ...told, ...(missed === 0 ? {} : { missed }) });
   }
 
-  /** How many went untold before this one; `undefined`: so does this one. */
-  #spend(id: string): number | undefined {
-    const { clock } = this.#parts;
-    const budget = this.#budgets.get(id) ?? { bucket: new Bucket(clock, { size: MOST, perMs: 1 / REFILL_MS }), missed: 0 };
-    if (!this.#budgets.has(id) && this.#budgets.size >= MOST * MOST) this.#budgets.clear();
-    this.#budgets.set(id, budget);
-    if (budget.bucket.tryOne() > 0) {
-      budget.missed += 1;
-      return undefined;
-    }
-    const { missed } = budget;
-    budget.missed = 0;
-    return missed;
+  /** A refusal as a row of the audit log, with those that got none before it. */
+  #record({ id, ownerId }: SandboxRecord, verdict: NetworkVerdict, before: number): void {
+    const { reason = "malformed", count, host, port, rule, process, version } = verdict;
+    const egress = { version, host, port, rule, process };
+    this.#audit.record({ ownerId, tokenId: "", action: KIND, subjectId: id, outcome: reason, details: { count: count + before, egress } });
   }
 }
 

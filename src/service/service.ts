@@ -55,7 +55,7 @@ export async function openService(given: ServiceParts): Promise<Service> {
   const templates = opened.use(await Templates.open(parts, codebases));
   const sandboxes = opened.use(await Sandboxes.open(parts, new Stands(parts, codebases, templates)));
   const processes = new Processes(parts, sandboxes);
-  const networks = opened.use(new Networks(parts, sandboxes));
+  const networks = opened.use(new Networks(parts, sandboxes, audit));
   const policies = opened.use(new Policies(sandboxes));
   const snapshots = await Snapshots.open(parts, sandboxes);
   const owned = opened.move();

@@ -51,7 +51,8 @@ export async function audit(client: Client, { subject, json }: { readonly subjec
   return EXIT_OK;
 }
 
-function auditLine({ at, ownerId, tokenId, action, subjectId, outcome, count }: AuditResource): string {
-  const who = ownerId === "" ? "(no key)" : `${ownerId} ${tokenId}`;
-  return inert(`${at}  ${action}  ${subjectId || "-"}  ${outcome}  ${who}${count === undefined ? "" : `  ${count} times`}`);
+function auditLine({ at, ownerId, tokenId, action, subjectId, outcome, count, egress }: AuditResource): string {
+  const who = ownerId === "" ? "(no key)" : `${ownerId} ${tokenId}`.trim();
+  const wanted = egress === undefined ? "" : `  ${egress.process ?? "-"} to ${egress.host ?? "-"}:${egress.port ?? "-"}`;
+  return inert(`${at}  ${action}  ${subjectId || "-"}  ${outcome}  ${who}${wanted}${count === undefined ? "" : `  ${count} times`}`);
 }

@@ -36,6 +36,9 @@ export function networkRows(lab: () => ClientLab): void {
       });
       expect(first?.process).toMatch(/^\d+:(bash|head)$/); // both hold the socket
       expect(first?.allow).toEqual({ host: "no.example", ports: [80], tls: false });
+      const rows = (await ann.audit.list({ subjectId: sandbox.id })).items.filter(({ action }) => action === "sandbox-egress");
+      expect(rows).toMatchObject([{ ownerId: "ann", outcome: "no-rule", count: 1, egress: { host: "no.example", port: 80, version: 1 } }]);
+      expect(rows[0]?.egress?.process).toBe(first?.process);
       if (first?.allow === undefined) throw new Error("no rule is told");
       expect(await sandbox.network.set({ allow: [first.allow] })).toMatchObject({ version: 2, cut: [] });
       expect(await said(sandbox, "no.example")).not.toMatch(/ 403 /);
