@@ -41,7 +41,7 @@ const MAY_USE: Readonly<Record<string, readonly string[]>> = {
   egress: ["node:*"],
   attack: ["node:*"],
   config: ["node:*", "yaml", "zod"],
-  loom: ["node:*", "yaml"],
+  loom: ["node:*", "yaml", "@ai-sdk/anthropic", "@ai-sdk/openai", "@ai-sdk/openai-compatible", "@ai-sdk/provider", "ai-sdk-ollama"],
   service: ["node:*"],
   server: [
     "node:*",

@@ -26,7 +26,7 @@ const TABLES = [
     options text not null, queued_at bigint not null, started_at bigint, ended_at bigint,
     unique (session_id, n), unique (session_id, lane, depth), unique (session_id, idem_key))`,
   `create unique index loom_turn_one_writer on loom_turn (session_id) where state in ('running', 'waiting')`,
-  `create index loom_turn_open on loom_turn (queued_at) where state in ('queued', 'running', 'waiting')`,
+  `create index loom_turn_queued on loom_turn (session_id, n) where state = 'queued'`,
   `create table loom_step (session_id text not null, turn_id text not null, n integer not null, attempt integer not null,
     kind text not null, state text not null, name text not null, request_hash text not null, result_hash text, data text,
     started_at bigint not null, ended_at bigint, primary key (turn_id, n, attempt))`,

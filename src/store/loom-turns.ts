@@ -79,6 +79,10 @@ export interface ChunkRecord {
   readonly body: string;
 }
 
+/** What a later turn is told of it. */
+type PastRecord = Pick<TurnRecord, "id" | "inputHash" | "outputHash">;
+type PastRow = Pick<TurnRow, "id" | "input_hash" | "output_hash">;
+
 export interface EndTurn {
   readonly id: string;
   /** It ends only out of one of these. */
@@ -105,7 +109,7 @@ export interface Turns {
   /** False: it was in none of those states. */
   end(end: EndTurn): Promise<boolean>;
   /** The last turns on the path to a place, oldest first. */
-  upTo(sessionId: string, place: Place, last: number): Promise<readonly TurnRecord[]>;
+  upTo(sessionId: string, place: Place, last: number): Promise<readonly PastRecord[]>;
   /** The turns that follow this one at once. */
   children(sessionId: string, parentId: string): Promise<readonly TurnRecord[]>;
   page(sessionId: string, after: number, limit: number): Promise<readonly TurnRecord[]>;
@@ -197,9 +201,10 @@ export function turnsOf(sql: Sql): Turns {
     start: (id, request) => start(sql, id, request),
     end: (request) => end(sql, request),
     upTo: async (sessionId, place, last) => {
-      const select = `select t.* from loom_turn t join path on t.lane = path.lane and t.depth <= path.upto
-        where t.session_id = ? order by t.depth desc limit ?`;
-      return (await many(onPath(select), [...pathValues(sessionId, place), sessionId, last])).toReversed();
+      const select = `select t.id, t.input_hash, t.output_hash from path
+        join loom_turn t on t.session_id = ? and t.lane = path.lane and t.depth <= path.upto order by t.depth desc limit ?`;
+      const rows = await sql.all<PastRow>(onPath(select), [...pathValues(sessionId, place), sessionId, last]);
+      return rows.toReversed().map(({ id, input_hash: inputHash, output_hash: outputHash }) => ({ id, inputHash, outputHash }));
     },
     children: (sessionId, parentId) =>
       many("select * from loom_turn where session_id = ? and parent_id = ? order by n", [sessionId, parentId]),

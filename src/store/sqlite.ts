@@ -22,7 +22,7 @@ export interface SqliteOptions {
 /** Statements that are kept prepared; lists with filters have many shapes. */
 const KEPT_STATEMENTS = 256;
 /** Statements that certainly write nothing. */
-const READS = /^\s*select\b/i;
+const READS = /^\s*(?:select|with recursive)\b/i;
 /** Primary result codes of SQLite that a caller can act on. */
 const SQLITE_BUSY = 5;
 const SQLITE_FULL = 13;
@@ -53,16 +53,17 @@ export function openSqlite(options: SqliteOptions): Sqlite {
 }
 
 function adapt(database: DatabaseSync, { wrote, closed }: { readonly wrote: () => void; readonly closed: () => void }): SqliteDatabase {
-  const kept = new Map<string, StatementSync>();
+  const kept = new Map<string, { readonly statement: StatementSync; readonly reader: boolean; readonly writes: boolean }>();
   /** The store asks few different texts, over and over. */
-  const prepared = (text: string): StatementSync => {
-    let statement = kept.get(text);
-    if (statement === undefined) {
-      statement = telling(() => database.prepare(text));
+  const prepared = (text: string) => {
+    let held = kept.get(text);
+    if (held === undefined) {
+      const statement = telling(() => database.prepare(text));
+      held = { statement, reader: statement.columns().length > 0, writes: !READS.test(text) };
       if (kept.size >= KEPT_STATEMENTS) kept.clear();
-      kept.set(text, statement);
+      kept.set(text, held);
     }
-    return statement;
+    return held;
   };
   return {
     close: () => {
@@ -70,14 +71,14 @@ function adapt(database: DatabaseSync, { wrote, closed }: { readonly wrote: () =
       database.close();
     },
     prepare: (text) => {
-      const statement = prepared(text);
+      const { statement, reader, writes } = prepared(text);
       const act = <T>(run: () => T): T => {
         const result = telling(run);
-        if (!READS.test(text)) wrote();
+        if (writes) wrote();
         return result;
       };
       return {
-        reader: statement.columns().length > 0,
+        reader,
         all: (values) => act(() => statement.all(...inputs(values))),
         run: (values) => act(() => statement.run(...inputs(values))),
         // One of its own: it may be read to its end while the same text is asked again.

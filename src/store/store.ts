@@ -4,6 +4,7 @@
 
 import { Kysely, sql } from "kysely";
 import { type Codebases, codebasesOf } from "./codebases.ts";
+import { grouped } from "./grouped.ts";
 import { migrate } from "./migrations.ts";
 import { type Idempotency, idempotencyOf } from "./idempotency.ts";
 import { type LoomTables, loomOf } from "./loom.ts";
@@ -58,10 +59,12 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     await db.destroy();
     throw error;
   }
+  const transaction: ReturnType<typeof grouped> =
+    kind === "sqlite" ? grouped(db) : (act) => db.transaction().execute((inside) => act(inside));
   return {
     kind,
     ...tablesOf(db, spell),
-    transaction: (act) => db.transaction().execute((inside) => act(tablesOf(inside, spell))),
+    transaction: (act) => transaction((inside) => act(tablesOf(inside, spell))),
     settled,
     ping: async () => {
       await sql`select 1`.execute(db);
