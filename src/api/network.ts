@@ -137,6 +137,8 @@ export interface NetworkResource {
   readonly version: number;
   /** What the operator's ceiling takes away of it. */
   readonly cut: readonly NetworkCut[];
+  /** Places of rules by `cidr`. A program reaches what they allow through the proxy alone: an address itself has no route inside. */
+  readonly viaProxy: readonly number[];
   /** Variables inside by the names of secrets, with their placeholders: a command that began before a rule named one has not got it. */
   readonly placeholders: Readonly<Record<string, string>>;
 }

@@ -4,7 +4,7 @@
 export type { ListOf } from "./calls.ts";
 
 import type { ErrorBody } from "./errors.ts";
-import type { NetworkCut, NetworkPolicy } from "./network.ts";
+import type { NetworkResource, NetworkPolicy } from "./network.ts";
 import type { Policy } from "./policy.ts";
 import type { CreateRequest, ExecResult, RuntimeName, SandboxInfo, SandboxLimits } from "./sandbox.ts";
 
@@ -71,7 +71,7 @@ export interface SandboxResource {
   readonly metadata: Readonly<Record<string, string>>;
   readonly publicPorts: readonly number[];
   /** Absent: none. `cut`: what the operator's ceiling takes away of it, by rule. */
-  readonly network?: { readonly version: number; readonly cut: readonly NetworkCut[] };
+  readonly network?: Pick<NetworkResource, "version" | "cut" | "viaProxy">;
   readonly createdAt: string;
   /** `null` never ends by itself. */
   readonly endAt: string | null;

@@ -95,7 +95,7 @@ export class Networks implements Disposable {
   #resource({ id, request }: Pick<SandboxRecord, "id" | "request">): NetworkResource {
     const { networks } = this.#parts;
     const { network: policy = "none", networkVersion: version = 1 } = request as KeptNetwork;
-    return { policy, version, cut: networks.cutOf(policy), placeholders: networks.placeholders(id, policy) };
+    return { policy, version, ...networks.factsOf(policy), placeholders: networks.placeholders(id, policy) };
   }
 
   async #hear(verdict: NetworkVerdict): Promise<void> {

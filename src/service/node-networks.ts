@@ -3,7 +3,7 @@
 // Invariant: the row in the store is what holds; a value goes to the proxy's process and nowhere else.
 
 import { CorralError } from "../api/errors.ts";
-import type { NetworkCut, NetworkPolicy, NetworkRule, NetworkVerdict } from "../api/network.ts";
+import type { NetworkPolicy, NetworkResource, NetworkRule, NetworkVerdict } from "../api/network.ts";
 import { cutBy } from "../egress/ceiling.ts";
 import { type CompiledPolicy, compileNetwork, secretNames } from "../egress/compile.ts";
 import type { EgressDoors } from "../egress/doors.ts";
@@ -51,8 +51,11 @@ export class NodeNetworks implements AsyncDisposable {
     });
   }
 
-  cutOf(policy: NetworkPolicy): readonly NetworkCut[] {
-    return cutBy(compileNetwork(policy), this.#ceiling);
+  /** What is told of rules beside them. */
+  factsOf(policy: NetworkPolicy): Pick<NetworkResource, "cut" | "viaProxy"> {
+    const compiled = compileNetwork(policy);
+    const ranges = compiled.flatMap(({ rule, target }) => (target.kind === "range" && rule !== "open" ? [rule] : []));
+    return { cut: cutBy(compiled, this.#ceiling), viaProxy: [...new Set(ranges)] };
   }
 
   /** Throws `network_policy_invalid`, `secret_not_found`. */

@@ -32,10 +32,10 @@ export function reaches(token: Token, id: string, ownerId: string): boolean {
   return token.scope === "admin" || (token.ownerId === ownerId && (token.scope === "user" || token.sandboxId === id));
 }
 
-export function resource(record: SandboxRecord, networks: Pick<NodeNetworks, "cutOf">): SandboxResource {
+export function resource(record: SandboxRecord, networks: Pick<NodeNetworks, "factsOf">): SandboxResource {
   const { id, ownerId, state, memory, metadata, createdAt, endAt, info, request } = record;
   const { network: policy = "none", networkVersion: version = 1 } = request as KeptNetwork;
-  const network = policy === "none" ? {} : { network: { version, cut: networks.cutOf(policy) } };
+  const network = policy === "none" ? {} : { network: { version, ...networks.factsOf(policy) } };
   const {
     codebase,
     template,

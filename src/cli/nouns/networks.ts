@@ -37,6 +37,7 @@ export async function network(client: Client, id: string, options: NetworkOption
     await print(`${JSON.stringify(now.policy, undefined, 2)}\n`);
     for (const { rule, left } of now.cut)
       tell(`rule ${rule}: the operator's ceiling leaves ${left === "none" ? "nothing" : "a part"} of it`);
+    for (const rule of now.viaProxy) tell(`rule ${rule}: reached through the proxy alone; a program without one takes corral-connect`);
   }
   return EXIT_OK;
 }

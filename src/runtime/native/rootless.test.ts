@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, it, onTestFinished, type TestContext } from "vitest";
 import { guestProgram } from "../../../guest/test/build.ts";
+import { BWRAP_MISSING } from "../../../test/bwrap.ts";
 import { verifies } from "../../../test/verifies.ts";
 import type { AttackReport } from "../../api/attack.ts";
 
@@ -158,6 +159,27 @@ describe("as an ordinary user", () => {
       expect(rows.filter(({ result }) => result === "breached" || result === "open")).toEqual([]);
       expect({ failed, open }).toEqual({ failed: 0, open: 0 });
       expect(passed).toBeGreaterThan(10);
+    },
+  );
+
+  verifies(
+    "egress/rootless",
+    "a run has a network on native and on bwrap: what a rule names is carried, the rest refused",
+    async (context) => {
+      needs(context);
+      const hosts = ["yes.example", "no.example"].map((host) => `"$(curl -sS http://${host}/)"`);
+      const command = ["sh", "-c", `printf '{"yes":"%s","no":"%s"}' ${hosts.join(" ")}`];
+      const said = (runtime: string): Promise<unknown> =>
+        asUser(
+          { range: "labuser:1000000:65536\n" },
+          ...[MAIN, "run", import.meta.dirname, "--runtime", runtime, "--discard", "--allow", "yes.example:80", "--", ...command],
+        );
+      const runtimes = BWRAP_MISSING === undefined ? ["native", "bwrap"] : ["native"];
+      for (const one of await Promise.all(runtimes.map(said)))
+        expect(one).toEqual({
+          yes: "corral: yes.example:80 cannot be reached: the name has no address.",
+          no: "corral: egress to no.example:80 is not allowed: no rule matches. The owner of this sandbox can allow it.",
+        });
     },
   );
 

@@ -22,7 +22,7 @@ export function networkRows(lab: () => ClientLab): void {
     async () => {
       const ann = await lab().of("ann");
       const sandbox = await lab().make({ network: { allow: [{ cidr: "10.1.0.0/16" }, "pypi"] } });
-      expect((await sandbox.info()).network).toEqual({ version: 1, cut: [{ rule: 0, left: "none" }] });
+      expect((await sandbox.info()).network).toEqual({ version: 1, cut: [{ rule: 0, left: "none" }], viaProxy: [0] });
       expect(await said(sandbox, "no.example")).toMatch(/ 403 /);
       await expect.poll(async () => (await sandbox.network.egress()).items, SOON).not.toEqual([]);
       const [first] = (await sandbox.network.egress()).items;
