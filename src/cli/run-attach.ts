@@ -5,6 +5,7 @@ import { CorralError } from "../api/errors.ts";
 import type { ExecRequest, ExecResult, Process, Sandbox } from "../api/sandbox.ts";
 import type { Interruption } from "./interrupt.ts";
 import { attachTerminal, isInteractive, terminalEnv, terminalSize } from "./pty.ts";
+import { LastWords } from "./last-words.ts";
 import type { RunOptions } from "./run-options.ts";
 import { type Sink, sinkOf, source } from "./streams.ts";
 
@@ -16,6 +17,8 @@ export interface Attached {
   readonly result: ExecResult | undefined;
   /** Ends the program's part of stdout, `text` on a line of its own. */
   readonly finish: (text?: string) => Promise<void>;
+  /** What it said last on stderr, or on its terminal. */
+  readonly lastWords: LastWords;
   /** Our stdout could not be written for a reason that is not a reader who left. */
   readonly outputError: Error | undefined;
 }
@@ -50,7 +53,12 @@ async function withPipes(sandbox: Sandbox, options: RunOptions, stop: Interrupti
   // A stderr without a reader is no reason to end a program.
   const stderr = sinkOf(process.stderr, { onBroken: () => undefined });
   const input = source(process.stdin);
-  const running = await sandbox.start({ ...commonRequest(options, stop), stdin: input, onStdout: stdout.write, onStderr: stderr.write });
+  const lastWords = new LastWords();
+  const onStderr = (chunk: Uint8Array): void | Promise<void> => {
+    lastWords.take(chunk);
+    return stderr.write(chunk);
+  };
+  const running = await sandbox.start({ ...commonRequest(options, stop), stdin: input, onStdout: stdout.write, onStderr });
   hangUp = () => {
     running.signal("SIGPIPE");
     setTimeout(() => running.stop(), BROKEN_PIPE_MS).unref();
@@ -63,6 +71,7 @@ async function withPipes(sandbox: Sandbox, options: RunOptions, stop: Interrupti
   await stderr.finish();
   return {
     result,
+    lastWords,
     finish: (text) => finishBoth(stdout, text),
     get outputError() {
       return outputError;
@@ -76,6 +85,7 @@ async function finishBoth(stdout: Sink, text: string | undefined): Promise<void>
 
 async function withPty(sandbox: Sandbox, options: RunOptions, stop: Interruption): Promise<Attached> {
   const terminal = attachTerminal();
+  const lastWords = new LastWords();
   let result: ExecResult | undefined;
   try {
     const running = await sandbox.start({
@@ -83,14 +93,17 @@ async function withPty(sandbox: Sandbox, options: RunOptions, stop: Interruption
       env: terminalEnv(),
       pty: terminalSize(),
       stdin: terminal.input,
-      onStdout: terminal.output,
+      onStdout: (chunk) => {
+        lastWords.take(chunk);
+        return terminal.output(chunk);
+      },
     });
     terminal.onResize((rows, cols) => running.resize(rows, cols));
     result = await ended(running, stop, sandbox);
   } finally {
     await terminal.detach();
   }
-  return { result, finish: () => Promise.resolve(), outputError: undefined };
+  return { result, lastWords, finish: () => Promise.resolve(), outputError: undefined };
 }
 
 /** The result; a second signal takes the whole sandbox away, and then there is none. */

@@ -61,6 +61,29 @@ verifies(
 );
 
 verifies(
+  "cli/run-network",
+  "without a network, or without the preset, the end of a run says what lets npm reach its registry",
+  async () => {
+    using place = scratch();
+    const dir = join(place.dir, "app");
+    mkdirSync(dir);
+    writeFileSync(join(dir, "package.json"), JSON.stringify({ name: "app", version: "1.0.0", dependencies: { isarray: "2.0.5" } }));
+    writeFileSync(join(dir, "package-lock.json"), JSON.stringify(LOCK));
+    const options = [...place.data, "--policy", "full-access", "--discard"];
+    const ci = ["npm", "ci", "--no-audit", "--no-fund", "--fetch-retries=0"];
+    const runs = [
+      run(["run", dir, ...options, "--", "curl", "-sS", "https://registry.npmjs.org/"]),
+      run(["run", dir, ...options, "--net", "pypi", "--", ...ci]),
+    ];
+    const [none, other] = await Promise.all(runs);
+    expect(none?.stderr).toContain("this run had no network; --net npm,pypi or --allow HOST gives it one");
+    expect(other?.stderr).toMatch(/tried to reach registry\.npmjs\.org:443 \([^)]*\): no rule; --allow registry\.npmjs\.org lets it/);
+    const { stderr } = await run(["run", dir, ...place.data, "--discard", "--", "sh", "-c", "echo Could not resolve host >&2; true"]);
+    expect(stderr).not.toContain("had no network");
+  },
+);
+
+verifies(
   "egress/secret-outside",
   "a server gets a secret's value, and no memory, file, variable or log of the sandbox, nor a file of ours, has it",
   async (context) => {

@@ -15,6 +15,7 @@ import { tell, tellError } from "../tell.ts";
 import { tellReaped } from "../reaped.ts";
 
 const SIGINT = 2;
+const NO_NETWORK = "this run had no network; --net npm,pypi or --allow HOST gives it one (corral run --help)";
 
 export async function run(options: RunOptions, host: CliHost): Promise<number> {
   using stop = interruption();
@@ -35,6 +36,7 @@ export async function run(options: RunOptions, host: CliHost): Promise<number> {
     await sandbox.destroy();
   }
   for (const line of refused.lines()) tell(line);
+  if (options.network === "none" && attached?.result?.exitCode !== 0 && attached?.lastWords.lackNetwork === true) tell(NO_NETWORK);
   const info = sandbox.info();
   const end = await endRun({ corral, info, result: attached?.result, ending: options.ending, json: options.json, stop }).catch(
     (error: unknown) => {
