@@ -34,6 +34,8 @@ const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   "fs-micro": () => import("./fs-micro.ts"),
   "fs-program": () => import("./fs-program.ts"),
   "density-http": async () => ({ bench: (await import("./http.ts")).densityBench }),
+  "python-call": () => import("./python-call.ts"),
+  "python-context": () => import("./python-context.ts"),
   "egress-relay": () => import("./egress-relay.ts"),
   egress: () => import("./egress.ts"),
   "mcp-call": () => import("./mcp-call.ts"),

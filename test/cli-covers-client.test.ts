@@ -100,14 +100,14 @@ const HOW: Readonly<Record<string, string | { readonly none: string }>> = {
   "handle.shells.run": { none: "as `open`" },
   "handle.shells.interrupt": { none: "as `open`" },
   "handle.shells.close": { none: "as `open`" },
-  "handle.contexts.create": { none: "contexts are for programs; a person types into an interpreter that `shell SB -- python3` starts" },
-  "handle.contexts.list": { none: "as `create`" },
-  "handle.contexts.get": { none: "as `create`" },
-  "handle.contexts.run": { none: "as `create`" },
-  "handle.contexts.runAlone": { none: "as `create`" },
-  "handle.contexts.interrupt": { none: "as `create`" },
-  "handle.contexts.restart": { none: "as `create`" },
-  "handle.contexts.delete": { none: "as `create`" },
+  "handle.contexts.create": "repl",
+  "handle.contexts.list": { none: "contexts of a server's sandbox are for programs; a person types into `shell SB -- python3`" },
+  "handle.contexts.get": { none: "as `list`" },
+  "handle.contexts.run": "repl",
+  "handle.contexts.runAlone": "py",
+  "handle.contexts.interrupt": "repl",
+  "handle.contexts.restart": { none: "as `list`" },
+  "handle.contexts.delete": { none: "as `list`" },
 };
 
 /** Paths of the methods of `thing`, nouns in it included. */

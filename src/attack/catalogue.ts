@@ -10,6 +10,7 @@ import { EGRESS_RULES } from "./rows/egress-rules.ts";
 import { EGRESS_SECRETS } from "./rows/egress-secrets.ts";
 import { EGRESS_WIRE } from "./rows/egress-wire.ts";
 import { FILE_STORIES } from "./rows/file-stories.ts";
+import { INTERPRETER_STORIES } from "./rows/interpreter-stories.ts";
 import { KERNEL_ROWS } from "./rows/kernel.ts";
 import { NETWORK_STORIES } from "./rows/network-stories.ts";
 import { PROCESS_ROWS } from "./rows/process.ts";
@@ -25,6 +26,7 @@ export const CATALOGUE: readonly SecurityRow[] = [
   ...KERNEL_ROWS,
   ...FILE_STORIES,
   ...NETWORK_STORIES,
+  ...INTERPRETER_STORIES,
   ...EGRESS_RULES,
   ...EGRESS_WIRE,
   ...EGRESS_SECRETS,

@@ -54,14 +54,6 @@ export const PLANNED: readonly Planned[] = [
   ...planned("dashboard", `${SUITE} (test/e2e)`, "preview-origin download-type"),
   ...planned("terminal", `${SUITE} (src/cli)`, "terminal-escape"),
   ...planned("terminal", "no row yet", "terminal-fd", { inRuntime: true }),
-  ...planned(
-    "interpreter",
-    "room not built",
-    "frame-forge driver-patch die-in-cell endless-cell pickle-out zygote-secret zygote-random context-cross",
-    {
-      inRuntime: true,
-    },
-  ),
   ...planned("loom", "room not built", "inject-file canon-write memory-poison prompt-secret tool-flood"),
   ...planned("reuse", "no row yet", "names-reused", { inRuntime: true }),
   ...planned("covert", "no row yet", "futex-signal load-figures", { inRuntime: true }),

@@ -12,6 +12,7 @@ import { addContent } from "./content-commands.ts";
 import { EXIT_CORRAL, EXIT_FAILED, EXIT_OK, EXIT_USAGE } from "./exit-codes.ts";
 import type { BenchRequest, CliHost } from "./host.ts";
 import { inert } from "../base/inert.ts";
+import { addCode } from "./code-commands.ts";
 import { addNouns } from "./noun-commands.ts";
 import type { RawRunOptions } from "./run-options.ts";
 import { repeatable } from "./repeatable.ts";
@@ -69,6 +70,7 @@ function program(session: Session): Command {
   addRun(corral, session);
   addDeltas(corral, session);
   addPolicy(corral, session);
+  addCode(corral, session);
   addNouns(corral, session);
   addContent(corral, session);
   addMcp(corral, session);

@@ -43,6 +43,8 @@ class Channel:
         self.read, self.write, self.encode, self.decode = read, write, encode, decode
         self.source, self.sink = self.lift(3), self.lift(4)
         self.word = b""
+        self.come = b""
+        self.lines = []
 
     @staticmethod
     def lift(fd):
@@ -56,27 +58,37 @@ class Channel:
         raise OSError("no descriptor is left for the control channel")
 
     def exactly(self, count):
-        parts = []
-        while count:
-            part = self.read(self.source, min(count, 1 << 20))
+        while len(self.come) < count:
+            part = self.read(self.source, 1 << 16)
             if not part:
                 os._exit(0)
-            parts.append(part)
-            count -= len(part)
-        return b"".join(parts)
+            self.come += part
+        taken, self.come = self.come[:count], self.come[count:]
+        return taken
 
     def take(self):
         message = self.decode(self.exactly(int.from_bytes(self.exactly(4), "little")))
         self.word = message["word"].encode()
         return message
 
-    def tell(self, kind, value):
+    def tell(self, kind, value, later=False):
+        """`later`: together with what is told next."""
         data = self.encode(value).encode()
         head = b"\n" + self.word + kind
         room = PIECE_BYTES - len(head) - 2
         for at in range(0, len(data), room):
             more = b"+" if at + room < len(data) else b"."
-            self.write(self.sink, head + more + data[at : at + room] + b"\n")
+            self.lines.append(head + more + data[at : at + room] + b"\n")
+        if later:
+            return
+        lines, self.lines = self.lines, []
+        block = b""
+        for line in lines:
+            if len(block) + len(line) > PIECE_BYTES:
+                self.write(self.sink, block)
+                block = b""
+            block += line
+        self.write(self.sink, block)
 
 
 def trimmed(told, depth=0):
@@ -248,7 +260,7 @@ class Context:
     def show(self, bundle, main):
         if os.getpid() == self.home:
             self.flush()
-            self.channel.tell(b"R", {"mime": bounded(bundle), "isMain": main})
+            self.channel.tell(b"R", {"mime": bounded(bundle), "isMain": main}, main)
 
     def flush(self):
         for stream in (sys.stdout, sys.stderr, self.out, self.err):
