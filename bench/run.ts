@@ -40,10 +40,11 @@ const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   egress: () => import("./egress.ts"),
   "mcp-call": () => import("./mcp-call.ts"),
   soak: () => import("./soak.ts"),
+  "context-soak": () => import("./context-soak.ts"),
 };
 
 /** Half an hour or more: only when named, in its quick form too. */
-const ONLY_NAMED: readonly string[] = ["soak"];
+const ONLY_NAMED: readonly string[] = ["soak", "context-soak"];
 
 export interface BenchOptions {
   readonly ids: readonly string[];
