@@ -144,19 +144,19 @@ verifies("egress/limits", "a byte rate holds both ways back, and says by how muc
   expect(metrics?.slowedMs).toBeGreaterThan(100);
 });
 
-verifies("egress/own-way", "two hundred connections of ten sandboxes meet nobody else's rules or bytes", async () => {
+verifies("egress/own-way", "a thousand connections of fifty sandboxes meet nobody else's rules or bytes", async () => {
   const place = await lab.tcp("cross.example", (socket) => socket.pipe(socket), 9);
   const paths = await Promise.all(
-    Array.from({ length: 10 }, async (_, index) => {
+    Array.from({ length: 50 }, async (_, index) => {
       lab.outside.names.set(`n${index}.example`, [[place.address]]);
       return await lab.open(`cross-${index}`, lab.state({ allow: [{ host: `n${index}.example`, ports: [9], tls: false }] }));
     }),
   );
-  const talks = Array.from({ length: 200 }, async (_, index) => {
-    const own = index % 10;
-    const asked = index % 3 === 0 ? (own + 1) % 10 : own;
+  const talks = Array.from({ length: 1_000 }, async (_, index) => {
+    const own = index % 50;
+    const asked = index % 3 === 0 ? (own + 1) % 50 : own;
     const socket = lab.enter(paths[own] ?? "", `name n${asked}.example 9 -`);
-    const words = `connection ${index} `.repeat(500);
+    const words = `connection ${index} `.repeat(100);
     socket.end(words);
     expect(await rest(socket)).toBe(asked === own ? words : "");
   });
