@@ -129,6 +129,18 @@ describe("over HTTP", () => {
     expect(png.blocks[1]).toEqual({ type: "image", mimeType: "image/png", data: PIXEL });
   });
 
+  verifies("mcp/javascript", "JavaScript keeps its state, takes types and awaits at the top level", async () => {
+    const { call } = await mcpOverHttp(server.url, key);
+    const script = async (code: string) => (await call("javascript_execute", { code })).data;
+    expect(await script("const n: number = await Promise.resolve(20); console.log('out'); n + 1")).toMatchObject({
+      status: "success",
+      stdout: "out\n",
+      result: "21",
+    });
+    expect(await script("n * 2")).toMatchObject({ result: "40", stateLost: false });
+    expect(await script("missing")).toMatchObject({ status: "error", error: { name: "ReferenceError" } });
+  });
+
   verifies("mcp/progress", "a long call tells a client that asks how long it has run, and a call taken back ends its command", async () => {
     const { call } = await mcpOverHttp(server.url, key);
     await call("shell_execute", { command: "echo ready" });
