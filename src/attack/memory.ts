@@ -1,20 +1,24 @@
-// Looks for bytes in the memory of every process of a pid namespace, from outside. Changes nothing there; root alone may.
+// The processes of a pid namespace from outside, and whether bytes are in the memory of one, which root alone may see. Changes nothing there.
 // Invariant: pages that cannot be read are none that hold something.
 
 import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync } from "node:fs";
 
 const CHUNK_BYTES = 32 * 1024 * 1024;
 
-/** Throws where the namespace has no process. `namespace`: as /proc/PID/ns/pid says. */
-export function isInMemory(namespace: string, bytes: string): boolean {
-  const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
-  const own = pids.filter((pid) => {
+/** Pids of this machine's processes in a pid namespace. `namespace`: as /proc/PID/ns/pid says. */
+export function processesIn(namespace: string): string[] {
+  return readdirSync("/proc").filter((name) => {
     try {
-      return readlinkSync(`/proc/${pid}/ns/pid`) === namespace;
+      return /^\d+$/.test(name) && readlinkSync(`/proc/${name}/ns/pid`) === namespace;
     } catch {
       return false; // it ended
     }
   });
+}
+
+/** Throws where the namespace has no process. */
+export function isInMemory(namespace: string, bytes: string): boolean {
+  const own = processesIn(namespace);
   if (own.length === 0) throw new Error(`no process is in ${namespace}`);
   return own.some((pid) => holds(pid, bytes));
 }

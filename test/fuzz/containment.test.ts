@@ -5,13 +5,14 @@
 import { strict as assert } from "node:assert";
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect } from "vitest";
 import type { RuntimeName, Sandbox } from "../../src/api/sandbox.ts";
 import { type OpenBed, openBed } from "../../src/attack/bed.ts";
+import { processesIn } from "../../src/attack/memory.ts";
 import { filterArch, rowsByNumber } from "../../src/runtime/seccomp/filter.ts";
 import { BWRAP_MISSING } from "../bwrap.ts";
 import { ROOT } from "../tools/tree.ts";
@@ -82,17 +83,6 @@ function allowedNumbers(): string[] {
 async function output(sandbox: Sandbox, command: readonly string[]): Promise<string> {
   const { stdout } = await sandbox.exec({ command, cwd: "/", timeoutMs: 20_000 });
   return Buffer.from(stdout).toString("latin1").trim();
-}
-
-/** Pids of this machine whose pid namespace is `space`. */
-function processesIn(space: string): string[] {
-  return readdirSync("/proc").filter((name) => {
-    try {
-      return /^\d+$/.test(name) && readlinkSync(`/proc/${name}/ns/pid`) === space;
-    } catch {
-      return false; // ended meanwhile
-    }
-  });
 }
 
 interface Figures {

@@ -43,6 +43,7 @@ const TARGETS: Readonly<Record<string, Target>> = {
   merge: { file: "src/view/merge.property.test.ts", parts: 1, what: "a delta whose marks lie" },
   archive: { file: "src/codebases/intake.property.test.ts", parts: 1, what: "tar, gzip and zstd that lie, into a store of codebases" },
   terminal: { file: "src/cli/terminal-filter.test.ts", only: /cutting the stream/, parts: 1, what: "bytes of a sandbox on a terminal" },
+  spawner: { file: "test/fuzz/spawner.test.ts", parts: 1, what: "sequences of create, run and destroy while processes are killed" },
   contain: { file: "test/fuzz/containment.test.ts", parts: 2, what: "random programs of allowed system calls in each runtime" },
   api: { file: "test/fuzz-api/fuzz-api.test.ts", parts: 1, what: "the HTTP API, from its own document" },
 };

@@ -100,7 +100,7 @@ describe("the spawner", () => {
       ],
     ];
     for (const list of bad) await expect(spawner.create(list)).rejects.toMatchObject({ code: "create_failed" });
-    await expect(spawner.stats("none")).rejects.toMatchObject({ code: "create_failed" });
+    await expect(spawner.stats("none")).rejects.toMatchObject({ code: "sandbox_lost" });
     await spawner.destroy("none", []);
   });
 

@@ -288,6 +288,7 @@ function death(list: readonly string[]): Death {
 
 /** errno values that a caller can act on. */
 const ENOSPC = 28;
+const ESRCH = 3;
 const EMFILE = 24;
 const ENFILE = 23;
 const EAGAIN = 11;
@@ -305,6 +306,8 @@ function refusal({ buffer, start, end }: Frame): CorralError {
   const message = buffer.toString("utf8", start + 8, end - 1);
   const where = step === 0 ? "" : ` at containment step ${step}`;
   const details = { errno, step };
+  if (errno === ESRCH && step === 0)
+    return new CorralError("sandbox_lost", `the spawner refused: ${message} any more; it ended meanwhile`, { details });
   if (errno === ENOSPC && step === 4)
     return new CorralError("disk_full", `the spawner refused${where}: ${message}: no space left (errno 28); free some`, { details });
   return new CorralError(createFailure(errno), `the spawner refused${where}: ${message} (errno ${errno})`, { details });
