@@ -151,3 +151,17 @@ describe("a tar stream", () => {
     expect(names).toEqual(["a", "b"]);
   });
 });
+
+it("reads every time that is written: fractions of a second, times before 1970, times that octal digits do not hold", async () => {
+  for (const [mtimeSeconds, mtimeNs] of [
+    [1, 500_000_000],
+    [0, 1],
+    [-1, 500_000_000],
+    [-2, 999_999_999],
+    [-7, 0],
+    [8_589_934_592, 0],
+  ] as const) {
+    const bytes = Buffer.concat([tarHeader({ path: "a", type: "file", mode: 0o644, mtimeSeconds, mtimeNs, size: 0 }), tarEnd()]);
+    for await (const entry of readTar(cut(bytes, 700))) expect(entry).toMatchObject({ mtimeSeconds, mtimeNs });
+  }
+});

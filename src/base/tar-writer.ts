@@ -1,4 +1,4 @@
-// Headers of a tar stream: ustar, with pax records where a name, a target or a size does not fit. Names are latin1, one character a
+// Headers of a tar stream: ustar, with pax records where a name, a target, a size or a time does not fit. Names are latin1, one character a
 // byte. It writes no content: whoever calls puts it behind the header, and `tarPadding` behind the content.
 // Invariant: what `tar-reader.ts` reads of an entry is what was given here.
 
@@ -15,6 +15,8 @@ export interface TarHeader {
   readonly type: keyof typeof TYPE_FLAGS;
   readonly mode: number;
   readonly mtimeSeconds: number;
+  /** 0 to 999,999,999, after the seconds, also before 1970. */
+  readonly mtimeNs?: number;
   /** Bytes that follow; 0 but for a file. */
   readonly size: number;
   /** latin1, of a link. */
@@ -31,17 +33,26 @@ export function tarPadding(size: number): Buffer {
   return Buffer.alloc((BLOCK - (size % BLOCK)) % BLOCK);
 }
 
-export function tarHeader({ path, type, mode, mtimeSeconds, size, target = "" }: TarHeader): Buffer {
+export function tarHeader({ path, type, mode, mtimeSeconds, mtimeNs = 0, size, target = "" }: TarHeader): Buffer {
   const name = type === "dir" ? `${path}/` : path;
   const split = splitName(name);
   const pax: [string, string][] = [];
   if (split === undefined) pax.push(["path", name]);
   if (target.length > MAX_NAME) pax.push(["linkpath", target]);
   if (size > MAX_OCTAL) pax.push(["size", String(size)]);
+  if (mtimeNs > 0 || mtimeSeconds < 0 || mtimeSeconds > MAX_OCTAL) pax.push(["mtime", timeText(mtimeSeconds, mtimeNs)]);
   const [prefix, rest] = split ?? ["", name.slice(0, MAX_NAME)];
   const fields = { name: rest, prefix, mode: type === "link" ? 0o777 : mode, mtimeSeconds };
   const own = header({ ...fields, size: Math.min(size, MAX_OCTAL), flag: TYPE_FLAGS[type], target: target.slice(0, MAX_NAME) });
   return pax.length === 0 ? own : Buffer.concat([paxHeader(pax, mtimeSeconds), own]);
+}
+
+/** Decimal seconds: before 1970 the fraction counts away from 0. */
+function timeText(seconds: number, ns: number): string {
+  const isBefore = seconds < 0 && ns > 0;
+  const whole = Math.abs(isBefore ? seconds + 1 : seconds);
+  const fraction = String(isBefore ? 1_000_000_000 - ns : ns).padStart(9, "0");
+  return `${seconds < 0 ? "-" : ""}${whole}${ns > 0 ? `.${fraction}` : ""}`;
 }
 
 /** Splits at a slash so that both halves fit; `undefined` when no slash does it. */

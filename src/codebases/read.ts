@@ -90,7 +90,7 @@ export async function* entriesBelow(objects: ObjectStore, dir: DirNode, at: Belo
 
 export async function* tarOf(objects: ObjectStore, root: DirNode): AsyncGenerator<Uint8Array> {
   for await (const { path, node } of entriesBelow(objects, root, { path: "", deep: true })) {
-    const common = { path, mtimeSeconds: node.seconds };
+    const common = { path, mtimeSeconds: node.seconds, mtimeNs: node.ns };
     if (node.kind === "dir") yield tarHeader({ ...common, type: "dir", mode: node.mode, size: 0 });
     else if (node.kind === "link") yield tarHeader({ ...common, type: "link", mode: 0o777, size: 0, target: node.target });
     else yield* tarFile(objects, path, node);
@@ -98,8 +98,8 @@ export async function* tarOf(objects: ObjectStore, root: DirNode): AsyncGenerato
   yield tarEnd();
 }
 
-async function* tarFile(objects: ObjectStore, path: string, { mode, seconds, size, hash }: FileNode): AsyncGenerator<Uint8Array> {
-  yield tarHeader({ path, type: "file", mode, mtimeSeconds: seconds, size });
+async function* tarFile(objects: ObjectStore, path: string, { mode, seconds, ns, size, hash }: FileNode): AsyncGenerator<Uint8Array> {
+  yield tarHeader({ path, type: "file", mode, mtimeSeconds: seconds, mtimeNs: ns, size });
   for await (const chunk of objects.readBlob(hash)) yield chunk as Buffer;
   yield tarPadding(size);
 }
