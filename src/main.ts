@@ -9,12 +9,13 @@ import type { PoolPlan } from "./api/corral.ts";
 import { CorralError } from "./api/errors.ts";
 import type { ReadConfig } from "./config/read.ts";
 import type { ServerConfig } from "./config/schema.ts";
+import type { LoomHere } from "./api/loom.ts";
 import type { Clock } from "./base/clock.ts";
 import type { CodebaseStore } from "./codebases/store.ts";
 import type { Store } from "./store/store.ts";
 import type { HostTools } from "./service/parts.ts";
 import type { StoredCodebases } from "./view/stored.ts";
-import type { CliHost, ClientHere, LocalServer, OpenOptions, RunningServer, ServeRequest } from "./cli/host.ts";
+import type { CliHost, ClientHere, LocalServer, LoomOptions, OpenOptions, RunningServer, ServeRequest } from "./cli/host.ts";
 import type { DataDir } from "./sandbox/data-dir.ts";
 import type { NodeNetworksParts } from "./service/node-networks.ts";
 import type { SandboxDoors } from "./sandbox/doors.ts";
@@ -34,6 +35,11 @@ const host: CliHost = {
     await serveMcpStdio({ ...request, settings: { sandbox, mayCommit }, version: host.version });
   },
   localServer: findServer,
+  loom: playHere,
+  lintWorld: async (dir) => {
+    const { lintFolder } = await import("./loom/play.ts");
+    return await lintFolder(dir);
+  },
   serve: serveHere,
   serverConfig: describeConfigHere,
   attack: async (request) => {
@@ -73,6 +79,40 @@ async function openHere({ dataDir, lasting = false, stored, pool, doors, onVerdi
     ...(doors === undefined ? {} : { doors }),
     ...(onVerdict === undefined ? {} : { onVerdict }),
   });
+}
+
+/** Worlds in this process: the store of the data directory, which one process owns. */
+async function playHere({ dataDir, model: spec }: LoomOptions): Promise<LoomHere> {
+  const [{ openDataDir }, { holdOwnerLock }, { openStore }, { openPlay }, { modelNamed }, { ENGINE_DEFAULTS }] = await Promise.all([
+    import("./sandbox/data-dir.ts"),
+    import("./store/owner-lock.ts"),
+    import("./store/store.ts"),
+    import("./loom/play.ts"),
+    import("./loom/models/setup.ts"),
+    import("./loom/turn/parts.ts"),
+  ]);
+  const [{ systemClock: clock }, { systemAlarms: alarms }, { randomText }, { ID_BODY_LENGTH, ID_PREFIX }] = await Promise.all([
+    import("./base/clock.ts"),
+    import("./base/alarm.ts"),
+    import("./base/random-text.ts"),
+    import("./api/ids.ts"),
+  ]);
+  const model = modelNamed(spec, process.env);
+  await using parts = new AsyncDisposableStack();
+  const { root } = openDataDir({ ...HERE, ...(dataDir === undefined ? {} : { path: dataDir }) });
+  parts.use(holdOwnerLock(join(root, "serve.lock")));
+  const store = parts.use(await openStore({ kind: "sqlite", file: join(root, "corral.db") }));
+  const loom = parts.use(
+    await openPlay({
+      ...{ store, clock, alarms, route: () => [model], prices: new Map(), ownerId: "local", random: Math.random, config: ENGINE_DEFAULTS },
+      // The lock says it: whoever wrote before is gone.
+      ...{ writer: `play-${randomText(ID_BODY_LENGTH)}`, isDead: () => Promise.resolve(true) },
+      newId: (noun) => `${ID_PREFIX[noun]}${randomText(ID_BODY_LENGTH)}`,
+      onError: (error) => process.stderr.write(`corral: ${(error as Error).message}\n`),
+    }),
+  );
+  const owned = parts.move();
+  return { ...loom, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
 function demandLinux(): void {

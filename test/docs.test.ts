@@ -44,7 +44,7 @@ function isThere(path: string): boolean {
 function commandWords(): Set<string> {
   const launcher = [...read("corral").matchAll(/^ {2}(\w+)\) shift && exec/gm)];
   const program = [
-    ...["cli", "noun-commands", "content-commands", "code-commands"]
+    ...["cli", "noun-commands", "content-commands", "code-commands", "loom-commands"]
       .map((name) => read(`src/cli/${name}.ts`))
       .join("")
       .matchAll(/\.command\("(\w+)/g),

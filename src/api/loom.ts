@@ -100,3 +100,40 @@ export type TurnFrame =
       readonly at: number;
       readonly error?: { readonly code: string; readonly message: string };
     };
+
+/** A turn that has ended. */
+export interface PlayTurn {
+  readonly session: string;
+  readonly turn: string;
+  readonly text: string;
+  readonly state: TurnState;
+  readonly stopReason: StopReason;
+  /** Apart: what the model took, and all the rest. */
+  readonly timings: { readonly engineMs: number; readonly providerMs: number };
+  readonly error?: { readonly code: string; readonly message: string };
+}
+
+export interface PlayBranch {
+  readonly name: string;
+  readonly head: string | null;
+}
+
+/** Worlds that are played in this process. */
+export interface LoomHere extends AsyncDisposable {
+  /** A session of the folder's canon as it is now. Throws `world_not_found`, `canon_invalid`. */
+  begin(dir: string): Promise<{ readonly sessionId: string; readonly worldId: string; readonly canonId: string; readonly name: string }>;
+  /** The id of the turn, once it cannot be lost any more. Throws `session_not_found`. */
+  send(sessionId: string, input: string): Promise<string>;
+  /** The last input once more, as a sibling of its turn. */
+  retry(sessionId: string): Promise<string>;
+  follow(turnId: string, options?: { readonly after?: string; readonly signal?: AbortSignal }): AsyncIterable<TurnFrame>;
+  ended(turnId: string): Promise<PlayTurn>;
+  cancel(turnId: string): Promise<void>;
+  undo(sessionId: string): Promise<PlayBranch>;
+  redo(sessionId: string): Promise<PlayBranch>;
+  goTo(sessionId: string, turnId: string): Promise<PlayBranch>;
+  /** From where the session stands; played on from now on. */
+  fork(sessionId: string, name: string): Promise<PlayBranch>;
+  /** Of all calls of the session that have a price. */
+  costNano(sessionId: string): Promise<number>;
+}

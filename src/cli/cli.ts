@@ -9,6 +9,7 @@ import type { McpOptions } from "./commands/mcp.ts";
 import type { ServeOptions } from "./commands/serve.ts";
 import type { DeltaHolder } from "./delta-id.ts";
 import { addContent } from "./content-commands.ts";
+import { addLoom } from "./loom-commands.ts";
 import { EXIT_CORRAL, EXIT_FAILED, EXIT_OK, EXIT_USAGE } from "./exit-codes.ts";
 import type { BenchRequest, CliHost } from "./host.ts";
 import { inert } from "../base/inert.ts";
@@ -74,6 +75,7 @@ function program(session: Session): Command {
   addNouns(corral, session);
   addContent(corral, session);
   addMcp(corral, session);
+  addLoom(corral, session);
   addDoctor(corral, session);
   addRest(corral, session);
   return corral;

@@ -4,6 +4,7 @@
 import type { AttackReport, AttackRequest } from "../api/attack.ts";
 import type { Client } from "../api/client.ts";
 import type { Corral } from "../api/corral.ts";
+import type { CanonProblem, LoomHere } from "../api/loom.ts";
 import type { NetworkVerdict } from "../api/network.ts";
 import type { CreateSandboxBody } from "../api/server.ts";
 
@@ -12,6 +13,12 @@ export interface OpenOptions {
   readonly dataDir?: string;
   /** Sandboxes may have a network; it is told what was not carried, of each one at the latest when it was destroyed. */
   readonly onVerdict?: (verdict: NetworkVerdict) => void;
+}
+
+export interface LoomOptions {
+  readonly dataDir?: string;
+  /** As a person writes it: `scripted`, `openai/NAME`. */
+  readonly model: string;
 }
 
 export interface BenchRequest {
@@ -71,6 +78,10 @@ export interface McpRequest {
 export interface CliHost {
   readonly version: string;
   open(options: OpenOptions): Promise<Corral>;
+  /** Worlds played in this process over a data directory; only where no server runs. Throws `data_locked`, `model_unknown`. */
+  loom(options: LoomOptions): Promise<LoomHere>;
+  /** Of a world's folder; opens nothing else. Throws `world_not_found`. */
+  lintWorld(dir: string): Promise<readonly CanonProblem[]>;
   /** Only where no server runs. */
   openClient(options: Pick<OpenOptions, "dataDir">): Promise<ClientHere>;
   /** Speaks MCP on stdin and stdout until the client is gone. */

@@ -64,6 +64,10 @@ export interface Sessions {
   release(id: string, epoch: number): Promise<void>;
   /** The next number of a turn. */
   countTurn(id: string): Promise<number>;
+  /** Moves of heads, newest first. */
+  moves(id: string, last: number): Promise<readonly LoomEvent[]>;
+  /** Call it in a transaction. The branch that is played on. */
+  playOn(id: string, branchId: string): Promise<void>;
   events(id: string, after: { readonly seq: number; readonly limit?: number }): Promise<readonly LoomEvent[]>;
 }
 
@@ -124,6 +128,14 @@ export function sessionsOf(sql: Sql): Sessions {
     countTurn: async (id) => {
       const row = await sql.one<{ readonly turns: number }>("update loom_session set turns = turns + 1 where id = ? returning turns", [id]);
       return row?.turns ?? 0;
+    },
+    moves: async (id, last) => {
+      const text = `select seq, at, kind, turn_id, actor, data from loom_event where session_id = ? and kind = 'head-move'
+        order by seq desc limit ?`;
+      return (await sql.all<EventRow>(text, [id, last])).map(eventOf);
+    },
+    playOn: async (id, branchId) => {
+      await sql.run("update loom_session set branch_id = ? where id = ?", [branchId, id]);
     },
     events: async (id, { seq, limit = MAX_PAGE_ITEMS }) => {
       const text = "select seq, at, kind, turn_id, actor, data from loom_event where session_id = ? and seq > ? order by seq limit ?";

@@ -118,7 +118,12 @@ export class Journal {
     const told = error === undefined ? {} : { error };
     events.push({ kind: "turn-end", turnId: turn.id, data: { state, stopReason, ...told } });
     const moves = (state === "done" || state === "interrupted") && turn.kind !== "aside";
-    if (moves) events.push({ kind: "head-move", turnId: turn.id, data: { branchId: turn.branchId, from: parent?.id ?? null } });
+    if (moves)
+      events.push({
+        kind: "head-move",
+        turnId: turn.id,
+        data: { branchId: turn.branchId, why: "turn", from: parent?.id ?? null, to: turn.id },
+      });
     await this.#parts.store.transaction(async ({ loom }) => {
       if (!(await loom.sessions.append(session.id, { at, events, epoch }))) throw new LeaseLost(session.id);
       if (last !== undefined) await this.#settle(loom, begun, last);
