@@ -29,6 +29,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   "file-read-1k": async () => ({ bench: (await import("./file-read.ts")).smallBench }),
   "file-read-1m": async () => ({ bench: (await import("./file-read.ts")).largeBench }),
   "file-write": () => import("./file-write.ts"),
+  "loom-e2e": () => import("./loom-e2e.ts"),
   "policy-verdict": () => import("./policy-verdict.ts"),
   "view-compile": () => import("./view-compile.ts"),
   "fs-micro": () => import("./fs-micro.ts"),

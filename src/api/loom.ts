@@ -134,6 +134,8 @@ export interface LoomHere extends AsyncDisposable {
   goTo(sessionId: string, turnId: string): Promise<PlayBranch>;
   /** From where the session stands; played on from now on. */
   fork(sessionId: string, name: string): Promise<PlayBranch>;
+  /** What does not agree with what was said, each in one line; empty: all does. */
+  verify(sessionId: string): Promise<readonly string[]>;
   /** Of all calls of the session that have a price. */
   costNano(sessionId: string): Promise<number>;
 }

@@ -8,6 +8,7 @@ import type { TurnRecord } from "../store/loom-turns.ts";
 import { compileCanon } from "./canon/compile.ts";
 import { readFolder } from "./canon/folder.ts";
 import { History, type Move } from "./session/history.ts";
+import { verifySession } from "./session/verify.ts";
 import { Engine } from "./turn/engine.ts";
 import type { EngineParts } from "./turn/parts.ts";
 
@@ -38,6 +39,11 @@ export async function openPlay(parts: PlayParts): Promise<LoomHere> {
     redo: async (sessionId) => branchOf(await history.redo(move(sessionId))),
     goTo: async (sessionId, turnId) => branchOf(await history.goTo(move(sessionId), turnId)),
     fork: async (sessionId, name) => branchOf(await history.fork(move(sessionId), { name })),
+    verify: async (sessionId) => {
+      const session = await parts.store.loom.sessions.get(sessionId);
+      if (session === undefined) throw new CorralError("session_not_found", `there is no session ${sessionId}`);
+      return await verifySession(parts.store.loom, session);
+    },
     costNano: async (sessionId) => (await parts.store.loom.money.ledger(sessionId)).reduce((sum, { nanoUsd }) => sum + (nanoUsd ?? 0), 0),
     [Symbol.asyncDispose]: () => engine[Symbol.asyncDispose](),
   };

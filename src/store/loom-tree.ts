@@ -28,6 +28,13 @@ export interface Stretch {
   readonly upto: number;
 }
 
+export interface LaneRecord {
+  readonly lane: number;
+  /** Its first turn lies one below this. */
+  readonly parentDepth: number;
+  readonly tip: number;
+}
+
 export interface Tree {
   branch(id: string): Promise<BranchRecord | undefined>;
   branchNamed(sessionId: string, name: string): Promise<BranchRecord | undefined>;
@@ -37,6 +44,7 @@ export interface Tree {
   moveHead(branchId: string, headId: string | null): Promise<void>;
   /** Call it in a transaction that holds the session. The place behind `parent`, taken: its lane's next, or the first of a new lane. */
   take(sessionId: string, parent: Place | undefined): Promise<Place>;
+  lanes(sessionId: string): Promise<readonly LaneRecord[]>;
   /** The lanes that lead to a place, its own first. */
   path(sessionId: string, place: Place): Promise<readonly Stretch[]>;
 }
@@ -83,6 +91,11 @@ export function treeOf(sql: Sql): Tree {
     },
     moveHead: async (branchId, headId) => {
       await sql.run("update loom_branch set head_id = ? where id = ?", [headId, branchId]);
+    },
+    lanes: async (sessionId) => {
+      const text = "select lane, parent_depth, tip from loom_lane where session_id = ? order by lane";
+      const rows = await sql.all<Omit<LaneRecord, "parentDepth"> & { readonly parent_depth: number }>(text, [sessionId]);
+      return rows.map(({ parent_depth: parentDepth, ...row }) => ({ ...row, parentDepth }));
     },
     take: (sessionId, parent) => take(sql, sessionId, parent),
     path: async (sessionId, place) => await sql.all<Stretch>(onPath("select lane, upto from path"), pathValues(sessionId, place)),

@@ -22,7 +22,8 @@ export interface PlayOptions {
 const HELP = `/undo  take the last turn back        /redo  bring it back
 /retry  have the last turn answered anew   /branch NAME  play on in a branch of its own
 /goto TURN  go on behind that turn     /cost  what the session cost
-/help  this                            /quit  end; go on later with --session`;
+/verify  look whether all agrees         /help  this
+/quit  end; go on later with --session`;
 
 export async function play(world: string, options: PlayOptions, host: CliHost): Promise<number> {
   const { model = "scripted", once, json = false, data } = options;
@@ -102,6 +103,8 @@ async function command(loom: LoomHere, sessionId: string, said: string): Promise
       return await print(`on ${inert((await loom.fork(sessionId, name)).name)}\n`);
     case "/retry":
       return void (await shown(loom, await loom.retry(sessionId)));
+    case "/verify":
+      return await print(`${(await loom.verify(sessionId)).map(inert).join("\n") || "all agrees with what was said"}\n`);
     case "/cost":
       return await print(`$${((await loom.costNano(sessionId)) / 1e9).toFixed(6)}\n`);
     default:

@@ -39,6 +39,7 @@ export interface Accepted {
 
 const MAX_INPUT_BYTES = 256 * 1024;
 
+/** Committed, and not yet safe from a power cut: the answer waits for that, the turn does not. */
 export async function accept(parts: EngineParts, request: SendRequest): Promise<Accepted> {
   const { sessionId, input, kind = "say" } = request;
   const text = input.normalize("NFC");
@@ -47,9 +48,7 @@ export async function accept(parts: EngineParts, request: SendRequest): Promise<
   if (text.includes("\0")) throw new CorralError("request_invalid", "input: holds a NUL character");
   if ((text === "") !== (kind === "continue"))
     throw new CorralError("request_invalid", 'input: say something, or ask for kind "continue" without an input');
-  const accepted = await parts.store.transaction((tables) => acceptIn(tables.loom, parts, { ...request, sessionId, kind, input: text }));
-  await parts.store.settled();
-  return accepted;
+  return await parts.store.transaction((tables) => acceptIn(tables.loom, parts, { ...request, sessionId, kind, input: text }));
 }
 
 type Asked = SendRequest & Required<Pick<SendRequest, "kind">>;

@@ -58,12 +58,16 @@ export class Engine implements AsyncDisposable {
     if (this.#queue.size >= this.#parts.config.queueMax)
       throw new CorralError("overloaded", `${this.#queue.size} turns wait already; try again later`);
     const accepted = await accept(this.#parts, request);
-    if (accepted.replayed) return accepted;
+    if (!accepted.replayed) this.#comes(request, accepted);
+    await this.#parts.store.settled();
+    return accepted;
+  }
+
+  #comes(request: SendRequest, accepted: Accepted): void {
     const why: CallOff = request.onBusy === "rollback" ? "rollback" : "interrupt";
     for (const id of accepted.calledOff) this.#running.get(id)?.callOff(why);
     this.#enqueue(accepted.turn, accepted.session.ownerId);
     this.#pump();
-    return accepted;
   }
 
   /** A turn that has ended stays as it is. Throws `turn_not_found`. */
