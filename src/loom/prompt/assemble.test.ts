@@ -7,7 +7,8 @@ import { countTokens } from "./tokens.ts";
 
 function request(turns: number, more: Partial<AssembleRequest> = {}): AssembleRequest {
   const history = Array.from({ length: turns }, (_, i) => ({
-    ...{ id: `t${i}`, inputHash: `i${i}`, input: `ask ${i} `.repeat(10), outputHash: `o${i}`, output: `answer ${i} `.repeat(40) },
+    ...{ id: `t${i}`, input: `ask ${i} `.repeat(10), output: `answer ${i} `.repeat(40) },
+    tokens: countTokens(`ask ${i} `.repeat(10)) + countTokens(`answer ${i} `.repeat(40)),
   }));
   const fixed = { model: { id: "test/m", windowTokens: 4_000 }, maxOutputTokens: 500, canon: { id: "can1", text: "the rules" } };
   return { ...fixed, history, input: { hash: "h", text: "now" }, ...more };

@@ -11,6 +11,7 @@ import type { PinnedCanons } from "../canon/pinned.ts";
 import { type Model, modelId } from "../models/model.ts";
 import { holdFor, type Price } from "../models/prices.ts";
 import { assemble, type PastTurn, type Prompt } from "../prompt/assemble.ts";
+import type { PastTexts } from "../prompt/past-texts.ts";
 import type { SessionConfig, TurnOptions } from "./options.ts";
 
 /** A turn that runs here. */
@@ -37,33 +38,47 @@ export interface Intended {
 const HISTORY_BLOCK = 100;
 const HISTORY_BLOCKS = 4;
 
+/** Texts that never change, as far as they are kept in memory. */
+export interface KeptTexts {
+  readonly canons: PinnedCanons;
+  readonly past: PastTexts;
+}
+
 /** Call it in a transaction that holds the lease. */
-export async function assembleFor(tables: LoomTables, canons: PinnedCanons, { session, parent, turn, input }: Begun, model: Model) {
+export async function assembleFor(tables: LoomTables, kept: KeptTexts, { session, parent, turn, input }: Begun, model: Model) {
   const config = session.config as SessionConfig;
   const options = turn.options as TurnOptions;
-  const text = await canons.text(tables, session.canonId, config.vars ?? {});
+  const text = await kept.canons.text(tables, session.canonId, config.vars ?? {});
   const maxOutputTokens = options.maxOutputTokens ?? config.maxOutputTokens ?? model.maxOutputTokens;
   const prompt = assemble({
     model: { id: modelId(model), windowTokens: model.windowTokens },
     maxOutputTokens,
     canon: { id: session.canonId, text },
-    history: parent?.place === undefined || parent.place === null ? [] : await historyOf(tables, session.id, parent.place),
+    history:
+      parent?.place === undefined || parent.place === null
+        ? []
+        : await historyOf(tables, kept.past, { sessionId: session.id, place: parent.place }),
     input: { hash: turn.inputHash, text: input },
   });
   return { prompt, maxOutputTokens, temperature: options.temperature ?? config.temperature };
 }
 
-async function historyOf({ turns, blobs }: LoomTables, sessionId: string, place: Place): Promise<readonly PastTurn[]> {
+async function historyOf(
+  { turns, blobs }: LoomTables,
+  texts: PastTexts,
+  { sessionId, place }: { readonly sessionId: string; readonly place: Place },
+): Promise<readonly PastTurn[]> {
   const border = Math.max(0, Math.floor(place.depth / HISTORY_BLOCK) - HISTORY_BLOCKS + 1) * HISTORY_BLOCK;
   const past = await turns.upTo(sessionId, place, place.depth - border);
-  const texts = await blobs.many(
+  const found = await texts.many(
+    blobs,
     sessionId,
     past.flatMap(({ inputHash, outputHash }) => [inputHash, ...(outputHash === null ? [] : [outputHash])]),
   );
-  return past.map(({ id, inputHash, outputHash }) => ({
-    ...{ id, inputHash, outputHash, input: texts.get(inputHash) ?? "" },
-    output: outputHash === null ? "" : (texts.get(outputHash) ?? ""),
-  }));
+  return past.map(({ id, inputHash, outputHash }) => {
+    const [input, output] = [found.get(inputHash), outputHash === null ? undefined : found.get(outputHash)];
+    return { id, input: input?.text ?? "", output: output?.text ?? "", tokens: (input?.tokens ?? 0) + (output?.tokens ?? 0) };
+  });
 }
 
 export interface HoldRequest {

@@ -10,6 +10,7 @@ import type { StepState, TurnRecord } from "../../store/loom-turns.ts";
 import { PinnedCanons } from "../canon/pinned.ts";
 import { type Model, modelId, type ModelText, type Usage } from "../models/model.ts";
 import { costOf } from "../models/prices.ts";
+import { PastTexts } from "../prompt/past-texts.ts";
 import { countTokens } from "../prompt/tokens.ts";
 import { assembleFor, type Begun, hold, type Intended } from "./begin.ts";
 import type { CallOutcome } from "./call.ts";
@@ -40,7 +41,7 @@ const CALL = 1;
 
 export class Journal {
   readonly #parts: EngineParts;
-  readonly #canons = new PinnedCanons();
+  readonly #kept = { canons: new PinnedCanons(), past: new PastTexts() };
 
   constructor(parts: EngineParts) {
     this.#parts = parts;
@@ -81,7 +82,7 @@ export class Journal {
     const name = modelId(model);
     const step: NewLoomEvent = { kind: "step-start", turnId: turn.id, data: { n: CALL, attempt, model: name } };
     if (!(await tables.sessions.append(session.id, { at, events: [...events, step], epoch }))) throw new LeaseLost(session.id);
-    const { prompt, maxOutputTokens, temperature } = await assembleFor(tables, this.#canons, begun, model);
+    const { prompt, maxOutputTokens, temperature } = await assembleFor(tables, this.#kept, begun, model);
     const price = this.#parts.prices.get(name);
     const heldNano = await hold(tables, { begun, attempt, model, price, prompt, maxOutputTokens, spentNano });
     const requestHash = createHash("sha256").update(JSON.stringify(prompt.messages)).digest("base64url");
