@@ -42,7 +42,10 @@ export interface RunCodeBody {
   readonly timeoutMs?: number;
   /** Bytes of stdout and stderr together that are passed on; the rest is read and dropped. */
   readonly outputBytes?: number;
-  /** Answer with what the same code gave before, where nothing else was run in the context between. For code that depends on nothing outside. */
+  /**
+   * Answer with what the same code, input and variables gave before, if nothing else was run in the context since; without a context, whenever
+   * that was. For code that depends on nothing outside and changes nothing.
+   */
   readonly cache?: boolean;
 }
 

@@ -65,6 +65,9 @@ export const MAX_CODE_RESULT_BYTES = 16 * 1024 ** 2;
 export const MAX_CODE_MESSAGE_BYTES = 16 * 1024 ** 2;
 /** What may be written to a control channel during one call that no driver wrote, bytes. */
 export const MAX_CODE_STRAY_BYTES = 64 * 1024 ** 2;
+/** Answers of code that a context, or all code without one, keeps to give again, and bytes of one. */
+export const MAX_CACHED_ANSWERS = 64;
+export const MAX_CACHED_ANSWER_BYTES = 256 * 1024;
 /** MIME types of one result. */
 export const MAX_MIME_TYPES = 32;
 /** Each text of an error. */

@@ -38,7 +38,20 @@ export const ETC_ROWS: readonly EtcRow[] = [
     why: "programs ask what they run on",
   },
   {
-    names: ["mime.types", "magic", "magic.mime", "xml", "sgml", "fonts", "OpenCL", "vulkan", "glvnd", "ImageMagick-6", "ImageMagick-7"],
+    names: [
+      "mime.types",
+      "magic",
+      "magic.mime",
+      "xml",
+      "sgml",
+      "fonts",
+      "OpenCL",
+      "vulkan",
+      "glvnd",
+      "ImageMagick-6",
+      "ImageMagick-7",
+      "matplotlibrc",
+    ],
     why: "tables of libraries",
   },
   {

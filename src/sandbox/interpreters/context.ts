@@ -6,6 +6,7 @@ import { CorralError } from "../../api/errors.ts";
 import { MAX_CONTEXT_QUEUE } from "../../api/limits.ts";
 import type { Clock } from "../../base/clock.ts";
 import { demandWanted } from "../wanted.ts";
+import { ResultCache } from "./result-cache.ts";
 import { Call, type CallRequest, type InterpreterEnd } from "./call.ts";
 
 /** What serves a context: an interpreter of ours, or a shell. */
@@ -32,6 +33,7 @@ export interface ContextParts {
 export class Context {
   readonly id: string;
   readonly language: ContextLanguage;
+  readonly cache = new ResultCache();
   readonly #parts: ContextParts;
   readonly #queue: Call[] = [];
   #runner: Runner | undefined;
@@ -130,6 +132,7 @@ export class Context {
   }
 
   async #beginNow(): Promise<void> {
+    this.cache.clear();
     const runner = await this.#parts.begin();
     this.#runner = runner;
     void runner.ended.then(({ why }) => {

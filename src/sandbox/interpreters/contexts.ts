@@ -19,6 +19,7 @@ import type { KeptContext } from "../kept-set.ts";
 import { Context, type Runner } from "./context.ts";
 import { BashRunner } from "./bash-runner.ts";
 import { Interpreter } from "./interpreter.ts";
+import { ResultCache } from "./result-cache.ts";
 import { nodeProgram } from "./programs.ts";
 import { Pythons } from "./pythons.ts";
 import type { Shells } from "../shells.ts";
@@ -33,6 +34,7 @@ export class Contexts implements SandboxContexts {
   readonly #kept: KeptContext;
   readonly #pythons: Pythons;
   readonly #shells: Shells;
+  readonly #alone = new ResultCache();
   readonly #contexts = new Map<string, Context>();
   /** Contexts, those that are being created, and code without one. */
   #places = 0;
@@ -62,11 +64,15 @@ export class Contexts implements SandboxContexts {
   async run(id: string, request: RunCode): Promise<CodeAnswer> {
     demandCode(request);
     const context = this.#find(id);
-    return await context.run({ ...request, language: context.language });
+    return await context.cache.answer(request, (asked) => context.run({ ...asked, language: context.language }), false);
   }
 
-  async runAlone({ language, cwd, ...request }: RunAlone): Promise<CodeAnswer> {
+  async runAlone(request: RunAlone): Promise<CodeAnswer> {
     demandCode(request);
+    return await this.#alone.answer(request, (asked) => this.#runAlone(asked), true);
+  }
+
+  async #runAlone({ language, cwd, ...request }: RunAlone): Promise<CodeAnswer> {
     const place = this.#placeOf({ ...(language === undefined ? {} : { language }), ...(cwd === undefined ? {} : { cwd }) });
     const context = await this.#begin("alone", place);
     try {

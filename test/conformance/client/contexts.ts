@@ -243,4 +243,81 @@ thread = threading.Thread(target=always); thread.start()
       expect((await contexts.list()).items.map(({ language }) => language)).toEqual(["javascript", "bash"]);
     },
   );
+
+  verifies(
+    "client/context-cache",
+    "the answer of code whose caller asks for that is given again, until something else was run",
+    async () => {
+      const { contexts, run } = await opened(lab());
+      const code = "import time; print('ran'); time.perf_counter_ns()";
+      const first = await run(code, { cache: true });
+      const again = await run(code, { cache: true });
+      expect([first.cached, again.cached, again.results, text(again.stdout)]).toEqual([false, true, first.results, "ran\n"]);
+      expect((await run(code)).results).not.toEqual(first.results);
+      const other = await run(code, { cache: true });
+      expect([other.cached, other.results[0]?.mime === first.results[0]?.mime]).toEqual([false, false]);
+      expect((await run(code, { cache: true, input: "x" })).cached).toBe(false);
+      expect((await run(code, { cache: true })).cached).toBe(false);
+      const alone = await contexts.runAlone({ code, cache: true });
+      const chunks: string[] = [];
+      const told = await contexts.runAlone({ code, cache: true, onStdout: (chunk) => void chunks.push(text(chunk)) });
+      expect([told.cached, told.results, chunks, told.stdout.length]).toEqual([true, alone.results, ["ran\n"], 0]);
+      expect(
+        (await contexts.runAlone({ code: "1 / 0", cache: true })).cached ||
+          (await contexts.runAlone({ code: "1 / 0", cache: true })).cached,
+      ).toBe(false);
+    },
+  );
+
+  verifies(
+    "client/context-ends",
+    "contexts stand still with their sandbox, end with its processes, and hold within its limits",
+    async () => {
+      const sandbox = await lab().make({ limits: { memoryBytes: 512 * 1024 ** 2 } });
+      const { contexts } = sandbox;
+      const { id, run } = over(contexts, (await contexts.create()).id);
+      await run("x = 5");
+      const full = await run("kept = []\nwhile True: kept.append(b'x' * (16 << 20))");
+      // Where no cgroup counts, Python is told by its own allocator.
+      if (full.status === "died") expect(full).toMatchObject({ stateLost: true, limitHit: "memory" });
+      else expect(full.error).toMatchObject({ name: "MemoryError" });
+      await run("x = 6");
+      if (
+        await sandbox.pause().then(
+          () => true,
+          () => false,
+        )
+      ) {
+        await sandbox.resume();
+        expect((await run("x")).results).toMatchObject([{ mime: { "text/plain": "6" } }]);
+      }
+      await sandbox.pause({ memory: false });
+      await sandbox.resume();
+      expect(await codeOf(contexts.get(id))).toBe("context_not_found");
+      expect(await codeOf(run("x"))).toBe("context_not_found");
+      expect((await contexts.runAlone({ code: "2" })).results).toMatchObject([{ mime: { "text/plain": "2" } }]);
+    },
+  );
+
+  verifies(
+    "client/context-figures",
+    "a figure of matplotlib comes as PNG without a display, a frame of pandas as a table in HTML",
+    async (context) => {
+      const sandbox = await lab().make();
+      const { contexts } = sandbox;
+      const env = { PATH: "/usr/bin:/bin" };
+      const there = await sandbox.exec({ command: ["python3", "-c", "import matplotlib, pandas"], env });
+      if (there.exitCode !== 0) context.skip("python3-matplotlib and python3-pandas are not installed");
+      const { run } = over(contexts, (await contexts.create({ env })).id);
+      const drawn = await run("import matplotlib.pyplot as plt\nplt.plot([1, 2, 3])\nplt.show()\nplt.figure()\nplt.title('second');");
+      const pictures = drawn.results.flatMap(({ mime }) =>
+        typeof mime["image/png"] === "string" ? [Buffer.from(mime["image/png"], "base64")] : [],
+      );
+      expect([drawn.status, pictures.length, text(drawn.stderr)]).toEqual(["ok", 2, ""]);
+      for (const picture of pictures) expect(picture.subarray(0, 8).toString("latin1")).toBe("\x89PNG\r\n\x1a\n");
+      const table = await run("import pandas\npandas.DataFrame({'a': [1, 2], 'b': ['x', '<y>']})");
+      expect(table.results[0]?.mime["text/html"]).toMatch(/<table[^]*&lt;y&gt;[^]*<\/table>/);
+      expect(table.results[0]?.mime["text/plain"]).toMatch(/a\s+b\n0\s+1\s+x/);
+    },
+  );
 }
