@@ -63,10 +63,11 @@ interface HostOptions extends OpenOptions {
   readonly stored?: StoredCodebases;
   readonly pool?: PoolPlan;
   readonly doors?: SandboxDoors;
+  readonly pythonModules?: readonly string[];
 }
 
 /** Corral in this process over a data directory, no HTTP between. */
-async function openHere({ dataDir, lasting = false, stored, pool, doors, onVerdict }: HostOptions): Promise<HostCorral> {
+async function openHere({ dataDir, lasting = false, stored, pool, doors, onVerdict, pythonModules }: HostOptions): Promise<HostCorral> {
   demandLinux();
   const { openLocalCorral } = await import("./sandbox/corral.ts");
   return await openLocalCorral({
@@ -77,6 +78,7 @@ async function openHere({ dataDir, lasting = false, stored, pool, doors, onVerdi
     ...(stored === undefined ? {} : { stored }),
     ...(pool === undefined ? {} : { pool }),
     ...(doors === undefined ? {} : { doors }),
+    ...(pythonModules === undefined ? {} : { pythonModules }),
     ...(onVerdict === undefined ? {} : { onVerdict }),
   });
 }
@@ -283,7 +285,14 @@ async function serveHere(request: ServeRequest): Promise<RunningServer> {
   const { box, ...opened } = await networksHere(data, { store, nodeId, clock, ceiling: config.network.ceiling as NetworkPolicy });
   const networks = parts.use(opened.networks);
   const { doors } = networks;
-  const corral = await openHere({ dataDir: root, lasting: true, stored, pool: config.pool, doors });
+  const corral = await openHere({
+    dataDir: root,
+    lasting: true,
+    stored,
+    pool: config.pool,
+    doors,
+    pythonModules: config.interpreters.pythonModules,
+  });
   const { use, answers } = heldUntil(parts, corral);
   use(corral);
   const tools = hostTools(join(root, "building"), config);

@@ -9,6 +9,20 @@ export type ContextLanguage = "python" | "javascript" | "typescript" | "bash";
 
 export const CONTEXT_LANGUAGES = ["python", "javascript", "typescript", "bash"] as const satisfies readonly ContextLanguage[];
 
+/** What Python has imported before the first call, where it is there, unless a server says otherwise. */
+export const PYTHON_MODULES = [
+  "json",
+  "re",
+  "math",
+  "random",
+  "datetime",
+  "collections",
+  "itertools",
+  "functools",
+  "asyncio",
+  "numpy",
+] as const;
+
 export interface CreateContextBody {
   /** Default `python`. */
   readonly language?: ContextLanguage;

@@ -33,6 +33,7 @@ import {
   TOKEN_REQUESTS,
   TOKEN_WINDOW_MS,
 } from "../api/limits.ts";
+import { PYTHON_MODULES } from "../api/contexts.ts";
 import { networkShape } from "./network-shape.ts";
 
 const HOUR_MS = 60 * 60 * 1000;
@@ -215,6 +216,15 @@ export const serverConfig = z.strictObject({
       max: z.int().min(0).max(4_096).default(POOL_MAX),
       /** After it a template that nobody asked for has none. */
       idleMs: count.max(24 * HOUR_MS).default(POOL_IDLE_MS),
+    })
+    .prefault({}),
+  interpreters: z
+    .strictObject({
+      /** What Python has imported before the first call of a context, where it is there: each further context has it at no cost. */
+      pythonModules: z
+        .array(z.string().regex(/^[A-Za-z_]\w{0,63}(\.[A-Za-z_]\w{0,63}){0,8}$/, "expected the name of a module"))
+        .max(100)
+        .default([...PYTHON_MODULES]),
     })
     .prefault({}),
   /** How long requests under way may take when the server is asked to end. */

@@ -43,6 +43,8 @@ export interface LocalCorralOptions {
   readonly onVerdict?: (verdict: NetworkVerdict) => void;
   /** Absent: nothing is started ahead. */
   readonly pool?: PoolPlan;
+  /** Imported by Python before the first call of a context; absent: the usual ones. */
+  readonly pythonModules?: readonly string[];
   /** For negative controls of the security suite alone: containment steps that every sandbox leaves out. */
   readonly weaken?: readonly number[];
   /** First of the ids outside that sandboxes get as root; absent: the same for every Corral of this machine. */
@@ -104,9 +106,9 @@ class LocalCorral implements HostCorral {
     this.#own = own;
     this.#data = data;
     this.#clock = options.clock ?? systemClock;
-    const { guestFile, env, uid, stored, weaken = [], lasting = false, idBase, doors } = options;
+    const { guestFile, env, uid, stored, weaken = [], lasting = false, idBase, doors, pythonModules } = options;
     const known = stored === undefined ? {} : { stored };
-    const ways = doors === undefined ? {} : { doors };
+    const ways = { ...(doors === undefined ? {} : { doors }), ...(pythonModules === undefined ? {} : { pythonModules }) };
     const ids = idBase === undefined ? {} : { idBase };
     const onGone = (id: string): void => void this.#sandboxes.delete(id);
     this.#options = { data, clock: this.#clock, guestFile, env, uid, weaken, lasting, ...known, ...ways, ...ids, onGone };

@@ -20,6 +20,8 @@ export interface Grounds {
   readonly clock: Clock;
   readonly runtime: Runtime;
   readonly watcher: QuotaWatcher;
+  /** Absent: the usual ones. */
+  readonly pythonModules?: readonly string[];
   /** Absent: no sandbox has a network. */
   readonly doors?: SandboxDoors;
   /** Called when a sandbox of ours is no more. */
@@ -58,6 +60,7 @@ export function present(grounds: Grounds, { container, request, info, record, re
     clock: grounds.clock,
     watcher: grounds.watcher,
     limits,
+    pythonModules: grounds.pythonModules,
     info,
     scrub: request.delta === "keep" ? [] : [delta.path],
     hold: (paused) => (paused ? writePaused(grounds.data.deltas, id, request) : removePaused(grounds.data.deltas, id)),

@@ -30,6 +30,8 @@ export interface SandboxParts {
   readonly clock: Clock;
   readonly watcher: QuotaWatcher;
   readonly limits: HeldLimits;
+  /** What Python has imported before the first call; absent: the usual ones. */
+  readonly pythonModules: readonly string[] | undefined;
   /** Trees that go with it when it is destroyed. */
   readonly scrub: readonly string[];
   /** Writes down, or forgets, that it is paused and what making it again takes. */
@@ -87,7 +89,7 @@ export class LocalSandbox implements Sandbox {
     };
     this.processes = new Processes(context);
     this.shells = new Shells(context);
-    this.contexts = new Contexts(context, this.shells);
+    this.contexts = new Contexts(context, this.shells, parts.pythonModules);
     void parts.container.lost.then((reason) => this.#lose(reason));
   }
 

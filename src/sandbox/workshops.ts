@@ -31,6 +31,8 @@ export interface WorkshopOptions {
   readonly stored?: StoredCodebases;
   /** Absent: no sandbox has a network. */
   readonly doors?: SandboxDoors;
+  /** Absent: the usual ones. */
+  readonly pythonModules?: readonly string[];
   /** Containment steps to leave out; empty outside the security suite. */
   readonly weaken: readonly number[];
   /** First id outside of sandboxes as root; absent: that of every Corral of this machine. */
@@ -115,7 +117,7 @@ export class Workshops {
   }
 
   async #make(name: RuntimeName): Promise<Workshop> {
-    const { data, clock, env, guestFile, weaken, lasting = false, onGone, stored, doors } = this.#options;
+    const { data, clock, env, guestFile, weaken, lasting = false, onGone, stored, doors, pythonModules } = this.#options;
     if (!existsSync(guestFile))
       throw new CorralError(
         "guest_missing",
@@ -147,6 +149,7 @@ export class Workshops {
         watcher: this.#watcher,
         weaken,
         onGone,
+        ...(pythonModules === undefined ? {} : { pythonModules }),
         ...(stored === undefined ? {} : { stored }),
         ...(doors === undefined ? {} : { doors }),
       };

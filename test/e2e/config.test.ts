@@ -126,8 +126,8 @@ const EFFECTS: Readonly<Record<string, () => Promise<void>>> = {
     ]);
   },
   ...STORE_EFFECTS,
-  ...MCP_EFFECTS,
   ...QUOTA_EFFECTS,
+  ...MCP_EFFECTS,
   "proxy.origin": async () => {
     await using server = await startServerHere({ "proxy.origin": "http://boxes.example" });
     expect(await proxied(server, (port) => `3000-${port.id}.boxes.example`)).toBe(401); // not public
@@ -223,6 +223,12 @@ const EFFECTS: Readonly<Record<string, () => Promise<void>>> = {
   "pool.perTemplate": () => waiting({ "pool.perTemplate": "2" }, 2),
   "pool.max": () => waiting({ "pool.perTemplate": "3", "pool.max": "1" }, 1),
   "pool.idleMs": () => waiting({ "pool.perTemplate": "1", "pool.idleMs": "2000" }, 1, 0),
+  "interpreters.pythonModules": async () => {
+    await using server = await startServerHere({ "interpreters.pythonModules": "wave" });
+    const sandbox = await server.admin.create({});
+    const { results } = await sandbox.contexts.runAlone({ code: "import sys; [name in sys.modules for name in ('wave', 'decimal')]" });
+    expect(results[0]?.mime["text/plain"]).toBe("[True, False]");
+  },
   drainMs: async () => {
     const server = await startServerHere({ drainMs: "50" });
     const sandbox = await server.admin.create({});

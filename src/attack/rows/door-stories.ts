@@ -1,4 +1,4 @@
-// Class door: what a process is born with inside. Every way in must give the same; exec and a PTY are the ways in of today.
+// Class door: what a process is born with inside. Every way in must give the same: exec, a PTY, and contexts, which are forked.
 
 import { strict as assert } from "node:assert";
 import { readFileSync, readlinkSync } from "node:fs";
@@ -43,6 +43,10 @@ export const DOOR_STORIES: readonly StoryRow[] = [
     async attempt(bed) {
       await using sandbox = await bed.open();
       for (const text of await throughDoors(sandbox, ["/bin/cat", "/proc/self/status"])) demandConfined(text);
+      for (const language of ["python", "bash"] as const) {
+        const code = language === "bash" ? "cat /proc/self/status" : "print(open('/proc/self/status').read())";
+        demandConfined(new TextDecoder().decode((await sandbox.contexts.runAlone({ language, code })).stdout));
+      }
     },
     control: {
       kind: "plain",

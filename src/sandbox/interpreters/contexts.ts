@@ -1,14 +1,15 @@
 // The contexts of one sandbox by their ids, and code that runs without one. Not what a context is: context.ts.
 // Invariant: one that is listed has had an interpreter; no more than MAX_CONTEXTS are there, and code without one counts while it runs.
 
-import type {
-  CodeAnswer,
-  ContextInfo,
-  ContextLanguage,
-  CreateContextBody,
-  RunAlone,
-  RunCode,
-  SandboxContexts,
+import {
+  type CodeAnswer,
+  type ContextInfo,
+  type ContextLanguage,
+  type CreateContextBody,
+  PYTHON_MODULES,
+  type RunAlone,
+  type RunCode,
+  type SandboxContexts,
 } from "../../api/contexts.ts";
 import { CorralError } from "../../api/errors.ts";
 import { ID_BODY_LENGTH, ID_PREFIX } from "../../api/ids.ts";
@@ -25,8 +26,6 @@ import { Pythons } from "./pythons.ts";
 import type { Shells } from "../shells.ts";
 
 const DEFAULT_CWD = "/workspace";
-/** Imported before the first call, where they are there. */
-const MODULES = ["json", "re", "math", "random", "datetime", "collections", "itertools", "functools", "asyncio", "numpy"];
 
 type Place = Required<Omit<CreateContextBody, "language">> & { readonly language: ContextLanguage };
 
@@ -39,10 +38,10 @@ export class Contexts implements SandboxContexts {
   /** Contexts, those that are being created, and code without one. */
   #places = 0;
 
-  constructor(kept: KeptContext, shells: Shells) {
+  constructor(kept: KeptContext, shells: Shells, modules: readonly string[] = PYTHON_MODULES) {
     this.#kept = kept;
     this.#shells = shells;
-    this.#pythons = new Pythons(kept, MODULES);
+    this.#pythons = new Pythons(kept, modules);
   }
 
   async create({ id: given, ...request }: CreateContextBody & { readonly id?: string } = {}): Promise<ContextInfo> {

@@ -76,6 +76,16 @@ export function contextRows(lab: () => ClientLab): void {
         drawn.push(...((await other.said(code))[1] ?? "").split(", "));
       }
       expect(new Set(drawn).size).toBe(6);
+      const wrapper = JSON.stringify('#!/bin/sh\nexport PATH=/usr/bin:/bin OTHER=1; exec python3 "$@"\n');
+      const made = await run(
+        `os.makedirs('/workspace/bin'); open('/workspace/bin/python3', 'w').write(${wrapper}); os.chmod('/workspace/bin/python3', 0o755)`,
+      );
+      expect(made.error).toBeNull();
+      const of = over(contexts, (await contexts.create({ env: { PATH: "/workspace/bin:/usr/bin:/bin" } })).id);
+      expect([await of.said("import os; os.environ.get('OTHER')"), (await contexts.get(of.id)).start]).toEqual([
+        ["ok", "'1'", "", ""],
+        { kind: "fork" },
+      ]);
       expect(await codeOf(contexts.create({ cwd: "/nowhere" }))).toBe("exec_failed");
       expect(await codeOf(contexts.create({ env: { PATH: "/nowhere" } }))).toBe("context_unavailable");
     },
