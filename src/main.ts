@@ -285,14 +285,7 @@ async function serveHere(request: ServeRequest): Promise<RunningServer> {
   const { box, ...opened } = await networksHere(data, { store, nodeId, clock, ceiling: config.network.ceiling as NetworkPolicy });
   const networks = parts.use(opened.networks);
   const { doors } = networks;
-  const corral = await openHere({
-    dataDir: root,
-    lasting: true,
-    stored,
-    pool: config.pool,
-    doors,
-    pythonModules: config.interpreters.pythonModules,
-  });
+  const corral = await openHere({ dataDir: root, lasting: true, stored, doors, pool: config.pool, ...config.interpreters });
   const { use, answers } = heldUntil(parts, corral);
   use(corral);
   const tools = hostTools(join(root, "building"), config);

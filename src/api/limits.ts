@@ -64,10 +64,12 @@ export const MAX_CODE_BODY_BYTES = 16 * 1024 ** 2;
 export const MAX_CODE_RESULT_BYTES = 16 * 1024 ** 2;
 export const MAX_CODE_MESSAGE_BYTES = 16 * 1024 ** 2;
 /** What may be written to a control channel during one call that no driver wrote, bytes. */
-export const MAX_CODE_STRAY_BYTES = 64 * 1024 ** 2;
+export const MAX_CODE_STRAY_BYTES = 16 * 1024 ** 2;
 /** Answers of code that a context, or all code without one, keeps to give again, and bytes of one. */
 export const MAX_CACHED_ANSWERS = 64;
 export const MAX_CACHED_ANSWER_BYTES = 256 * 1024;
+/** Objects and lists in each other, of a JSON type of a result. */
+export const MAX_JSON_DEPTH = 128;
 /** MIME types of one result. */
 export const MAX_MIME_TYPES = 32;
 /** Each text of an error. */

@@ -7,6 +7,7 @@ import {
   MAX_CODE_MESSAGE_BYTES,
   MAX_CODE_RESULT_BYTES,
   MAX_CODE_STRAY_BYTES,
+  MAX_JSON_DEPTH,
   MAX_MIME_TYPES,
 } from "../../api/limits.ts";
 import type { CodeError, CodeResult, MimeBundle } from "../../api/contexts.ts";
@@ -37,7 +38,8 @@ export function framed(body: Uint8Array): Uint8Array {
 
 /** Cuts the channel's bytes into messages of the call under way. */
 export class MessageReader {
-  #word: Buffer = Buffer.alloc(0);
+  /** A line feed and the word; empty: no call is under way. */
+  #needle: Buffer = Buffer.alloc(0);
   #held: Buffer = Buffer.alloc(0);
   #pieces: Buffer[] = [];
   #kind = 0;
@@ -46,7 +48,7 @@ export class MessageReader {
 
   /** From here on nothing counts but what carries `word`. */
   expect(word: string): void {
-    this.#word = Buffer.from(word);
+    this.#needle = Buffer.from(word === "" ? "" : `\n${word}`);
     this.#pieces = [];
     this.#bytes = 0;
     this.#stray = 0;
@@ -54,29 +56,33 @@ export class MessageReader {
 
   /** `undefined`: what came is more than a call may say, or no message although it carries the word. */
   push(chunk: Uint8Array): readonly Message[] | undefined {
-    let all = this.#held.length === 0 ? Buffer.from(chunk) : Buffer.concat([this.#held, chunk]);
+    const all = this.#held.length === 0 ? Buffer.from(chunk) : Buffer.concat([this.#held, chunk]);
     const messages: Message[] = [];
-    for (let end = all.indexOf(LINE_FEED); end >= 0; end = all.indexOf(LINE_FEED)) {
-      const line = all.subarray(0, end);
-      all = all.subarray(end + 1);
-      if (!this.#carriesWord(line)) this.#stray += line.length + 1;
-      else if (!this.#take(line, messages)) return undefined;
+    let at = 0;
+    for (let start = this.#find(all, at); start >= 0; start = this.#find(all, at)) {
+      this.#stray += start - at;
+      at = start;
+      const end = all.indexOf(LINE_FEED, start + this.#needle.length);
+      if (end < 0 && all.length - start <= MAX_LINE_BYTES) break; // the rest of it is to come
+      const isLine = end >= 0 && end - start <= MAX_LINE_BYTES;
+      if (isLine && !this.#take(all.subarray(start + 1, end), messages)) return undefined;
+      at = isLine ? end : start + 1;
     }
-    if (all.length > MAX_LINE_BYTES) {
-      this.#stray += all.length;
-      all = all.subarray(all.length);
-    }
-    this.#held = Buffer.from(all);
+    // Without a beginning in it only the last bytes may become one.
+    const isBegun = this.#find(all, at) === at && at < all.length;
+    const kept = isBegun ? at : Math.max(at, all.length - Math.max(0, this.#needle.length - 1));
+    this.#stray += kept - at;
+    this.#held = Buffer.from(all.subarray(kept));
     return this.#stray > MAX_CODE_STRAY_BYTES ? undefined : messages;
   }
 
-  #carriesWord(line: Buffer): boolean {
-    const { length } = this.#word;
-    return length > 0 && line.length > length + 1 && line.length <= MAX_LINE_BYTES && line.subarray(0, length).equals(this.#word);
+  #find(all: Buffer, at: number): number {
+    return this.#needle.length === 0 ? -1 : all.indexOf(this.#needle, at);
   }
 
   #take(line: Buffer, messages: Message[]): boolean {
-    const at = this.#word.length;
+    const at = this.#needle.length - 1;
+    if (line.length <= at + 1) return false;
     const kind = line[at] ?? 0;
     if (this.#pieces.length > 0 && kind !== this.#kind) return false;
     this.#kind = kind;
@@ -121,11 +127,17 @@ function resultOf({ mime, isMain }: { readonly mime?: unknown; readonly isMain?:
     .filter(([type]) => MIME.test(type))
     .slice(0, MAX_MIME_TYPES)
     .flatMap(([type, value]): [string, unknown][] => {
-      if (JSON_TYPE.test(type)) return [[type, value]];
+      if (JSON_TYPE.test(type)) return isShallow(value) ? [[type, value]] : [];
       return typeof value === "string" ? [[type, value.toWellFormed()]] : [];
     });
   const bundle: MimeBundle = Object.fromEntries(entries);
   return { kind: "result", result: { mime: bundle, isMain: isMain === true } };
+}
+
+/** Whoever writes it as JSON again walks it on the stack. */
+function isShallow(value: unknown, depth = 0): boolean {
+  if (typeof value !== "object" || value === null) return true;
+  return depth < MAX_JSON_DEPTH && Object.values(value).every((part) => isShallow(part, depth + 1));
 }
 
 /** Room that the results of one call take up. */
