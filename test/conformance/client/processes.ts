@@ -123,14 +123,16 @@ export function processRows(lab: () => ClientLab): void {
 
   verifies("client/process-hold", "a process waits for a reader who asks for it, and goes on when that one leaves", async () => {
     const { processes } = await lab().make();
-    const id = await started(processes, "head -c 20000000 /dev/zero; echo end");
+    const id = await started(processes, "echo ready; read go; head -c 20000000 /dev/zero; echo end", { stdin: true });
     let bytes = 0;
     for await (const piece of processes.output(id, { from: 0, hold: true })) {
       if (piece.kind === "gap") throw new Error(`bytes before ${piece.offset} were missed`);
+      // It begins when there is a reader to wait for.
+      if (bytes === 0) await processes.write(id, Buffer.from("go\n"));
       if (piece.kind !== "end") bytes += piece.bytes.length;
       if (bytes < 500_000) await sleep(5); // slower than it writes
     }
-    expect(bytes).toBe(20_000_004);
+    expect(bytes).toBe(20_000_010);
     const flood = await started(processes, "head -c 100000000 /dev/zero");
     const held = processes.output(flood, { from: 0, hold: true })[Symbol.asyncIterator]();
     await held.next();
