@@ -43,7 +43,7 @@ export const pythonExecute = codeTool(
 export const javascriptExecute = codeTool(
   "typescript",
   "JavaScript",
-  "Types of TypeScript are allowed. Variables stay; await works at the top level.",
+  "Types of TypeScript are allowed from Node.js 22.13 on. Variables stay; await works at the top level.",
 );
 
 function codeTool(language: ContextLanguage, title: string, more: string): Tool<typeof input, typeof output> {

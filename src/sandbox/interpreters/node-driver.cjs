@@ -113,9 +113,8 @@ function toldError(error) {
 }
 
 function source({ code, language }) {
-  if (language !== "typescript") return code;
-  if (nodeModule.stripTypeScriptTypes === undefined)
-    throw new Error(`Node.js ${process.version} strips no types; TypeScript needs 22.13 or later`);
+  // An older Node.js runs what has no types; what has some is a syntax error, which is told with the reason.
+  if (language !== "typescript" || nodeModule.stripTypeScriptTypes === undefined) return code;
   const { emitWarning } = process;
   process.emitWarning = () => undefined; // that it is experimental
   try {
@@ -123,6 +122,11 @@ function source({ code, language }) {
   } finally {
     process.emitWarning = emitWarning;
   }
+}
+
+function withReason({ language }, error) {
+  if (language !== "typescript" || error.name !== "SyntaxError" || nodeModule.stripTypeScriptTypes !== undefined) return error;
+  return { ...error, value: `${error.value} (this is Node.js ${process.version}; types need 22.13 or later)` };
 }
 
 async function run(request) {
@@ -133,7 +137,7 @@ async function run(request) {
     Object.assign(process.env, request.env);
     const { result, exceptionDetails } = await evaluated(`${source(request)}\n//# sourceURL=cell-${request.count}`);
     const value = await valueOf(exceptionDetails?.exception ?? result);
-    if (exceptionDetails !== undefined) Object.assign(end, { status: "error", error: toldError(value) });
+    if (exceptionDetails !== undefined) Object.assign(end, { status: "error", error: withReason(request, toldError(value)) });
     else if (value !== undefined) tell("R", { mime: bundleOf(value), isMain: true });
   } catch (error) {
     const isInterrupted = error instanceof Interrupted;
