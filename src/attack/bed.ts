@@ -81,7 +81,7 @@ export async function openBed(place: BedPlace): Promise<OpenBed> {
   });
   return {
     corral,
-    forRow: (id, runtime) => bedOf({ runtime, scratch: scratchOf(top, `${id}-${runtime}`), codebase, programs: built, corralFor, net }),
+    forRow: (id, runtime) => bedOf({ runtime, scratch: scratchOf(top, `${id}-${runtime}`), codebase, programs: built, corral, corralFor, net }),
     flags: () => flagsOf(flag, codebase),
     [Symbol.asyncDispose]: dispose,
   };
@@ -92,6 +92,7 @@ interface BedFacts {
   readonly scratch: string;
   readonly codebase: string;
   readonly programs: string;
+  readonly corral: HostCorral;
   readonly corralFor: (weaken: readonly number[]) => Promise<HostCorral>;
   readonly net: EgressLab;
 }
@@ -101,6 +102,7 @@ function bedOf(facts: BedFacts): Bed {
     runtime: facts.runtime,
     scratch: facts.scratch,
     net: facts.net,
+    corral: facts.corral,
     program: (name) => join(facts.programs, name),
     async open(options = {}) {
       const corral = await facts.corralFor(options.weaken ?? []);
@@ -113,6 +115,7 @@ function bedOf(facts: BedFacts): Bed {
           ],
         },
         runtime: facts.runtime,
+        ...(options.id === undefined ? {} : { id: options.id }),
         ...(options.limits === undefined ? {} : { limits: options.limits }),
         ...(options.network === undefined ? {} : { network: options.network }),
       });

@@ -4,6 +4,8 @@
 import { strict as assert } from "node:assert";
 import type { Bed, CallRow, SecurityRow } from "./row.ts";
 import { isCallRow } from "./row.ts";
+import { CODEBASE_STORIES } from "./rows/codebase-stories.ts";
+import { CONTROL_STORIES } from "./rows/control-stories.ts";
 import { DOOR_STORIES } from "./rows/door-stories.ts";
 import { EGRESS_INSIDE } from "./rows/egress-inside.ts";
 import { EGRESS_RULES } from "./rows/egress-rules.ts";
@@ -25,6 +27,8 @@ export const CATALOGUE: readonly SecurityRow[] = [
   ...PROCESS_STORIES,
   ...KERNEL_ROWS,
   ...FILE_STORIES,
+  ...CODEBASE_STORIES,
+  ...CONTROL_STORIES,
   ...NETWORK_STORIES,
   ...INTERPRETER_STORIES,
   ...EGRESS_RULES,

@@ -22,10 +22,8 @@ function planned(kind: AttackClass, reason: string, names: string, options: { re
 
 export const PLANNED: readonly Planned[] = [
   ...planned("door", "room not built: nothing enters a sandbox by setns", "setns-keeps-caps", { inRuntime: true }),
-  ...planned("resource", "no row yet", "disk-fill inode-fill slow-reader", { inRuntime: true }),
   ...planned("file", `${SUITE} (test/conformance)`, "op-matrix hidden-twin", { inRuntime: true }),
   ...planned("file", `${SUITE} (src/policy)`, "preset-table fail-open"),
-  ...planned("file", "no row yet", "link-lands-here git-history wh-names base-moves", { inRuntime: true }),
   ...planned("file", "room not built: a policy cannot change under a live sandbox", "live-withdraw", { inRuntime: true }),
   ...planned("file", "room not built: there is no fuse engine", "fuse-dies", { inRuntime: true }),
   ...planned(
@@ -40,23 +38,18 @@ export const PLANNED: readonly Planned[] = [
     `${SUITE} (test/conformance/client, test/e2e)`,
     "name-encoding file-api-link file-api-race client-upload client-download",
   ),
-  ...planned("transfer", "no row yet", "inside-lists"),
   ...planned(
     "control",
     `${SUITE} (test/e2e, test/conformance/client, src/runtime)`,
     `no-token silent-fallback foreign-id token-scope signed-url idempotent-create races quota-parallel injection pattern-bomb outbound-url
      host-rebinding stream-auth guest-lies port-squat`,
   ),
-  ...planned("control", "no row yet", "token-inside fd-smuggle"),
   ...planned("control", "room not built: there is no foreign wire", "unsecured-origin"),
   ...planned("mcp", `${SUITE} (test/e2e)`, "mcp-origin mcp-fixation mcp-tool-text mcp-host-path mcp-size mcp-confused"),
   ...planned("dashboard", "room not built", "html-in-output csrf token-leak"),
   ...planned("dashboard", `${SUITE} (test/e2e)`, "preview-origin download-type"),
   ...planned("terminal", `${SUITE} (src/cli)`, "terminal-escape"),
-  ...planned("terminal", "no row yet", "terminal-fd", { inRuntime: true }),
   ...planned("loom", "room not built", "inject-file canon-write memory-poison prompt-secret tool-flood"),
-  ...planned("reuse", "no row yet", "names-reused", { inRuntime: true }),
-  ...planned("covert", "no row yet", "futex-signal load-figures", { inRuntime: true }),
 ];
 
 export function plannedRow({ id, reason, onServer }: Planned, runtime: RuntimeName): AttackRow {

@@ -4,6 +4,7 @@
 import type { AttackClass } from "../api/attack.ts";
 import type { NetworkPolicy } from "../api/network.ts";
 import type { Policy } from "../api/policy.ts";
+import type { Corral } from "../api/corral.ts";
 import type { RuntimeName, Sandbox, SandboxLimits } from "../api/sandbox.ts";
 import type { EgressLab } from "./egress-lab.ts";
 
@@ -15,6 +16,8 @@ import type { EgressLab } from "./egress-lab.ts";
 export type ControlKind = "plain" | "gate" | `weak:${number}` | "twin" | "planted" | "naive" | "accept";
 
 export interface BedOptions {
+  /** Of one that is gone; absent: a new one. */
+  readonly id?: string;
   readonly dir?: string;
   readonly policy?: Policy;
   readonly limits?: SandboxLimits;
@@ -32,6 +35,8 @@ export interface Bed {
   /** A directory of the host that this row alone uses. */
   readonly scratch: string;
   open(options?: BedOptions): Promise<Sandbox>;
+  /** Of the sandboxes that leave no step out: their deltas, and what policies are asked. */
+  readonly corral: Pick<Corral, "deltas" | "policies">;
   /** What sandboxes with a `network` have outside, and what the proxy told of them. */
   readonly net: EgressLab;
   /** Absolute path on the host of a compiled attempt; it is also in /workspace/.attempts of sandboxes that `open` made without `dir`. */

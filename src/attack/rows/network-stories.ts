@@ -4,8 +4,9 @@ import { strict as assert } from "node:assert";
 import { once } from "node:events";
 import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
+import type { Sandbox } from "../../api/sandbox.ts";
 import type { StoryRow } from "../row.ts";
-import { attempt, inside } from "../say.ts";
+import { attempt, inside, outside } from "../say.ts";
 
 const ADDRESSES = ["1.1.1.1 443", "10.0.0.1 80", "169.254.169.254 80", "224.0.0.1 5353", "2606:4700::1 443", "fd00:ec2::254 80"] as const;
 
@@ -195,4 +196,57 @@ export const NETWORK_STORIES: readonly StoryRow[] = [
       },
     },
   },
+  {
+    id: "covert/futex-signal",
+    what: "wake a sibling that sleeps on a page of a file of the base which both see",
+    open: "N3, sandboxes that want to talk and share a codebase",
+    async attempt(bed) {
+      await using first = await bed.open();
+      await using second = await bed.open();
+      assert.equal(await wakes(first, second), "0", "a sibling was woken");
+    },
+    control: {
+      kind: "planted",
+      async prove(bed) {
+        await using sandbox = await bed.open();
+        assert.equal(await wakes(sandbox, sandbox), "1");
+      },
+    },
+  },
+  {
+    id: "covert/load-figures",
+    // What sysinfo and statfs tell is not promised.
+    what: "figures of /proc while a sibling works",
+    async attempt(bed) {
+      await using first = await bed.open();
+      await using second = await bed.open();
+      const figures = (): Promise<string> => inside(first, FIGURES);
+      const before = await figures();
+      await inside(second, [attempt("resource"), "spin", "1"]);
+      assert.equal(await figures(), before);
+      assert.equal(await inside(first, "cat /proc/pressure/* 2>/dev/null", { anyExit: true }), "", "pressure on the node is told");
+    },
+    control: {
+      kind: "plain",
+      async prove(bed) {
+        const twice = await outside(bed, ["/bin/sh", "-c", `${FIGURES}; sleep 0.1; echo then; ${FIGURES}`]);
+        const [before, after] = twice.split("\nthen\n");
+        assert.notEqual(after, before);
+      },
+    },
+  },
 ];
+
+const FIGURES = "cat /proc/loadavg /proc/stat /proc/meminfo /proc/uptime";
+const SHARED = "/workspace/plain.txt";
+
+/** Whether a command of one sandbox wakes one of the other: `1` or `0`. */
+async function wakes(sleeping: Sandbox, waking: Sandbox): Promise<string> {
+  const sleeper = await sleeping.start({ command: [attempt("doors"), "sleep-on", SHARED] });
+  try {
+    return await inside(waking, [attempt("doors"), "wake", SHARED]);
+  } finally {
+    sleeper.signal("SIGKILL");
+    await sleeper.result;
+  }
+}

@@ -2,6 +2,7 @@
 // much, or outside with a bound, and shows that it would have gone on.
 
 import { strict as assert } from "node:assert";
+import type { LimitHit } from "../../api/limit-hit.ts";
 import type { StoryRow } from "../row.ts";
 import { attempt, inside, outside, stdout, stillAnswers } from "../say.ts";
 
@@ -16,6 +17,46 @@ const inTwice = (what: string, amount: string): StoryRow["control"] => ({
   async prove(bed) {
     await using sandbox = await bed.open({ limits: TWICE });
     assert.equal(await inside(sandbox, [attempt("resource"), what, amount]), `${amount} OK`);
+  },
+});
+
+/**
+ * On a busy machine a process that was killed is listed as one that runs until it is given the processor to die: seconds later it is gone. One
+ * that was not killed pauses for ever.
+ */
+const STUBBORN_GONE =
+  "i=0; while cat /proc/[0-9]*/stat 2>/dev/null | grep -q '(resource) [^ZX]'; do [ $i -lt 100 ] || exit 1; i=$((i+1)); sleep 0.1; done; echo gone";
+
+/** Bytes that stand on the way to a reader who takes none: pipe, guest, socket and this process, with room. The program has more. */
+const ON_THE_WAY = 8 * MIB;
+const OFFERED = 64 * MIB;
+/** How many bytes the only `head` of a sandbox wrote, once it stands still; `ended` when it is gone. */
+const WRITTEN =
+  "f() { grep -l '^head$' /proc/[0-9]*/comm 2>/dev/null; }; o=; while p=$(f); do n=$(grep wchar ${p%/comm}/io); grep -q ') S ' ${p%/comm}/stat && [ \"$n\" = \"$o\" ] && echo ${n#wchar: } && exit; o=$n; sleep 0.1; done; echo ended";
+
+/** What is more than the delta may hold, then waits for its end. */
+function killedFor(limit: LimitHit, commands: readonly string[]): StoryRow["attempt"] {
+  return async (bed) => {
+    await using sandbox = await bed.open({ limits: { diskBytes: 4 * MIB, inodes: 200 } });
+    for (const command of commands) {
+      const result = await sandbox.exec({ command: `cd /workspace/output; ${command}; sleep 60`, timeoutMs: 60_000 });
+      assert.equal(result.limitHit, limit, `${command}: ${stdout(result)}`);
+      assert.equal(result.signal, "SIGKILL", command);
+      await inside(sandbox, "rm -rf /workspace/output/*");
+    }
+    await stillAnswers(sandbox);
+  };
+}
+
+/** The same where there is room for it. */
+const inRoom = (command: string): StoryRow["control"] => ({
+  kind: "twin",
+  async prove(bed) {
+    await using sandbox = await bed.open({ limits: { diskBytes: 64 * MIB, inodes: 4000 } });
+    // Longer than two looks of the watcher.
+    const result = await sandbox.exec({ command: `cd /workspace/output; ${command}; sleep 2`, timeoutMs: 60_000 });
+    assert.equal(result.limitHit, null);
+    assert.equal(result.exitCode, 0);
   },
 });
 
@@ -125,12 +166,7 @@ export const RESOURCE_STORIES: readonly StoryRow[] = [
       assert.ok(result.timedOut);
       assert.equal(result.exitCode, 124);
       assert.match(stdout(result), /^begun/, "partial output is lost");
-      assert.equal(
-        // Without those that are dead and not yet taken note of.
-        await inside(sandbox, "cat /proc/[0-9]*/stat | grep -c '(resource) [^ZX]'", { anyExit: true }),
-        "0",
-        "a child that left the session lives on",
-      );
+      assert.equal(await inside(sandbox, STUBBORN_GONE), "gone", "a child that left the session lives on");
     },
     control: {
       kind: "accept",
@@ -241,4 +277,72 @@ export const RESOURCE_STORIES: readonly StoryRow[] = [
       },
     },
   },
+  {
+    id: "resource/disk-fill",
+    what: "write, allocate and spread more than the delta may hold; a file of 16 TiB that is all holes",
+    attempt: async (bed) => {
+      await killedFor("disk", [
+        `${attempt("resource")} fill big 16`,
+        "fallocate -l 16M whole",
+        "dd if=/dev/urandom of=spread bs=64k count=256 conv=fsync 2>/dev/null",
+      ])(bed);
+      await using sandbox = await bed.open();
+      const holes = await inside(sandbox, "cd /workspace/output; : > holes; truncate -s 16T holes 2>&1; du -k holes | cut -f1", { anyExit: true });
+      assert.match(holes, /(^|\n)0$/, "holes take room");
+    },
+    control: inRoom(`${attempt("resource")} fill big 16 && fallocate -l 16M whole`),
+  },
+  {
+    id: "resource/inode-fill",
+    what: "files, long names, levels and hard links, more than the delta may have",
+    attempt: killedFor("inodes", [
+      `${attempt("resource")} inodes . 1000`,
+      'n=$(printf %0240d 0); i=0; while [ $i -lt 500 ]; do : > $n-$i; i=$((i+1)); done',
+      "i=0; while [ $i -lt 400 ]; do mkdir d; cd d; i=$((i+1)); done",
+      ": > one; i=0; while [ $i -lt 400 ]; do ln one l$i; i=$((i+1)); done",
+    ]),
+    control: inRoom(`${attempt("resource")} inodes . 1000`),
+  },
+  {
+    id: "resource/slow-reader",
+    what: "a client that takes no output, and one that sends no input",
+    async attempt(bed) {
+      await using sandbox = await bed.open();
+      const { promise: taken, resolve: take } = Promise.withResolvers<void>();
+      const ends = new AbortController();
+      const unread = sandbox.exec({
+        command: ["/usr/bin/head", "-c", String(OFFERED), "/dev/zero"],
+        outputBytes: Infinity,
+        onStdout: () => taken,
+        signal: ends.signal,
+      });
+      const unsent = sandbox.exec({ command: ["/bin/cat"], stdin: never(), signal: ends.signal });
+      try {
+        const written = await inside(sandbox, WRITTEN, { timeoutMs: 60_000 });
+        assert.ok(Number(written) <= ON_THE_WAY, `the program is at ${written} bytes, and nobody took one`);
+        await stillAnswers(sandbox);
+      } finally {
+        ends.abort();
+        take();
+        await Promise.allSettled([unread, unsent]);
+      }
+      await stillAnswers(sandbox);
+    },
+    control: {
+      kind: "accept",
+      async prove(bed) {
+        await using sandbox = await bed.open();
+        let read = 0;
+        const onStdout = (chunk: Uint8Array): void => void (read += chunk.length);
+        await sandbox.exec({ command: ["/usr/bin/head", "-c", String(OFFERED), "/dev/zero"], outputBytes: Infinity, onStdout });
+        assert.equal(read, OFFERED, "a reader who reads does not get all");
+      },
+    },
+  },
 ];
+
+/** Input that does not come. */
+async function* never(): AsyncGenerator<Uint8Array> {
+  await new Promise<never>(() => undefined);
+  yield new Uint8Array();
+}
