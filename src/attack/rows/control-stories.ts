@@ -19,7 +19,7 @@ function find(sandbox: Sandbox, token: string): Promise<string> {
   return inside(
     sandbox,
     [
-      "find / -path /proc -prune -o -type s -print 2>/dev/null",
+      "find / \\( -path /proc -o -path /usr \\) -prune -o -type s -print 2>/dev/null",
       "grep -o ' /.*' /proc/net/unix",
       `cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep '${token}'`,
       `grep -rl '${token}' /etc /run /tmp /home /dev/shm /workspace 2>/dev/null`,
