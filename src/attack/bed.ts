@@ -81,7 +81,8 @@ export async function openBed(place: BedPlace): Promise<OpenBed> {
   });
   return {
     corral,
-    forRow: (id, runtime) => bedOf({ runtime, scratch: scratchOf(top, `${id}-${runtime}`), codebase, programs: built, corral, corralFor, net }),
+    forRow: (id, runtime) =>
+      bedOf({ runtime, scratch: scratchOf(top, `${id}-${runtime}`), codebase, programs: built, corral, corralFor, net }),
     flags: () => flagsOf(flag, codebase),
     [Symbol.asyncDispose]: dispose,
   };

@@ -40,7 +40,10 @@ const LINK_LANDS_HERE: StoryRow = {
     const dir = project(bed, "lands", { "a/b/kept": "", "b/kept": "" });
     const before = namesOf(dir);
     await using sandbox = await bed.open({ dir, policy: OPEN });
-    const made = await inside(sandbox, "cd /workspace/a/b; ln -s kept new-l; mkdir new-d; mkfifo new-p; find /workspace -name 'new-?' | sort");
+    const made = await inside(
+      sandbox,
+      "cd /workspace/a/b; ln -s kept new-l; mkdir new-d; mkfifo new-p; find /workspace -name 'new-?' | sort",
+    );
     assert.equal(made, "/workspace/a/b/new-d\n/workspace/a/b/new-l\n/workspace/a/b/new-p");
     await inside(sandbox, "rm /workspace/a/b/new-p");
     await demandCommitted(bed, sandbox);

@@ -288,7 +288,9 @@ export const RESOURCE_STORIES: readonly StoryRow[] = [
         "dd if=/dev/urandom of=spread bs=64k count=256 conv=fsync 2>/dev/null",
       ])(bed);
       await using sandbox = await bed.open();
-      const holes = await inside(sandbox, "cd /workspace/output; : > holes; truncate -s 16T holes 2>&1; du -k holes | cut -f1", { anyExit: true });
+      const holes = await inside(sandbox, "cd /workspace/output; : > holes; truncate -s 16T holes 2>&1; du -k holes | cut -f1", {
+        anyExit: true,
+      });
       assert.match(holes, /(^|\n)0$/, "holes take room");
     },
     control: inRoom(`${attempt("resource")} fill big 16 && fallocate -l 16M whole`),
@@ -298,7 +300,7 @@ export const RESOURCE_STORIES: readonly StoryRow[] = [
     what: "files, long names, levels and hard links, more than the delta may have",
     attempt: killedFor("inodes", [
       `${attempt("resource")} inodes . 1000`,
-      'n=$(printf %0240d 0); i=0; while [ $i -lt 500 ]; do : > $n-$i; i=$((i+1)); done',
+      "n=$(printf %0240d 0); i=0; while [ $i -lt 500 ]; do : > $n-$i; i=$((i+1)); done",
       "i=0; while [ $i -lt 400 ]; do mkdir d; cd d; i=$((i+1)); done",
       ": > one; i=0; while [ $i -lt 400 ]; do ln one l$i; i=$((i+1)); done",
     ]),
