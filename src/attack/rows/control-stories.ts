@@ -20,7 +20,8 @@ function find(sandbox: Sandbox, token: string): Promise<string> {
     sandbox,
     [
       "find / \\( -path /proc -o -path /usr \\) -prune -o -type s -print 2>/dev/null",
-      "grep -o ' /.*' /proc/net/unix",
+      // Names of sockets that lie outside may stand there; a name alone reaches nothing.
+      'grep -o \'/.*\' /proc/net/unix | while read -r p; do [ ! -e "$p" ] || echo "$p"; done',
       `cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep '${token}'`,
       `grep -rl '${token}' /etc /run /tmp /home /dev/shm /workspace 2>/dev/null`,
       `ls -d ${SOCKETS.join(" ")} 2>/dev/null`,
