@@ -156,9 +156,17 @@ verifies(
       return Number(/^corral_proxy_slowed_seconds_total (\S+)$/m.exec(await metrics.text())?.[1]);
     };
     const [before, body] = [await slowed(), randomBytes(4_000_000)];
-    const echoed = Buffer.from(await (await at("/echo", { method: "POST", body })).arrayBuffer());
-    expect(echoed.equals(body)).toBe(true);
-    expect(await slowed()).toBeGreaterThan(before);
+    const whole: boolean[] = [];
+    const echo = async (): Promise<void> => {
+      whole.push(Buffer.from(await (await at("/echo", { method: "POST", body })).arrayBuffer()).equals(body));
+    };
+    // A machine that has much else to do carries less than is granted, for a while.
+    const faster = async (): Promise<number> => {
+      await Promise.all([echo(), echo(), echo()]);
+      return await slowed();
+    };
+    await expect.poll(faster).toBeGreaterThan(before);
+    expect(new Set(whole)).toEqual(new Set([true]));
   },
 );
 
