@@ -20,14 +20,24 @@ export interface Stand {
   readonly stateLost: boolean;
 }
 
+/** A shell or an interpreter. */
+interface Kept {
+  readonly id: string;
+  readonly isNew: boolean;
+}
+
+interface Ways {
+  open(): Promise<string>;
+  isThere(id: string): Promise<boolean>;
+}
+
 export class McpSession implements AsyncDisposable {
   readonly settings: McpSettings;
   readonly #client: Client;
   readonly #clock: () => number;
   #sandbox: Promise<SandboxHandle> | undefined;
-  #shell: { readonly sandboxId: string; readonly id: Promise<string> } | undefined;
-  /** By language and name. */
-  readonly #contexts = new Map<string, { readonly sandboxId: string; readonly id: Promise<string> }>();
+  /** Its shell and its interpreters: by `shell`, or by language and name. */
+  readonly #kept = new Map<string, { readonly sandboxId: string; readonly id: Promise<string> }>();
   #renewedAt = 0;
   #hadOne = false;
   #calls = 0;
@@ -99,38 +109,36 @@ export class McpSession implements AsyncDisposable {
   }
 
   /** Id of the session's shell. `isNew`: what an earlier command left in a shell (variables, functions, jobs) is not in this one. */
-  async shell(sandbox: SandboxHandle): Promise<{ readonly id: string; readonly isNew: boolean }> {
-    const known = this.#shell;
-    if (known?.sandboxId === sandbox.id) {
-      const id = await known.id;
-      if ((await sandbox.shells.get(id)).state !== "closed") return { id, isNew: false };
-    }
-    // Two calls at once open one shell: the second finds what the first put here.
-    if (this.#shell !== known) return await this.shell(sandbox);
-    const id = sandbox.shells.open().then((shell) => shell.id);
-    this.#shell = { sandboxId: sandbox.id, id };
-    try {
-      return { id: await id, isNew: known !== undefined };
-    } catch (error) {
-      this.#shell = undefined;
-      throw error;
-    }
+  async shell(sandbox: SandboxHandle): Promise<Kept> {
+    return await this.#keep("shell", sandbox, {
+      open: async () => (await sandbox.shells.open()).id,
+      isThere: async (id) => (await sandbox.shells.get(id)).state !== "closed",
+    });
   }
 
   /** Id of the interpreter of that name. `isNew`: there was one in an earlier sandbox, with what is gone now. */
-  async context(
-    sandbox: SandboxHandle,
-    { language, name }: { readonly language: ContextLanguage; readonly name: string },
-  ): Promise<{ readonly id: string; readonly isNew: boolean }> {
-    const key = `${language}/${name}`;
-    const known = this.#contexts.get(key);
-    if (known?.sandboxId === sandbox.id) return { id: await known.id, isNew: false };
-    const id = sandbox.contexts.create({ language }).then((context) => context.id);
-    this.#contexts.set(key, { sandboxId: sandbox.id, id });
+  async context(sandbox: SandboxHandle, { language, name }: { readonly language: ContextLanguage; readonly name: string }): Promise<Kept> {
+    return await this.#keep(`${language}/${name}`, sandbox, {
+      open: async () => (await sandbox.contexts.create({ language })).id,
+      // One that has ended begins anew under its id, and says so.
+      isThere: () => Promise.resolve(true),
+    });
+  }
+
+  async #keep(key: string, sandbox: SandboxHandle, ways: Ways): Promise<Kept> {
+    const known = this.#kept.get(key);
+    if (known?.sandboxId === sandbox.id) {
+      const id = await known.id;
+      if (await ways.isThere(id)) return { id, isNew: false };
+    }
+    // Two calls at once open one: the second finds what the first put here.
+    if (this.#kept.get(key) !== known) return await this.#keep(key, sandbox, ways);
+    const id = ways.open();
+    this.#kept.set(key, { sandboxId: sandbox.id, id });
     try {
       return { id: await id, isNew: known !== undefined };
     } catch (error) {
-      this.#contexts.delete(key);
+      this.#kept.delete(key);
       throw error;
     }
   }

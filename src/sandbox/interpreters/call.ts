@@ -3,10 +3,10 @@
 
 import type { CodeAnswer, CodeResult, ContextLanguage, RunCode } from "../../api/contexts.ts";
 import { CorralError } from "../../api/errors.ts";
-import { DEFAULT_OUTPUT_BYTES } from "../../api/limits.ts";
 import type { LimitHit } from "../../api/limit-hit.ts";
 import type { Clock } from "../../base/clock.ts";
-import { Output, passedBytes, type StreamName } from "../output.ts";
+import { CallOutput, type OutputHooks } from "../call-output.ts";
+import type { StreamName } from "../output.ts";
 import { type EndMessage, ResultRoom } from "./wire.ts";
 
 /** Why an interpreter ended, in words, and the limit that ended it. */
@@ -15,13 +15,6 @@ export interface InterpreterEnd {
   readonly limitHit: LimitHit | null;
   /** The sandbox is gone: nothing can be started again. */
   readonly isLost: boolean;
-}
-
-export interface CallHooks {
-  readonly clock: Clock;
-  readonly credit: (bytes: number) => void;
-  /** A sink threw. */
-  readonly failed: () => void;
 }
 
 export interface CallStart {
@@ -39,32 +32,22 @@ export class Call {
   readonly request: CallRequest;
   readonly #settle = Promise.withResolvers<CodeAnswer>();
   readonly #over = Promise.withResolvers<void>();
-  readonly #output: Output;
-  readonly #hooks: CallHooks;
+  readonly #output: CallOutput;
+  readonly #clock: Clock;
   readonly #results: CodeResult[] = [];
   readonly #resultRoom = new ResultRoom();
   #told: Promise<void> = Promise.resolve();
   #start: CallStart = { executionCount: 0, freshBecause: null };
   #startedMs = 0;
-  #room: number;
-  #dropped = false;
-  #failure: { readonly error: unknown } | undefined;
   #cause: Cause | undefined;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(request: CallRequest, hooks: CallHooks) {
+  constructor(request: CallRequest, hooks: OutputHooks) {
     this.request = request;
-    this.#hooks = hooks;
+    this.#clock = hooks.clock;
+    this.#output = new CallOutput(request, hooks);
     this.answer = this.#settle.promise;
     this.answer.catch(() => undefined); // its caller may have gone away
-    const cap = passedBytes(request);
-    this.#room = cap === 0 ? Infinity : cap;
-    const { onStdout, onStderr } = request;
-    const sinks = { ...(onStdout === undefined ? {} : { onStdout }), ...(onStderr === undefined ? {} : { onStderr }) };
-    this.#output = new Output(
-      { command: "", outputBytes: DEFAULT_OUTPUT_BYTES, ...sinks },
-      { credit: hooks.credit, failed: (error) => this.#fail(error) },
-    );
   }
 
   /** Resolves when the interpreter has said or shown its end; the sinks may still be busy. */
@@ -75,7 +58,7 @@ export class Call {
   /** Its turn has come. `outOfTime` is called when its time is up. */
   begin(start: CallStart, outOfTime: () => void): void {
     this.#start = start;
-    this.#startedMs = this.#hooks.clock.monotonicMs();
+    this.#startedMs = this.#clock.monotonicMs();
     const { timeoutMs, onStarted } = this.request;
     if (timeoutMs !== undefined)
       this.#timer = setTimeout(() => {
@@ -91,13 +74,7 @@ export class Call {
   }
 
   take(stream: StreamName, chunk: Uint8Array): boolean {
-    const taken = Math.min(chunk.length, this.#room);
-    this.#room -= taken;
-    if (taken < chunk.length) this.#dropped = true;
-    if (taken === 0) return true;
-    if (this.#output.take(stream, taken === chunk.length ? chunk : chunk.subarray(0, taken))) return true;
-    if (taken < chunk.length) this.#hooks.credit(chunk.length - taken);
-    return false;
+    return this.#output.take(stream, chunk);
   }
 
   /** As `take`, for a giver who waits until it was taken. */
@@ -116,7 +93,7 @@ export class Call {
       await this.#output.flushed();
       await onResult(result);
     });
-    this.#told = this.#told.catch((error: unknown) => this.#fail(error));
+    this.#told = this.#told.catch((error: unknown) => this.#output.fail(error));
   }
 
   /** The interpreter lives on. */
@@ -140,19 +117,14 @@ export class Call {
     this.#settle.reject(error);
   }
 
-  #fail(error: unknown): void {
-    this.#failure ??= { error };
-    this.#hooks.failed();
-  }
-
   async #finish(end: Pick<CodeAnswer, "status" | "error" | "stateLost" | "limitHit">): Promise<void> {
     clearTimeout(this.#timer);
-    const durationMs = this.#hooks.clock.monotonicMs() - this.#startedMs;
+    const durationMs = this.#clock.monotonicMs() - this.#startedMs;
     this.#over.resolve();
     await this.#output.flushed();
     await this.#told;
-    if (this.#failure !== undefined) return this.#settle.reject(this.#failure.error);
-    const truncated = this.#dropped || this.#output.dropped;
+    if (this.#output.failure !== undefined) return this.#settle.reject(this.#output.failure.error);
+    const { truncated, stdout, stderr } = this.#output.collected;
     this.#settle.resolve({
       ...end,
       ...this.#start,
@@ -160,8 +132,8 @@ export class Call {
       truncated,
       cached: false,
       durationMs,
-      stdout: this.#output.collected("stdout"),
-      stderr: this.#output.collected("stderr"),
+      stdout,
+      stderr,
       results: this.#results,
     });
   }
