@@ -7,11 +7,9 @@ import type { RuntimeName } from "../../api/sandbox.ts";
 import type { CreateSandboxBody } from "../../api/server.ts";
 import { EXIT_OK } from "../exit-codes.ts";
 import type { CliHost } from "../host.ts";
-import { readNetwork } from "../network-words.ts";
-import { pairs } from "../nouns/sandboxes.ts";
+import { createBody } from "../nouns/sandboxes.ts";
 import { chooseServer, type ServerOptions } from "../server-choice.ts";
 import { tellError } from "../tell.ts";
-import { parseSize } from "../units.ts";
 
 export interface McpOptions extends ServerOptions {
   readonly codebase?: string;
@@ -40,7 +38,7 @@ export async function mcp(dir: string | undefined, options: McpOptions, host: Cl
         "request_invalid",
         "a server takes the name of a preset; policy files, --allow-write and --hide are for runs without one",
       );
-    await host.mcp({ ...call, sandbox: { ...sandbox, ...policyName(options) }, client: await chooseServer(options, host) });
+    await host.mcp({ ...call, sandbox, client: await chooseServer(options, host) });
     return EXIT_OK;
   }
   await using here = await host.openClient(options.data === undefined ? {} : { dataDir: options.data });
@@ -55,10 +53,6 @@ async function isElsewhere({ server, data }: ServerOptions, host: CliHost): Prom
   return (await host.localServer(data === undefined ? {} : { dataDir: data })) !== undefined;
 }
 
-function policyName({ policy }: McpOptions): Pick<CreateSandboxBody, "policy"> {
-  return policy === undefined ? {} : { policy };
-}
-
 function additions(dir: string | undefined, { allowWrite, hide }: McpOptions): PolicyAdditions {
   return {
     ...(allowWrite === undefined ? {} : { allowWrite }),
@@ -67,15 +61,10 @@ function additions(dir: string | undefined, { allowWrite, hide }: McpOptions): P
   };
 }
 
-function bodyOf(dir: string | undefined, { codebase, template, runtime, memory, env, net, allow }: McpOptions): CreateSandboxBody {
+function bodyOf(dir: string | undefined, { codebase, ...options }: McpOptions): CreateSandboxBody {
   return {
-    ...(dir === undefined ? {} : { codebaseDir: dir }),
+    ...createBody({ ...options, ...(dir === undefined ? {} : { dir }) }),
     ...(codebase === undefined ? {} : { codebase: codebaseOf(codebase) }),
-    ...(template === undefined ? {} : { template }),
-    ...(runtime === undefined ? {} : { runtime }),
-    ...(memory === undefined ? {} : { limits: { memoryBytes: parseSize(memory, "--memory") } }),
-    ...(env === undefined ? {} : { env: pairs(env, "--env") }),
-    ...((net ?? allow) === undefined ? {} : { network: { allow: readNetwork(net, allow) } }),
   };
 }
 

@@ -37,7 +37,8 @@ export async function create(client: Client, options: CreateOptions): Promise<nu
   return EXIT_OK;
 }
 
-function createBody(options: CreateOptions): CreateSandboxBody {
+/** What a command line asks for. */
+export function createBody(options: CreateOptions): CreateSandboxBody {
   const { dir, template, policy, runtime, timeout, onTimeout, memory, env, label, keep, net, allow } = options;
   return {
     ...(dir === undefined ? {} : { codebaseDir: dir }),
