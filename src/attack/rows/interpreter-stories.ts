@@ -182,7 +182,7 @@ P()`);
     async attempt(bed) {
       await using sandbox = await bed.open();
       const first = await python(sandbox);
-      await first.run("import os; planted = 'MARK' + '-OF-THE-' + 'FIRST'; os.environ['PLANTED'] = planted; held = open('/tmp/held', 'w')");
+      await first.run(PLANT);
       const second = await python(sandbox);
       assert.equal(await second.value(SEARCH), "(False, [], False)");
     },
@@ -191,7 +191,7 @@ P()`);
       async prove(bed) {
         await using sandbox = await bed.open();
         const { run, value } = await python(sandbox);
-        await run("import os; planted = 'MARK' + '-OF-THE-' + 'FIRST'; os.environ['PLANTED'] = planted; held = open('/tmp/held', 'w')");
+        await run(PLANT);
         assert.equal(await value(SEARCH), "(True, ['/tmp/held'], True)");
       },
     },
@@ -244,6 +244,8 @@ P()`);
   },
 ];
 
+/** What a context holds for SEARCH to find. */
+const PLANT = "import os; planted = 'MARK' + '-OF-THE-' + 'FIRST'; os.environ['PLANTED'] = planted; held = open('/tmp/held', 'w')";
 /** Whether the mark lies in this process's memory, which files it holds, whether its environment has the other's. */
 const SEARCH = `
 import os, re
