@@ -1,22 +1,16 @@
 // Heads and branches over both databases: undo and redo, forks, any turn as the next one's parent. One database of each kind serves the file.
 
 import fc from "fast-check";
-import { afterAll, describe, expect, type TestContext } from "vitest";
-import { DATABASES, databases } from "../../../test/fixtures/databases.ts";
+import { describe, expect, type TestContext } from "vitest";
+import { DATABASES, sharedDatabases } from "../../../test/fixtures/databases.ts";
 import { engineOver, enginePartsOver, newSessions, scriptModel } from "../../../test/fixtures/loom.ts";
 import { verifies } from "../../../test/verifies.ts";
-import type { Store } from "../../store/store.ts";
 import { History } from "./history.ts";
 
-const open = databases();
-const opened = new Map<string, Store>();
-afterAll(async () => {
-  for (const store of opened.values()) await store[Symbol.asyncDispose]();
-});
+const open = sharedDatabases();
 
 async function given(kind: (typeof DATABASES)[number], context: TestContext) {
-  const store = opened.get(kind) ?? (await open(kind, context));
-  opened.set(kind, store);
+  const store = await open(kind, context);
   const [sessionId = ""] = await newSessions(store, 1);
   const model = scriptModel("m");
   const options = { models: [model] };

@@ -1,23 +1,18 @@
 // Turns over both databases: order, double sends, keys, time-outs, retries, streams and what is left of a process that died. One database
 // of each kind serves the whole file.
 
-import { afterAll, describe, expect, type TestContext } from "vitest";
-import { DATABASES, databases } from "../../../test/fixtures/databases.ts";
+import { describe, expect, type TestContext } from "vitest";
+import { DATABASES, sharedDatabases } from "../../../test/fixtures/databases.ts";
 import { engineOver, failure, FINISH, ManualTime, newSessions, scriptModel, text } from "../../../test/fixtures/loom.ts";
 import { verifies } from "../../../test/verifies.ts";
 import type { TurnFrame } from "../../api/loom.ts";
 import type { Store } from "../../store/store.ts";
 import type { Engine } from "./engine.ts";
 
-const open = databases();
-const opened = new Map<string, Store>();
-afterAll(async () => {
-  for (const store of opened.values()) await store[Symbol.asyncDispose]();
-});
+const open = sharedDatabases();
 
 async function given(kind: (typeof DATABASES)[number], context: TestContext) {
-  const store = opened.get(kind) ?? (await open(kind, context));
-  opened.set(kind, store);
+  const store = await open(kind, context);
   const [sessionId = ""] = await newSessions(store, 1);
   return { store, sessionId, say: (engine: Engine, input: string, more = {}) => engine.send({ sessionId, actor: "ann", input, ...more }) };
 }
